@@ -1,0 +1,64 @@
+// Buffer: a move-only handle on memory that an I/O may use.
+//
+// An I/O consumes the Buffer and its completion hands it back, so "the memory must outlive the
+// I/O" is a rule of the type. Whoever made the Buffer (a pool, the heap, a test) says how it is
+// given back; that happens exactly once, when the last holder drops it. While the device may
+// still write into the memory the engine is that holder, so an abandoned request never frees
+// memory under an I/O. A Buffer is used by one thread at a time; release may run on any thread.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace spillway::aio {
+
+class Buffer {
+ public:
+  // Called once when the Buffer is dropped. Must not throw and must be callable from any thread.
+  using Release = void (*)(void* owner, std::byte* data, std::size_t capacity) noexcept;
+
+  Buffer() = default;
+  Buffer(std::byte* data, std::size_t capacity, Release release, void* owner) noexcept
+      : data_(data), capacity_(capacity), release_(release), owner_(owner) {}
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    Buffer(static_cast<Buffer&&>(other)).swap(*this);
+    return *this;
+  }
+  ~Buffer() {
+    if (release_ != nullptr) release_(owner_, data_, capacity_);
+  }
+
+  // Heap memory aligned to `alignment` (a power of two), freed when dropped.
+  static Buffer allocate(std::size_t capacity, std::size_t alignment = 4096);
+  // Memory that the caller owns and promises to keep alive until the Buffer is back or dropped.
+  static Buffer borrow(std::span<std::byte> memory) noexcept {
+    return {memory.data(), memory.size(), nullptr, nullptr};
+  }
+
+  std::byte* data() const noexcept { return data_; }
+  std::size_t capacity() const noexcept { return capacity_; }
+  void* owner() const noexcept { return owner_; }
+  std::span<std::byte> first(std::size_t bytes) const noexcept { return {data_, bytes}; }
+  explicit operator bool() const noexcept { return data_ != nullptr; }
+
+ private:
+  void swap(Buffer& other) noexcept {
+    auto exchange = [](auto& a, auto& b) {
+      auto t = a;
+      a = b;
+      b = t;
+    };
+    exchange(data_, other.data_);
+    exchange(capacity_, other.capacity_);
+    exchange(release_, other.release_);
+    exchange(owner_, other.owner_);
+  }
+
+  std::byte* data_ = nullptr;
+  std::size_t capacity_ = 0;
+  Release release_ = nullptr;
+  void* owner_ = nullptr;
+};
+
+}  // namespace spillway::aio

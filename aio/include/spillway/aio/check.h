@@ -1,0 +1,19 @@
+// CHECK(condition, "reason"): a promise the caller made, verified in release builds too.
+//
+// A broken promise is a bug in the program, not a failure of the world: the process aborts with
+// the place and the reason. What the world does (EIO, a full disk, a bad file) is a Result.
+#pragma once
+
+namespace spillway {
+
+[[noreturn]] void check_failed(const char* condition, const char* file, int line,
+                               const char* reason) noexcept;
+
+}  // namespace spillway
+
+#define SPILLWAY_CHECK(condition, reason)                                 \
+  do {                                                                    \
+    if (!(condition)) [[unlikely]] {                                      \
+      ::spillway::check_failed(#condition, __FILE__, __LINE__, (reason)); \
+    }                                                                     \
+  } while (false)

@@ -1,0 +1,41 @@
+// probe(): which I/O this machine allows, and exactly why not more.
+//
+// Nothing is cached and nothing is changed: each call asks the kernel. Blocks for milliseconds.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace spillway::aio {
+
+struct Capability {
+  std::string name;    // "io_uring", "registered buffers", "O_DIRECT", ...
+  bool available = false;
+  std::string reason;  // what was found; when not available, why
+  std::string fix;     // what the user can do; empty when available or nothing can be done
+};
+
+// io_uring, SINGLE_ISSUER + DEFER_TASKRUN, registered buffers and files.
+std::vector<Capability> probe_kernel();
+
+struct PathProbe {
+  std::string path;
+  std::string filesystem;      // "ext4", "tmpfs", ...
+  std::string block_device;    // "/dev/nvme0n1", empty when there is none
+  std::string device_model;    // from sysfs, empty when unknown
+  bool rotational = false;
+  std::string scheduler;       // "none", "mq-deadline", ... empty when unknown
+  int numa_node = -1;          // -1 = unknown or none
+  std::uint32_t memory_alignment = 0;  // bytes, for O_DIRECT; 0 = no O_DIRECT
+  std::uint32_t offset_alignment = 0;
+  std::uint64_t free_bytes = 0;  // for an unprivileged user
+  std::uint64_t size_bytes = 0;
+  std::vector<Capability> capabilities;  // "directory writable", "O_DIRECT", "real disk"
+};
+
+// About a directory (an existing one; else the capability list says so).
+PathProbe probe_path(const std::filesystem::path& directory);
+
+}  // namespace spillway::aio

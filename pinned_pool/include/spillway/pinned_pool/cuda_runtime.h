@@ -1,0 +1,22 @@
+// The CUDA runtime, opened at run time (dlopen), so that nothing here links CUDA.
+//
+// On a machine without it every call says so. Thread-safe; opened once per process on first use.
+#pragma once
+
+#include <cstddef>
+#include <spillway/aio/error.h>
+#include <string>
+
+namespace spillway::pinned_pool {
+
+struct CudaStatus {
+  int device_count = 0;
+  std::string reason;  // why device_count is 0: "libcudart.so not found", "no CUDA device", ...
+};
+CudaStatus cuda_status();
+
+// cudaHostRegister with the portable flag; kUnsupported without CUDA.
+Result<void> cuda_register(void* memory, std::size_t size_bytes);
+void cuda_unregister(void* memory) noexcept;
+
+}  // namespace spillway::pinned_pool

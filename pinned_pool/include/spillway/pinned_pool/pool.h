@@ -1,0 +1,77 @@
+// Pool: equal buffers cut from one Slab, handed out as move-only Leases.
+//
+// Capacity is fixed at start-up. `acquire` makes the caller wait when all buffers are out (that is
+// the back-pressure of the pipelines); a size that no buffer can ever hold is refused at once with
+// the arithmetic. A Lease is consumed by an I/O and comes back with its completion; dropping it
+// returns the buffer to the pool. All calls are thread-safe; the Pool must outlive its Leases
+// (a CHECK in the destructor). Under AddressSanitizer a returned buffer is poisoned.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <spillway/aio/buffer.h>
+#include <spillway/pinned_pool/slab.h>
+#include <string>
+
+namespace spillway::pinned_pool {
+
+class Lease {
+ public:
+  Lease() = default;
+  // Takes a Buffer back from a completion. REQUIRES: it came from a Lease, or is empty.
+  explicit Lease(aio::Buffer buffer) noexcept : buffer_(std::move(buffer)) {}
+
+  std::byte* data() const noexcept { return buffer_.data(); }
+  std::size_t capacity() const noexcept { return buffer_.capacity(); }
+  explicit operator bool() const noexcept { return static_cast<bool>(buffer_); }
+  // Consumes the Lease for an I/O.
+  aio::Buffer release() && noexcept { return std::move(buffer_); }
+
+ private:
+  aio::Buffer buffer_;
+};
+
+struct PoolOptions {
+  std::size_t buffer_bytes = 0;  // capacity of each; rounded up to 4096
+  std::size_t buffer_count = 0;
+  std::string name;              // for messages: "optimizer", "parameters"
+  Wish huge_pages = Wish::kAuto;
+  Wish lock = Wish::kAuto;
+  Wish cuda = Wish::kAuto;
+  int numa_node = -1;
+};
+
+class Pool {
+ public:
+  // One Slab of buffer_count x buffer_bytes, checked against the limits first (check_plan), and
+  // registered with `engine` when one is given. `engine` must outlive the Pool.
+  static Result<std::unique_ptr<Pool>> create(const PoolOptions& options,
+                                              aio::Engine* engine = nullptr);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  std::size_t buffer_bytes() const noexcept;
+  std::size_t buffer_count() const noexcept;
+  std::size_t available() const noexcept;
+  const Slab& slab() const noexcept;
+
+  // kInvalid, with the arithmetic, when `size_bytes` can never fit into one buffer.
+  Result<void> can_hold(std::size_t size_bytes) const;
+
+  // Waits until a buffer is free.
+  Lease acquire();
+  // Empty when none is free now.
+  Lease try_acquire();
+  // Empty when none came free until the deadline.
+  Lease acquire_until(std::chrono::steady_clock::time_point deadline);
+
+ private:
+  struct State;
+  explicit Pool(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace spillway::pinned_pool

@@ -1,0 +1,58 @@
+// Slab: one mapping of memory that devices may move: page-locked, on one NUMA node, on huge pages
+// when they can be had, registered with io_uring engines and with CUDA.
+//
+// N bytes asked for are N bytes paid for (rounded up to the page size only). Nothing is silent:
+// `report()` says for each wish whether it was granted and why not. Move-only; the destructor
+// unregisters from CUDA and from every engine (which must still exist) and unmaps.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <spillway/aio/engine.h>
+#include <spillway/aio/error.h>
+#include <string>
+#include <vector>
+
+namespace spillway::pinned_pool {
+
+enum class Wish {
+  kOff,       // do not try
+  kAuto,      // try; report() says why when it could not be had
+  kRequired,  // fail when it cannot be had
+};
+
+struct SlabOptions {
+  std::size_t size_bytes = 0;
+  Wish huge_pages = Wish::kAuto;  // hugetlb pages; kAuto falls back to transparent huge pages
+  Wish lock = Wish::kAuto;        // mlock
+  Wish cuda = Wish::kAuto;        // cudaHostRegister; kAuto: only when a CUDA device is there
+  int numa_node = -1;             // -1 = wherever the kernel puts it
+};
+
+class Slab {
+ public:
+  static Result<Slab> create(const SlabOptions& options);
+  Slab(Slab&&) noexcept;
+  Slab& operator=(Slab&&) noexcept;
+  ~Slab();
+
+  std::byte* data() const noexcept;
+  std::size_t size_bytes() const noexcept;
+  std::span<std::byte> memory() const noexcept { return {data(), size_bytes()}; }
+  bool locked() const noexcept;
+  bool cuda_registered() const noexcept;
+  std::size_t huge_page_bytes() const noexcept;  // how much of it lies on hugetlb pages
+  const std::vector<std::string>& report() const noexcept;  // one line per wish not granted
+
+  // Registers the memory with the engine (kOff does nothing). The engine must outlive the Slab.
+  Result<void> register_with(aio::Engine& engine, Wish wish = Wish::kAuto);
+
+ private:
+  struct State;
+  explicit Slab(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace spillway::pinned_pool

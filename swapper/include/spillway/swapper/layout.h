@@ -1,0 +1,54 @@
+// Layout: what a tile is made of, as data.
+//
+// A tile is a run of consecutive elements with one or more planes: equal-length arrays that belong
+// to the same elements (a weight's high half, its low half, two moments; a moment and its scales).
+// Inside a tile the planes follow each other, each padded to kPlaneAlignment bytes, so that any
+// run of neighbouring planes is one contiguous transfer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <spillway/aio/error.h>
+#include <string>
+#include <vector>
+
+namespace spillway::swapper {
+
+inline constexpr std::size_t kPlaneAlignment = 4096;  // bytes
+
+struct Plane {
+  std::string name;                      // "param_hi", "exp_avg", ...: named in errors
+  std::uint32_t bytes_per_block = 0;     // bytes that ...
+  std::uint32_t elements_per_block = 1;  // ... this many elements take
+};
+
+// Neighbouring planes [first, first + count).
+struct PlaneRange {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+};
+
+class Layout {
+ public:
+  // REQUIRES: at least one plane, positive sizes, distinct names.
+  explicit Layout(std::vector<Plane> planes);
+
+  const std::vector<Plane>& planes() const noexcept { return planes_; }
+  std::uint32_t plane_count() const noexcept { return static_cast<std::uint32_t>(planes_.size()); }
+  PlaneRange all() const noexcept { return {0, plane_count()}; }
+
+  // Bytes of one plane of a tile of `elements`, without and with padding.
+  std::size_t plane_bytes(std::uint32_t plane, std::uint64_t elements) const;
+  std::size_t padded_plane_bytes(std::uint32_t plane, std::uint64_t elements) const;
+  // Where `plane` starts, in bytes from the start of plane `first`.
+  std::size_t plane_offset(std::uint32_t plane, std::uint64_t elements,
+                           std::uint32_t first = 0) const;
+  // Bytes of a run of planes, padding included: what a transfer of them moves.
+  std::size_t range_bytes(PlaneRange range, std::uint64_t elements) const;
+  std::size_t tile_bytes(std::uint64_t elements) const { return range_bytes(all(), elements); }
+
+ private:
+  std::vector<Plane> planes_;
+};
+
+}  // namespace spillway::swapper

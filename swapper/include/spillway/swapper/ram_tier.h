@@ -1,0 +1,24 @@
+// RamTier: tiles in one page-locked Slab (or plain memory). Every plane is resident.
+#pragma once
+
+#include <memory>
+#include <spillway/pinned_pool/slab.h>
+#include <spillway/swapper/tier.h>
+#include <vector>
+
+namespace spillway::swapper {
+
+struct RamTierOptions {
+  pinned_pool::Wish lock = pinned_pool::Wish::kAuto;
+  pinned_pool::Wish huge_pages = pinned_pool::Wish::kAuto;
+  pinned_pool::Wish cuda = pinned_pool::Wish::kAuto;
+  int numa_node = -1;
+};
+
+// Tiles of the given numbers of elements, zeroed. kNoMemory with the arithmetic when they cannot
+// be held.
+Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
+                                            std::vector<std::uint64_t> tile_elements,
+                                            const RamTierOptions& options = {});
+
+}  // namespace spillway::swapper

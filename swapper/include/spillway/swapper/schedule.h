@@ -1,0 +1,41 @@
+// Schedule: the order in which tiles will be needed, known ahead and repeated every step.
+//
+// Prefetch walks it forward; eviction takes what is needed farthest in the future (Belady), so a
+// cache that holds a share of the tiles saves that share of the traffic. A cyclic scan under LRU
+// would save nothing. Pure data structure: no I/O, no threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <spillway/swapper/tier.h>
+#include <vector>
+
+namespace spillway::swapper {
+
+class Schedule {
+ public:
+  // `uses` is one step's order; a tile may occur several times. The step repeats for ever.
+  Schedule(std::vector<TileId> uses, std::uint32_t tile_count);
+
+  std::span<const TileId> uses() const noexcept { return uses_; }
+  static constexpr std::uint64_t kNever = ~std::uint64_t{0};
+  // How many uses after `position` (a position in the step) the tile is needed; 0 = right there,
+  // kNever when the step does not use it.
+  std::uint64_t distance_to_next_use(std::size_t position, TileId tile) const;
+  // Which of `candidates` is needed farthest in the future. REQUIRES: not empty.
+  TileId farthest_next_use(std::size_t position, std::span<const TileId> candidates) const;
+  // The next `count` distinct tiles that are needed from `position` on, in order.
+  std::vector<TileId> upcoming(std::size_t position, std::size_t count) const;
+
+ private:
+  std::vector<TileId> uses_;
+  std::vector<std::vector<std::size_t>> positions_;  // of each tile, ascending
+};
+
+// Which tiles to hold in RAM for good when `capacity_elements` fit: the fixed set that saves most
+// transfers per step. Same input, same answer.
+std::vector<bool> choose_resident(const Schedule& schedule,
+                                  std::span<const std::uint64_t> tile_elements,
+                                  std::uint64_t capacity_elements);
+
+}  // namespace spillway::swapper

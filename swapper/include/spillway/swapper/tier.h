@@ -1,0 +1,83 @@
+// Tier: where tiles live. The one interface below everything that uses tiles.
+//
+// A Tier holds a fixed set of tiles, numbered from 0, of one Layout. Planes are moved by
+// asynchronous Transfers into and out of Leases; a Tier whose tiles lie in addressable memory also
+// hands out their addresses (`resident`), and then nothing need be moved at all. RAM and files
+// are here, a GPU's memory is the trainer's.
+//
+// Threads: any thread may start transfers, on different tiles at the same time. Ordering transfers
+// of one plane of one tile (write, then read) is the caller's business: wait for one before the
+// next is started.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/layout.h>
+#include <string>
+
+namespace spillway::swapper {
+
+using TileId = std::uint32_t;
+
+// A transfer under way. Move-only; dropping it abandons the transfer (which still ends safely).
+class Transfer {
+ public:
+  // What a Tier implements: finish() blocks until the deadline, then returns the Lease or why not.
+  class Impl {
+   public:
+    virtual ~Impl() = default;
+    virtual bool done() const noexcept = 0;
+    virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
+  };
+
+  Transfer() = default;
+  explicit Transfer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  // One that is complete already.
+  static Transfer completed(Result<pinned_pool::Lease> result);
+
+  bool valid() const noexcept { return impl_ != nullptr; }
+  bool done() const noexcept { return impl_->done(); }
+  // Blocks until the bytes are moved and, for a read, verified against their checksums (on the
+  // calling thread). Consumes the Transfer. kDeadline after `timeout`; the Lease then stays with
+  // the engine until the kernel has let go of it.
+  Result<pinned_pool::Lease> wait(std::chrono::seconds timeout = kDefaultTimeout);
+
+  static constexpr std::chrono::seconds kDefaultTimeout{120};
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+struct TierStats {
+  std::uint64_t read_bytes = 0;     // moved from the tier's medium, padding included
+  std::uint64_t written_bytes = 0;  // moved to it
+};
+
+class Tier {
+ public:
+  virtual ~Tier() = default;
+
+  virtual const char* name() const noexcept = 0;  // "cpu", "nvme", "cuda"
+  virtual const Layout& layout() const noexcept = 0;
+  virtual std::uint32_t tile_count() const noexcept = 0;
+  virtual std::uint64_t tile_elements(TileId tile) const = 0;
+
+  // Address of a plane that can be used in place by the CPU, or nullptr when it must be moved.
+  // Stable for the life of the Tier.
+  virtual std::byte* resident(TileId tile, std::uint32_t plane) noexcept = 0;
+
+  // Moves planes into the Lease, from its start, in the Layout's order. Does not block for the
+  // transfer. REQUIRES: capacity of at least layout().range_bytes(planes, elements).
+  virtual Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
+  // Moves planes out of the Lease. The Lease comes back with the Transfer.
+  virtual Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
+
+  virtual TierStats stats() const noexcept = 0;
+  // Bytes of memory and of storage that the tiles take.
+  virtual std::uint64_t memory_bytes() const noexcept = 0;
+  virtual std::uint64_t storage_bytes() const noexcept = 0;
+};
+
+}  // namespace spillway::swapper

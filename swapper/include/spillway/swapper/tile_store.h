@@ -1,0 +1,63 @@
+// TileStore: tiles in preallocated segment files in one or several directories, every byte
+// verified.
+//
+// The contents are scratch: files are made anew, and removed when the store is dropped. Where a
+// tile lies is looked up, never computed: a tile may have two generations at once, the current one
+// and a kept one (roll-back, checkpoints). Checksums (XXH3 of each kChecksumBlockBytes of a plane,
+// seeded with tile, plane, block and generation) are kept in RAM, so bit rot, torn, lost and
+// misdirected writes and stale generations are all caught when the block is read; the error is
+// kCorrupt and names file, tile, plane and offset.
+//
+// A directory is locked while a store uses it (kBusy for the second). What a killed process left
+// behind is recognised by its manifest file and removed; files the store did not make are never
+// touched. Threads: as Tier.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <spillway/aio/engine.h>
+#include <spillway/swapper/tier.h>
+#include <string>
+#include <vector>
+
+namespace spillway::swapper {
+
+inline constexpr std::size_t kChecksumBlockBytes = std::size_t{1} << 20;
+
+struct TileStoreOptions {
+  std::vector<std::filesystem::path> directories;  // tiles are striped over them; must exist
+  std::string name = "tiles";                      // prefix of the segment files: "optimizer"
+  std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // at least; a larger tile gets its own
+  double spare_fraction = 0.0;  // room for second generations, as a share of all tiles
+  aio::Direct direct = aio::Direct::kAuto;
+  bool checksums = true;  // off only for benchmarks that measure their cost
+};
+
+class TileStore : public Tier {
+ public:
+  // Checks the space, takes the locks, preallocates all segments. kNoSpace with the arithmetic
+  // before a byte is written. `engine` must outlive the store. Reading a tile that was never
+  // written is kInvalid.
+  static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
+                                                   std::vector<std::uint64_t> tile_elements,
+                                                   const TileStoreOptions& options);
+
+  // Keeps the tile's present bytes as they are: the next write of it goes to another place.
+  // REQUIRES: nothing kept of this tile yet; the next write covers all planes.
+  // kNoSpace when the spare room is used up.
+  virtual Result<void> keep_generation(TileId tile) = 0;
+  // Gives the kept generation's place back.
+  virtual void drop_kept(TileId tile) = 0;
+  // The kept generation becomes the current one again; what was written since is dropped.
+  virtual void roll_back(TileId tile) = 0;
+  virtual std::uint32_t generation(TileId tile) const = 0;  // counts whole-tile rewrites elsewhere
+
+  struct Place {
+    std::string path;
+    std::uint64_t offset = 0;  // bytes
+    std::uint32_t generation = 0;
+  };
+  virtual Place place(TileId tile) const = 0;
+};
+
+}  // namespace spillway::swapper

@@ -1,0 +1,61 @@
+// TileStream: read ahead, compute, write behind over a sequence of tiles.
+//
+// An Item is what one call of the compute function needs: parts of one or several tiers (a tile's
+// weight plane here, its moments there). Parts that are resident are used in place; the others are
+// read into Leases ahead of time and written back behind. How far ahead is decided by the pools:
+// when no buffer is free the stream waits for its own oldest write (back-pressure), so K buffers
+// bound the memory whatever the number of items. Compute runs on the calling thread, in order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/tier.h>
+#include <vector>
+
+namespace spillway::swapper {
+
+enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
+
+struct Part {
+  Tier* tier = nullptr;
+  TileId tile = 0;
+  PlaneRange planes;
+  Access access = Access::kRead;
+  pinned_pool::Pool* pool = nullptr;  // where the buffer comes from; may be null when resident
+};
+
+using Item = std::vector<Part>;
+
+// The planes of one part while the compute function runs.
+class PartView {
+ public:
+  // Address of a plane (its number in the Layout). REQUIRES: within the part's range.
+  std::byte* plane(std::uint32_t plane) const;
+  std::uint64_t elements() const noexcept { return elements_; }
+
+ private:
+  friend class TileStream;
+  const Part* part_ = nullptr;
+  std::byte* base_ = nullptr;  // start of the Lease, or nullptr when resident
+  std::uint64_t elements_ = 0;
+};
+
+struct StreamStats {
+  double compute_seconds = 0;      // in the compute function
+  double read_wait_seconds = 0;    // compute waited for a read
+  double write_wait_seconds = 0;   // compute waited for a buffer or for the last writes
+};
+
+class TileStream {
+ public:
+  using Compute = std::function<Result<void>(std::size_t item, std::span<const PartView> parts)>;
+
+  // Runs all items in order; returns when everything written is in its tier. On an error: starts
+  // nothing more, waits for what is in flight, returns the first error.
+  // REQUIRES: an item's parts that share a pool fit into it together; no tile twice among items
+  // unless both only read it.
+  static Result<StreamStats> run(std::span<const Item> items, const Compute& compute);
+};
+
+}  // namespace spillway::swapper

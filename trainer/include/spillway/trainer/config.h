@@ -1,0 +1,98 @@
+// Config: DeepSpeed's JSON configuration, read, checked and resolved.
+//
+// Every problem is found before anything runs and all are reported at once: unknown keys with the
+// nearest right name, wrong types with line and column, values out of range, keys that would
+// change results and are not built. Every key that is present is reported as used, resolved from
+// "auto", deprecated, or without effect here. Numbers may be written 5e8. No I/O beyond reading the
+// file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <spillway/aio/engine.h>
+#include <spillway/aio/error.h>
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+
+enum class OffloadDevice { kNone, kCpu, kNvme };
+const char* to_string(OffloadDevice device);
+
+struct OffloadConfig {
+  OffloadDevice device = OffloadDevice::kNone;
+  std::filesystem::path nvme_path;          // required when device is nvme
+  std::uint64_t max_in_cpu_elements = 0;    // cached in RAM; 0 = nothing
+  std::optional<bool> pin_memory;           // unset: pin when the limits allow it
+};
+
+struct OptimizerConfig {
+  std::string type = "AdamW";  // Adam (L2 in the gradient is refused) and AdamW
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+  bool decay_biases_and_norms = false;  // our key: optimizer.params.decay_biases_and_norms
+};
+
+enum class ScheduleKind { kConstant, kWarmup, kWarmupDecay, kWarmupCosine };
+
+struct SchedulerConfig {
+  ScheduleKind kind = ScheduleKind::kConstant;
+  double warmup_min_lr = 0.0;
+  double warmup_max_lr = 1e-3;       // WarmupLR, WarmupDecayLR; Cosine scales optimizer.params.lr
+  std::uint64_t warmup_num_steps = 1000;
+  bool warmup_log = false;           // warmup_type "log" instead of "linear"
+  std::uint64_t total_num_steps = 0; // required for decay and cosine ("auto": the run's steps)
+  double warmup_min_ratio = 0.0;     // WarmupCosineLR
+  double cos_min_ratio = 1e-4;
+};
+
+enum class Dtype { kFp32, kBf16 };
+
+struct Config {
+  std::uint64_t train_batch_size = 0;  // samples per step, all ranks; = micro x accumulation x world
+  std::uint64_t micro_batch_size = 0;
+  std::uint64_t gradient_accumulation_steps = 0;
+  Dtype dtype = Dtype::kFp32;
+  double gradient_clipping = 1.0;  // 0 = off
+  std::uint32_t zero_stage = 3;
+  std::uint64_t sub_group_size = 1'000'000'000;  // elements; an upper bound of a tile's size
+  OffloadConfig offload_param;
+  OffloadConfig offload_optimizer;
+  OptimizerConfig optimizer;
+  SchedulerConfig scheduler;
+  aio::EngineOptions aio;
+  std::uint64_t steps_per_print = 1;
+  std::uint64_t seed = 42;
+};
+
+enum class KeyFate { kUsed, kResolved, kDeprecated, kNoEffect };
+
+struct KeyReport {
+  std::string key;  // dotted: "zero_optimization.offload_param.device"
+  KeyFate fate = KeyFate::kUsed;
+  std::string note;  // "auto -> 8", "use stage3_... instead", "why it has no effect here"
+};
+
+struct ConfigInput {
+  std::filesystem::path file;          // empty: an empty object
+  std::vector<std::string> overrides;  // "a.b.c=value", applied in order after the file
+  std::uint32_t world_size = 1;
+  std::uint64_t total_steps = 0;  // of the run, for "auto" in the scheduler
+};
+
+struct ConfigResult {
+  Config config;
+  std::vector<KeyReport> keys;  // one for every key present, in the file's order
+};
+
+// kInvalid with all problems in Error::detail, one per line ("key: what is wrong"), or kNotFound.
+Result<ConfigResult> load_config(const ConfigInput& input);
+
+// Learning rate of a step (counted from 1), all in double.
+double learning_rate_at(const Config& config, std::uint64_t step);
+
+}  // namespace spillway::trainer
