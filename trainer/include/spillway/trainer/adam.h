@@ -10,6 +10,8 @@
 //   d = sqrt(v) * inv_sqrt_bias2 + eps
 //   p = fma(-step_size, m / d, p * decay)        one rounding per operation named
 //
+// Denormals count in full. Only the sign and payload of a NaN are not promised.
+//
 // For bf16 training the fp32 master weight is stored as two 16-bit planes, hi and lo: hi is the
 // bf16 weight, the master rounded half up, lo the low 16 bits; together they are the master
 // exactly. Nothing here blocks or allocates.
@@ -35,18 +37,20 @@ struct AdamConstants {
   float beta2, one_minus_beta2;
   float inv_sqrt_bias2;  // 1 / sqrt(1 - beta2^step)
   float epsilon;
-  float step_size;       // learning_rate / (1 - beta1^step)
-  float decay;           // 1 - learning_rate * weight_decay
-  float grad_scale;      // unscaling and clipping in one factor
+  float step_size;   // learning_rate / (1 - beta1^step)
+  float decay;       // 1 - learning_rate * weight_decay
+  float grad_scale;  // unscaling and clipping in one factor
 
   // step counts from 1.
   static AdamConstants at_step(const AdamOptions& options, std::uint64_t step, float grad_scale);
 };
 
-// The master weight as two halves. Round half up: hi = (bits + 0x8000) >> 16, lo = low 16 bits;
-// bits = (hi << 16) + sign_extend(lo). Exact for every finite value whose hi is finite; infinities
-// and NaN keep hi, see hi_lo_split. The largest finite float rounds to infinity in hi, and comes
-// back exactly all the same.
+// The master weight as two halves. Round half up in magnitude: hi = (bits + 0x8000) >> 16, lo = the
+// low 16 bits; bits = (hi << 16) + sign_extend(lo) mod 2^32. The two formulas are inverse for every
+// bit pattern, so infinities, zeros and denormals come back exactly, and so does the largest finite
+// float, whose hi is infinity (its nearest bf16). Only NaN is an exception: rounding up would turn
+// 0x7fffffff, the NaN CUDA makes, into a hi of -0 that the model takes for a weight. Every NaN is
+// therefore split as 0x7fc0, 0: it stays a NaN in hi and in the master, its sign and payload drop.
 struct HiLo {
   std::uint16_t hi;
   std::uint16_t lo;
@@ -82,12 +86,15 @@ void adam_update(const AdamConstants& constants, const AdamPlanesBf16& planes,
 void adam_update(const AdamConstants& constants, const AdamPlanesFp32& planes,
                  std::size_t count) noexcept;
 
-// Name of the SIMD target adam_update uses here: "AVX3_ZEN4", "AVX2", ...
+// Name of the SIMD target adam_update uses here: "AVX3" (AVX-512), "AVX2", "NEON", or "SCALAR" for
+// the reference, where the CPU has no fused multiply-add.
 const char* adam_simd_target() noexcept;
 
-// Sum of squares of `count` floats in double, over fixed blocks of 4096 elements, so that the
+// Sum of squares of `count` floats in double, over fixed blocks of kSumBlock elements, so that the
 // result depends on nothing but the values and their order. SIMD and reference agree bit by bit:
-// inside a block 8 lanes are summed (lane = index mod 8) and folded in lane order.
+// inside a block kSumLanes lanes are summed (lane = index mod kSumLanes) and folded in lane order.
+inline constexpr std::size_t kSumBlock = 4096;
+inline constexpr std::size_t kSumLanes = 8;
 double sum_of_squares(const float* values, std::size_t count) noexcept;
 double sum_of_squares_reference(const float* values, std::size_t count) noexcept;
 
