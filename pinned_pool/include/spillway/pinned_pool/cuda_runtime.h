@@ -3,8 +3,8 @@
 // On a machine without it every call says so. Thread-safe; opened once per process on first use.
 #pragma once
 
-#include <cstddef>
 #include <spillway/aio/error.h>
+#include <cstddef>
 #include <string>
 
 namespace spillway::pinned_pool {

@@ -1,8 +1,8 @@
 // NUMA placement by hwloc.
 #pragma once
 
-#include <cstddef>
 #include <spillway/aio/error.h>
+#include <cstddef>
 
 namespace spillway::pinned_pool {
 

@@ -6,12 +6,12 @@
 // unregisters from CUDA and from every engine (which must still exist) and unmaps.
 #pragma once
 
+#include <spillway/aio/engine.h>
+#include <spillway/aio/error.h>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <spillway/aio/engine.h>
-#include <spillway/aio/error.h>
 #include <string>
 #include <vector>
 
@@ -43,7 +43,7 @@ class Slab {
   std::span<std::byte> memory() const noexcept { return {data(), size_bytes()}; }
   bool locked() const noexcept;
   bool cuda_registered() const noexcept;
-  std::size_t huge_page_bytes() const noexcept;  // how much of it lies on hugetlb pages
+  std::size_t huge_page_bytes() const noexcept;             // how much of it lies on hugetlb pages
   const std::vector<std::string>& report() const noexcept;  // one line per wish not granted
 
   // Registers the memory with the engine (kOff does nothing). The engine must outlive the Slab.

@@ -1,0 +1,144 @@
+#include "spillway/pinned_pool/pool.h"
+
+#include <spillway/aio/check.h>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "spillway/pinned_pool/limits.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#endif
+
+namespace spillway::pinned_pool {
+
+struct Pool::State {
+  State(Slab slab_in, const PoolOptions& options_in, std::size_t stride_in)
+      : options(options_in), stride(stride_in), slab(std::move(slab_in)) {
+    free.reserve(options.buffer_count);
+    // The last one is handed out first, so that the first to go is the one at the front.
+    for (std::size_t i = options.buffer_count; i-- > 0;) free.push_back(slab.data() + i * stride);
+    ASAN_POISON_MEMORY_REGION(slab.data(), slab.size_bytes());
+  }
+  // The address range may be mapped again by somebody who knows nothing of the poison.
+  ~State() { ASAN_UNPOISON_MEMORY_REGION(slab.data(), slab.size_bytes()); }
+
+  // aio::Buffer::Release: runs on whichever thread drops the buffer.
+  static void give_back(void* owner, std::byte* data, std::size_t capacity) noexcept {
+    State& state = *static_cast<State*>(owner);
+    ASAN_POISON_MEMORY_REGION(data, capacity);
+    const std::lock_guard lock(state.mutex);
+    state.free.push_back(data);  // within what was reserved: does not allocate
+    // Under the lock: once it is released, and all buffers are back, the Pool may be gone.
+    state.came_free.notify_one();
+  }
+
+  // REQUIRES: `mutex` held, and a free buffer.
+  Lease take() {
+    std::byte* data = free.back();
+    free.pop_back();
+    ASAN_UNPOISON_MEMORY_REGION(data, stride);
+    return Lease(aio::Buffer(data, stride, &give_back, this));
+  }
+
+  const PoolOptions options;
+  const std::size_t stride;  // bytes of one buffer
+  Slab slab;
+  std::mutex mutex;
+  std::condition_variable came_free;
+  std::vector<std::byte*> free;  // a stack: the buffer used last is the warmest in the caches
+};
+
+namespace {
+
+std::string shape(const PoolOptions& options, std::size_t stride) {
+  return std::to_string(options.buffer_count) + " x " + format_bytes(stride);
+}
+
+std::string display_name(const PoolOptions& options) {
+  return (options.name.empty() ? std::string("pool") : options.name) + " buffers";
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engine* engine) {
+  SPILLWAY_CHECK(options.buffer_bytes > 0, "a pool of empty buffers");
+  SPILLWAY_CHECK(options.buffer_count > 0, "a pool without buffers");
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kLargest = std::numeric_limits<std::size_t>::max() / 4;
+  if (options.buffer_bytes > kLargest / options.buffer_count) {
+    return make_error(ErrorKind::kNoMemory, "pinned memory", "",
+                      display_name(options) + " " + shape(options, options.buffer_bytes) +
+                          " is more than any machine can address");
+  }
+  const std::size_t stride = (options.buffer_bytes + kPage - 1) / kPage * kPage;
+  const std::size_t total = stride * options.buffer_count;
+  const PlannedMemory planned{.what = display_name(options) + " " + shape(options, stride),
+                              .bytes = total,
+                              .locked = options.lock == Wish::kRequired,
+                              .huge_pages = options.huge_pages != Wish::kOff};
+  if (auto fits = check_plan({planned}, MemoryLimits::read()); !fits) {
+    return tl::unexpected(fits.error());
+  }
+  auto slab = Slab::create({.size_bytes = total,
+                            .huge_pages = options.huge_pages,
+                            .lock = options.lock,
+                            .cuda = options.cuda,
+                            .numa_node = options.numa_node});
+  if (!slab) return tl::unexpected(slab.error());
+  if (engine != nullptr) {
+    if (auto known = slab->register_with(*engine); !known) return tl::unexpected(known.error());
+  }
+  return std::unique_ptr<Pool>(
+      new Pool(std::make_unique<State>(std::move(*slab), options, stride)));
+}
+
+Pool::Pool(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Pool::~Pool() {
+  const std::lock_guard lock(state_->mutex);
+  SPILLWAY_CHECK(state_->free.size() == state_->options.buffer_count,
+                 "a Pool must outlive its Leases, and the I/O that consumed them");
+}
+
+std::size_t Pool::buffer_bytes() const noexcept { return state_->stride; }
+std::size_t Pool::buffer_count() const noexcept { return state_->options.buffer_count; }
+const Slab& Pool::slab() const noexcept { return state_->slab; }
+
+std::size_t Pool::available() const noexcept {
+  const std::lock_guard lock(state_->mutex);
+  return state_->free.size();
+}
+
+Result<void> Pool::can_hold(std::size_t size_bytes) const {
+  if (size_bytes <= state_->stride) return {};
+  return make_error(ErrorKind::kInvalid, "lease", "",
+                    format_bytes(size_bytes) + " can never fit: " + display_name(state_->options) +
+                        " are " + shape(state_->options, state_->stride));
+}
+
+Lease Pool::acquire() {
+  std::unique_lock lock(state_->mutex);
+  state_->came_free.wait(lock, [this] { return !state_->free.empty(); });
+  return state_->take();
+}
+
+Lease Pool::try_acquire() {
+  const std::lock_guard lock(state_->mutex);
+  return state_->free.empty() ? Lease() : state_->take();
+}
+
+Lease Pool::acquire_until(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(state_->mutex);
+  const bool free =
+      state_->came_free.wait_until(lock, deadline, [this] { return !state_->free.empty(); });
+  return free ? state_->take() : Lease();
+}
+
+}  // namespace spillway::pinned_pool
