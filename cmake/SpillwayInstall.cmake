@@ -1,0 +1,39 @@
+# What `cmake --install` lays down: libraries, headers, programs, and the files by which find_package(spillway)
+# and pkg-config find them. The result may be moved as a whole.
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/spillway)
+
+install(TARGETS spillway_aio spillway_pinned_pool spillway_swapper EXPORT spillwayTargets)
+install(DIRECTORY aio/include/ pinned_pool/include/ swapper/include/ ${PROJECT_BINARY_DIR}/include/
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT spillwayTargets NAMESPACE spillway:: DESTINATION ${package_dir})
+
+if(TARGET spillway_trainer)
+  install(TARGETS spillway_trainer_base spillway_trainer EXPORT spillwayTrainerTargets)
+  install(DIRECTORY trainer/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT spillwayTrainerTargets NAMESPACE spillway:: DESTINATION ${package_dir})
+  install(FILES cmake/FindLibtorch.cmake cmake/empty_main.cc DESTINATION ${package_dir})
+endif()
+foreach(program spillway aio_bench)
+  if(TARGET ${program})
+    install(TARGETS ${program})
+  endif()
+endforeach()
+
+configure_package_config_file(
+  cmake/spillwayConfig.cmake.in ${PROJECT_BINARY_DIR}/package/spillwayConfig.cmake
+  INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(
+  ${PROJECT_BINARY_DIR}/package/spillwayConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/package/spillwayConfig.cmake
+              ${PROJECT_BINARY_DIR}/package/spillwayConfigVersion.cmake DESTINATION ${package_dir})
+
+# A static library does not bring what it needs itself; pkg-config is told to.
+set(requires_key Requires.private)
+if(NOT BUILD_SHARED_LIBS)
+  set(requires_key Requires)
+endif()
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
+           BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE prefix_from_pc)
+configure_file(cmake/spillway.pc.in ${PROJECT_BINARY_DIR}/package/spillway.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/package/spillway.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,43 +1,76 @@
-# spillway_library(name SOURCES ...): a library target spillway_<name> with alias spillway::<name>,
-# its public headers under <name>/include, our warnings, and the chosen sanitizer.
+# What every target of ours has: warnings as errors, the chosen sanitizer, ccache, <spillway/version.h>.
+
+include(GoogleTest)
 
 add_library(spillway_build_flags INTERFACE)
+# No contraction: the arithmetic is the same to the last bit whether or not the compiler knows of FMA.
 target_compile_options(spillway_build_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -ffp-contract=off>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-ffp-contract=off>
+  $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>)
 if(SPILLWAY_SANITIZE)
+  set(flags -fsanitize=${SPILLWAY_SANITIZE} -fno-sanitize-recover=all)
   target_compile_options(spillway_build_flags INTERFACE
-    -fsanitize=${SPILLWAY_SANITIZE} -fno-omit-frame-pointer)
-  target_link_options(spillway_build_flags INTERFACE -fsanitize=${SPILLWAY_SANITIZE})
+    "$<$<COMPILE_LANGUAGE:CXX>:${flags};-fno-omit-frame-pointer>")
+  target_link_options(spillway_build_flags INTERFACE ${flags})
 endif()
 
+find_program(SPILLWAY_CCACHE ccache)
+mark_as_advanced(SPILLWAY_CCACHE)
+if(SPILLWAY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # The sloppiness lets ccache serve precompiled headers, and the files that use them.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${SPILLWAY_CCACHE})
+endif()
+
+configure_file(${CMAKE_CURRENT_LIST_DIR}/version.h.in ${PROJECT_BINARY_DIR}/include/spillway/version.h)
+
+# spillway_library(name SOURCES ...): a library target spillway_<name> with alias spillway::<name>, and its public
+# headers under <folder>/include.
 function(spillway_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES")
   add_library(spillway_${name} ${arg_SOURCES})
   add_library(spillway::${name} ALIAS spillway_${name})
-  set_target_properties(spillway_${name} PROPERTIES EXPORT_NAME ${name})
+  set_target_properties(spillway_${name} PROPERTIES
+    EXPORT_NAME ${name} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   target_include_directories(spillway_${name} PUBLIC
     $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(spillway_${name} PUBLIC cxx_std_20)
   target_link_libraries(spillway_${name} PRIVATE $<BUILD_INTERFACE:spillway_build_flags>)
 endfunction()
 
-# spillway_program(name SOURCES ... LIBRARIES ...): an executable with our warnings.
+# spillway_program(name SOURCES ... LIBRARIES ...): an executable in <build>/bin.
 function(spillway_program name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} spillway_build_flags)
 endfunction()
 
-# spillway_test(name SOURCES ... LIBRARIES ... LABELS ...): a GoogleTest program, one CTest each.
+# spillway_test(name [ONE_PROCESS] [RUN_SERIAL] SOURCES ... LIBRARIES ... LABELS ... [TIMEOUT s]): a GoogleTest
+# program. Each of its cases is a test of CTest named <name>/<case>, in a process of its own; with ONE_PROCESS the
+# program is one test (where cases share work that is dear to set up). RUN_SERIAL: nothing runs beside it.
 function(spillway_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "ONE_PROCESS;RUN_SERIAL" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
   spillway_program(${name} SOURCES ${arg_SOURCES} LIBRARIES ${arg_LIBRARIES} GTest::gmock
                    GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+  set(properties TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_RUN_SERIAL})
+  if(arg_ONE_PROCESS)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" ${properties})
+  else()
+    gtest_discover_tests(${name} TEST_PREFIX ${name}/ TEST_LIST tests_of_${name}
+                         DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+    # gtest_discover_tests() takes no property that is a list, so the labels are set behind it.
+    set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
+    file(CONFIGURE OUTPUT ${labels_file} @ONLY CONTENT [[
+foreach(test IN LISTS tests_of_@name@)
+  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@")
+endforeach()
+]])
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+  endif()
 endfunction()
