@@ -6,19 +6,23 @@
 // nothing else, so ranks, accumulation, resume and evaluation never disturb it.
 #pragma once
 
+#include <spillway/aio/error.h>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
-#include <spillway/aio/error.h>
 #include <string>
 
 namespace spillway::trainer {
 
 enum class TokenFormat { kAuto, kText, kLlmc, kNanoGpt };
 
+// Move-only; any thread may read. The file must keep its size while it is open: the kernel answers
+// a read of what was cut off with SIGBUS.
 class TokenFile {
  public:
+  // Errors: kNotFound, kPermission and kIo from the system; kInvalid for what is no token file (a
+  // directory, empty, odd size, a header that does not match the size).
   static Result<TokenFile> open(const std::filesystem::path& path,
                                 TokenFormat format = TokenFormat::kAuto);
   TokenFile(TokenFile&&) noexcept;
@@ -44,6 +48,7 @@ class TokenFile {
 std::uint64_t derive_seed(std::uint64_t seed, std::uint64_t a, std::uint64_t b = 0,
                           std::uint64_t c = 0) noexcept;
 
+// Which tokens a sample is. Refers to `file`, which must stay where it is. Any thread may ask.
 // Training samples: `context + 1` consecutive tokens at a place drawn from (seed, step, sample).
 class BatchSampler {
  public:
@@ -60,13 +65,16 @@ class BatchSampler {
  private:
   BatchSampler(const TokenFile& file, std::uint32_t context, std::uint64_t seed)
       : file_(&file), context_(context), seed_(seed) {}
+  void copy_sample(std::uint64_t first, std::span<std::int64_t> inputs,
+                   std::span<std::int64_t> targets) const;
+
   const TokenFile* file_;
   std::uint32_t context_;
   std::uint64_t seed_;
 };
 
-// Entropy of the next byte given the present one, in nats, of a text: the loss of the best bigram
-// model of that text.
+// Entropy of the next byte given the present one, in nats: the loss of the best bigram model of a
+// text. REQUIRES: format kText. Reads the whole file.
 double bigram_entropy(const TokenFile& file);
 
 }  // namespace spillway::trainer
