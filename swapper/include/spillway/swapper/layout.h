@@ -6,9 +6,9 @@
 // run of neighbouring planes is one contiguous transfer.
 #pragma once
 
+#include <spillway/aio/error.h>
 #include <cstddef>
 #include <cstdint>
-#include <spillway/aio/error.h>
 #include <string>
 #include <vector>
 

@@ -1,9 +1,9 @@
 // RamTier: tiles in one page-locked Slab (or plain memory). Every plane is resident.
 #pragma once
 
-#include <memory>
 #include <spillway/pinned_pool/slab.h>
 #include <spillway/swapper/tier.h>
+#include <memory>
 #include <vector>
 
 namespace spillway::swapper {

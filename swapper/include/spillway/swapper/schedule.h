@@ -5,9 +5,9 @@
 // would save nothing. Pure data structure: no I/O, no threads.
 #pragma once
 
+#include <spillway/swapper/tier.h>
 #include <cstdint>
 #include <span>
-#include <spillway/swapper/tier.h>
 #include <vector>
 
 namespace spillway::swapper {
@@ -32,8 +32,9 @@ class Schedule {
   std::vector<std::vector<std::size_t>> positions_;  // of each tile, ascending
 };
 
-// Which tiles to hold in RAM for good when `capacity_elements` fit: the fixed set that saves most
-// transfers per step. Same input, same answer.
+// Which tiles to hold in RAM for good when `capacity_elements` fit: the most used first, among
+// equals the largest first, whatever still fits. With tiles of one size no other fixed set saves
+// more bytes a step. Tiles the step does not use are not held. Same input, same answer.
 std::vector<bool> choose_resident(const Schedule& schedule,
                                   std::span<const std::uint64_t> tile_elements,
                                   std::uint64_t capacity_elements);

@@ -10,11 +10,11 @@
 // next is started.
 #pragma once
 
+#include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/layout.h>
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <spillway/pinned_pool/pool.h>
-#include <spillway/swapper/layout.h>
 #include <string>
 
 namespace spillway::swapper {

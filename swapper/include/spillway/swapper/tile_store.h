@@ -8,15 +8,17 @@
 // misdirected writes and stale generations are all caught when the block is read; the error is
 // kCorrupt and names file, tile, plane and offset.
 //
-// A directory is locked while a store uses it (kBusy for the second). What a killed process left
-// behind is recognised by its manifest file and removed; files the store did not make are never
-// touched. Threads: as Tier.
+// A directory is locked while a store uses it (kBusy for the second job). What a killed process
+// left behind is recognised by the lock's list and removed; files the store did not make are never
+// touched. Dropping the store waits for what is in flight. Threads: as Tier; generations of
+// different tiles may be moved at the same time.
 #pragma once
 
+#include <spillway/aio/engine.h>
+#include <spillway/swapper/directory_lock.h>
+#include <spillway/swapper/tier.h>
 #include <filesystem>
 #include <memory>
-#include <spillway/aio/engine.h>
-#include <spillway/swapper/tier.h>
 #include <string>
 #include <vector>
 
@@ -26,31 +28,38 @@ inline constexpr std::size_t kChecksumBlockBytes = std::size_t{1} << 20;
 
 struct TileStoreOptions {
   std::vector<std::filesystem::path> directories;  // tiles are striped over them; must exist
-  std::string name = "tiles";                      // prefix of the segment files: "optimizer"
+  // Locks the caller holds already, to have several stores on one directory; a directory that has
+  // none here is locked by the store.
+  std::vector<std::shared_ptr<DirectoryLock>> locks;
+  std::string name = "tiles";  // prefix of the segment files: "optimizer"
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // at least; a larger tile gets its own
-  double spare_fraction = 0.0;  // room for second generations, as a share of all tiles
+  double spare_fraction = 0.0;  // room for second generations, as a share of the tiles (0 to 1)
   aio::Direct direct = aio::Direct::kAuto;
   bool checksums = true;  // off only for benchmarks that measure their cost
 };
 
 class TileStore : public Tier {
  public:
-  // Checks the space, takes the locks, preallocates all segments. kNoSpace with the arithmetic
-  // before a byte is written. `engine` must outlive the store. Reading a tile that was never
-  // written is kInvalid.
+  // Takes the locks, checks the space, preallocates all segments. kNoSpace with the arithmetic
+  // before a byte is written; kBusy when a file of a segment's name exists; kInvalid for options
+  // that make no sense. `engine` must outlive the store. Reading a plane that was never written
+  // is kInvalid.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);
 
   // Keeps the tile's present bytes as they are: the next write of it goes to another place.
-  // REQUIRES: nothing kept of this tile yet; the next write covers all planes.
+  // REQUIRES: nothing kept of this tile yet; the next write covers all planes; no transfer of the
+  // tile is under way (for all three).
   // kNoSpace when the spare room is used up.
   virtual Result<void> keep_generation(TileId tile) = 0;
   // Gives the kept generation's place back.
   virtual void drop_kept(TileId tile) = 0;
   // The kept generation becomes the current one again; what was written since is dropped.
   virtual void roll_back(TileId tile) = 0;
-  virtual std::uint32_t generation(TileId tile) const = 0;  // counts whole-tile rewrites elsewhere
+  // Of the present bytes. Grows with the first write after keep_generation, and no number comes
+  // twice: after a roll-back the next one skips those that were dropped.
+  virtual std::uint32_t generation(TileId tile) const = 0;
 
   struct Place {
     std::string path;

@@ -7,10 +7,11 @@
 // bound the memory whatever the number of items. Compute runs on the calling thread, in order.
 #pragma once
 
-#include <cstdint>
-#include <functional>
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/tier.h>
+#include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 namespace spillway::swapper {
@@ -42,9 +43,9 @@ class PartView {
 };
 
 struct StreamStats {
-  double compute_seconds = 0;      // in the compute function
-  double read_wait_seconds = 0;    // compute waited for a read
-  double write_wait_seconds = 0;   // compute waited for a buffer or for the last writes
+  double compute_seconds = 0;     // in the compute function
+  double read_wait_seconds = 0;   // compute waited for a read
+  double write_wait_seconds = 0;  // compute waited for a buffer or for the last writes
 };
 
 class TileStream {
@@ -53,9 +54,13 @@ class TileStream {
 
   // Runs all items in order; returns when everything written is in its tier. On an error: starts
   // nothing more, waits for what is in flight, returns the first error.
-  // REQUIRES: an item's parts that share a pool fit into it together; no tile twice among items
-  // unless both only read it.
+  // REQUIRES: an item's parts that share a pool fit into it together; a plane that is written is
+  // in one part only.
+  // When `compute` throws, what is in flight is abandoned (and ends safely).
   static Result<StreamStats> run(std::span<const Item> items, const Compute& compute);
+
+ private:
+  class Run;
 };
 
 }  // namespace spillway::swapper

@@ -1,0 +1,230 @@
+#include <fcntl.h>
+#include <spillway/aio/check.h>
+#include <spillway/swapper/directory_lock.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <utility>
+
+namespace spillway::swapper {
+namespace {
+
+// The lock file is a journal: "spillway-lock 1 <pid>", then "+name" for a file that may exist from
+// here on and "-name" for one that is gone. A line without its newline was never finished, and
+// then its file was never made.
+constexpr std::string_view kMagic = "spillway-lock 1 ";
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+bool plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name != DirectoryLock::kFileName &&
+         name.find_first_of(std::string_view("/\n\0", 3)) == std::string::npos;
+}
+
+Result<std::string> read_all(int fd, const std::string& path) {
+  std::string text;
+  char chunk[4096];
+  for (;;) {
+    const ssize_t n = ::pread(fd, chunk, sizeof chunk, static_cast<off_t>(text.size()));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error("read", path, errno);
+    if (n == 0) return text;
+    text.append(chunk, static_cast<std::size_t>(n));
+  }
+}
+
+Result<void> write_all(int fd, const std::string& path, std::string_view text, off_t offset) {
+  while (!text.empty()) {
+    const ssize_t n = ::pwrite(fd, text.data(), text.size(), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error("write", path, errno);
+    text.remove_prefix(static_cast<std::size_t>(n));
+    offset += n;
+  }
+  return {};
+}
+
+std::string holder(const std::string& journal) {
+  const std::string_view text(journal);
+  if (!text.starts_with(kMagic)) return "another process (it has not said which yet)";
+  return "process " + std::string(text.substr(kMagic.size(), text.find('\n') - kMagic.size()));
+}
+
+// Names that the journal says may still exist.
+std::set<std::string> listed_files(const std::string& journal) {
+  std::set<std::string> names;
+  std::size_t start = 0;
+  for (std::size_t end; (end = journal.find('\n', start)) != std::string::npos; start = end + 1) {
+    if (end == start) continue;
+    const std::string name = journal.substr(start + 1, end - start - 1);
+    // A name that leads out of the directory was not written by us.
+    if (!plain_name(name)) continue;
+    if (journal[start] == '+') names.insert(name);
+    if (journal[start] == '-') names.erase(name);
+  }
+  return names;
+}
+
+// Takes the flock on the file that has the lock's name now. A holder unlinks the file when it lets
+// go, so the one opened here may have lost its name before the flock came: then again.
+Result<Descriptor> lock_file(int directory, const std::string& path) {
+  for (;;) {
+    Descriptor file(::openat(directory, DirectoryLock::kFileName,
+                             O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644));
+    if (file.get() < 0) return errno_error("lock", path, errno);
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) return errno_error("lock", path, errno);
+      const std::string text = read_all(file.get(), path).value_or("");
+      return make_error(ErrorKind::kBusy, "lock", path,
+                        "the directory is in use by " + holder(text) +
+                            "; wait for it or choose another directory");
+    }
+    struct stat opened {};
+    struct stat named {};
+    if (::fstat(file.get(), &opened) != 0) return errno_error("lock", path, errno);
+    if (::fstatat(directory, DirectoryLock::kFileName, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
+      return file;
+    }
+  }
+}
+
+}  // namespace
+
+struct DirectoryLock::State {
+  std::filesystem::path directory;
+  std::string path;  // of the lock file
+  Descriptor directory_fd;
+  Descriptor file;
+  std::mutex mutex;  // guards what follows
+  std::set<std::string> names;
+  off_t end = 0;  // of the journal
+  std::size_t leftovers_removed = 0;
+
+  // Only regular files: a name on the list that has become something else is not ours.
+  Result<bool> remove_file(const std::string& name) {
+    struct stat status {};
+    if (::fstatat(directory_fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISREG(status.st_mode)) {
+      return false;
+    }
+    if (::unlinkat(directory_fd.get(), name.c_str(), 0) == 0) return true;
+    return errno_error("remove a killed job's file", (directory / name).string(), errno);
+  }
+
+  Result<void> append(const std::string& lines) {
+    if (auto written = write_all(file.get(), path, lines, end); !written) return written;
+    end += static_cast<off_t>(lines.size());
+    return {};
+  }
+
+  // Empties the journal of whoever was here before and signs it.
+  Result<void> sign() {
+    if (::ftruncate(file.get(), 0) != 0) return errno_error("truncate", path, errno);
+    if (auto written = append(std::string(kMagic) + std::to_string(::getpid()) + "\n"); !written) {
+      return written;
+    }
+    if (::fdatasync(file.get()) != 0 || ::fsync(directory_fd.get()) != 0) {
+      return errno_error("sync", path, errno);
+    }
+    return {};
+  }
+};
+
+Result<std::shared_ptr<DirectoryLock>> DirectoryLock::acquire(
+    const std::filesystem::path& directory) {
+  auto state = std::make_unique<State>();
+  state->directory = directory;
+  state->path = (directory / kFileName).string();
+  state->directory_fd = Descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (state->directory_fd.get() < 0) {
+    return errno_error("lock", directory.string(), errno, "an existing directory is needed");
+  }
+  auto file = lock_file(state->directory_fd.get(), state->path);
+  if (!file) return tl::unexpected(std::move(file.error()));
+  state->file = std::move(*file);
+
+  const auto journal = read_all(state->file.get(), state->path);
+  if (!journal) return tl::unexpected(journal.error());
+  if (!journal->empty() && !journal->starts_with(kMagic)) {
+    return make_error(ErrorKind::kInvalid, "lock", state->path,
+                      "a file of this name is there and is no lock of ours; it is left alone: move "
+                      "it away or choose another directory");
+  }
+  for (const std::string& name : listed_files(*journal)) {
+    const auto removed = state->remove_file(name);
+    if (!removed) return tl::unexpected(removed.error());
+    state->leftovers_removed += *removed ? 1 : 0;
+  }
+  if (auto signed_now = state->sign(); !signed_now) {
+    return tl::unexpected(std::move(signed_now.error()));
+  }
+  return std::shared_ptr<DirectoryLock>(new DirectoryLock(std::move(state)));
+}
+
+DirectoryLock::DirectoryLock(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+DirectoryLock::~DirectoryLock() {
+  // What cannot be removed now stays on the list, and the list stays with it for the next job.
+  bool all_removed = true;
+  for (const std::string& name : state_->names) {
+    all_removed = state_->remove_file(name).has_value() && all_removed;
+  }
+  if (all_removed) ::unlinkat(state_->directory_fd.get(), kFileName, 0);
+}
+
+const std::filesystem::path& DirectoryLock::directory() const noexcept { return state_->directory; }
+
+Result<void> DirectoryLock::will_create(std::span<const std::string> file_names) {
+  const std::lock_guard guard(state_->mutex);
+  std::string lines;
+  for (const std::string& name : file_names) {
+    SPILLWAY_CHECK(plain_name(name), "a plain file name is needed");
+    struct stat status {};
+    if (::fstatat(state_->directory_fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
+      return make_error(ErrorKind::kBusy, "create", (state_->directory / name).string(),
+                        "a file of this name exists already; it is left alone");
+    }
+    lines += "+" + name + "\n";
+  }
+  if (auto appended = state_->append(lines); !appended) return appended;
+  if (::fdatasync(state_->file.get()) != 0) return errno_error("sync", state_->path, errno);
+  state_->names.insert(file_names.begin(), file_names.end());
+  return {};
+}
+
+void DirectoryLock::removed(std::span<const std::string> file_names) noexcept {
+  const std::lock_guard guard(state_->mutex);
+  std::string lines;
+  for (const std::string& name : file_names) {
+    if (state_->names.erase(name) == 1) lines += "-" + name + "\n";
+  }
+  // Not synced, and a failure is harmless: the next job then looks for files that are not there.
+  (void)state_->append(lines);
+}
+
+std::size_t DirectoryLock::leftovers_removed() const noexcept { return state_->leftovers_removed; }
+
+}  // namespace spillway::swapper

@@ -1,0 +1,46 @@
+#include <spillway/aio/check.h>
+#include <spillway/swapper/layout.h>
+#include <set>
+#include <utility>
+
+namespace spillway::swapper {
+
+Layout::Layout(std::vector<Plane> planes) : planes_(std::move(planes)) {
+  SPILLWAY_CHECK(!planes_.empty(), "a layout has at least one plane");
+  std::set<std::string> names;
+  for (const Plane& plane : planes_) {
+    SPILLWAY_CHECK(plane.bytes_per_block > 0, "a plane's block has a size");
+    SPILLWAY_CHECK(plane.elements_per_block > 0, "a plane's block holds elements");
+    SPILLWAY_CHECK(names.insert(plane.name).second, "plane names are distinct");
+  }
+}
+
+std::size_t Layout::plane_bytes(std::uint32_t plane, std::uint64_t elements) const {
+  SPILLWAY_CHECK(plane < plane_count(), "no such plane");
+  const Plane& p = planes_[plane];
+  // A last, partly filled block is stored whole: 257 elements with one scale per 256 have 2 scales.
+  const std::uint64_t blocks = (elements + p.elements_per_block - 1) / p.elements_per_block;
+  return blocks * p.bytes_per_block;
+}
+
+std::size_t Layout::padded_plane_bytes(std::uint32_t plane, std::uint64_t elements) const {
+  return (plane_bytes(plane, elements) + kPlaneAlignment - 1) / kPlaneAlignment * kPlaneAlignment;
+}
+
+std::size_t Layout::plane_offset(std::uint32_t plane, std::uint64_t elements,
+                                 std::uint32_t first) const {
+  SPILLWAY_CHECK(first <= plane, "the plane lies before the first one of the range");
+  return range_bytes({first, plane - first}, elements);
+}
+
+std::size_t Layout::range_bytes(PlaneRange range, std::uint64_t elements) const {
+  SPILLWAY_CHECK(range.first <= plane_count() && range.count <= plane_count() - range.first,
+                 "the range exceeds the planes");
+  std::size_t bytes = 0;
+  for (std::uint32_t plane = range.first; plane < range.first + range.count; ++plane) {
+    bytes += padded_plane_bytes(plane, elements);
+  }
+  return bytes;
+}
+
+}  // namespace spillway::swapper

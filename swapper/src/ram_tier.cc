@@ -1,0 +1,105 @@
+#include <spillway/aio/check.h>
+#include <spillway/pinned_pool/limits.h>
+#include <spillway/swapper/ram_tier.h>
+#include <atomic>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+namespace spillway::swapper {
+namespace {
+
+class RamTier final : public Tier {
+ public:
+  RamTier(const Layout& layout, std::vector<std::uint64_t> tile_elements,
+          std::vector<std::size_t> offsets, std::optional<pinned_pool::Slab> slab)
+      : layout_(layout),
+        tile_elements_(std::move(tile_elements)),
+        offsets_(std::move(offsets)),
+        slab_(std::move(slab)) {}
+
+  const char* name() const noexcept override { return "cpu"; }
+  const Layout& layout() const noexcept override { return layout_; }
+  std::uint32_t tile_count() const noexcept override {
+    return static_cast<std::uint32_t>(tile_elements_.size());
+  }
+  std::uint64_t tile_elements(TileId tile) const override {
+    SPILLWAY_CHECK(tile < tile_elements_.size(), "no such tile");
+    return tile_elements_[tile];
+  }
+  std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
+    return slab_->data() + offsets_[tile] + layout_.plane_offset(plane, tile_elements(tile));
+  }
+
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+    const std::size_t bytes = check_transfer(tile, planes, lease);
+    std::memcpy(lease.data(), resident(tile, planes.first), bytes);
+    read_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return Transfer::completed(std::move(lease));
+  }
+  Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+    const std::size_t bytes = check_transfer(tile, planes, lease);
+    std::memcpy(resident(tile, planes.first), lease.data(), bytes);
+    written_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return Transfer::completed(std::move(lease));
+  }
+
+  TierStats stats() const noexcept override {
+    return {read_bytes_.load(std::memory_order_relaxed),
+            written_bytes_.load(std::memory_order_relaxed)};
+  }
+  std::uint64_t memory_bytes() const noexcept override { return slab_ ? slab_->size_bytes() : 0; }
+  std::uint64_t storage_bytes() const noexcept override { return 0; }
+
+ private:
+  std::size_t check_transfer(TileId tile, PlaneRange planes,
+                             const pinned_pool::Lease& lease) const {
+    SPILLWAY_CHECK(planes.count > 0, "a transfer moves at least one plane");
+    const std::size_t bytes = layout_.range_bytes(planes, tile_elements(tile));
+    SPILLWAY_CHECK(bytes <= lease.capacity(), "the planes exceed the buffer");
+    return bytes;
+  }
+
+  const Layout layout_;
+  const std::vector<std::uint64_t> tile_elements_;
+  const std::vector<std::size_t> offsets_;  // of each tile in the slab
+  std::optional<pinned_pool::Slab> slab_;   // none when there are no tiles
+  std::atomic<std::uint64_t> read_bytes_{0};
+  std::atomic<std::uint64_t> written_bytes_{0};
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
+                                            std::vector<std::uint64_t> tile_elements,
+                                            const RamTierOptions& options) {
+  std::vector<std::size_t> offsets;
+  offsets.reserve(tile_elements.size());
+  std::size_t size_bytes = 0;
+  for (const std::uint64_t elements : tile_elements) {
+    SPILLWAY_CHECK(elements > 0, "a tile has at least one element");
+    offsets.push_back(size_bytes);
+    size_bytes += layout.tile_bytes(elements);
+  }
+  std::optional<pinned_pool::Slab> slab;
+  if (size_bytes > 0) {
+    const pinned_pool::PlannedMemory plan{
+        .what = std::to_string(tile_elements.size()) + " tiles in RAM",
+        .bytes = size_bytes,
+        .locked = options.lock == pinned_pool::Wish::kRequired};
+    if (auto fits = check_plan({plan}, pinned_pool::MemoryLimits::read()); !fits) {
+      return tl::unexpected(std::move(fits.error()));
+    }
+    auto created = pinned_pool::Slab::create({.size_bytes = size_bytes,
+                                              .huge_pages = options.huge_pages,
+                                              .lock = options.lock,
+                                              .cuda = options.cuda,
+                                              .numa_node = options.numa_node});
+    if (!created) return tl::unexpected(std::move(created.error()));
+    slab.emplace(std::move(*created));
+  }
+  return std::make_unique<RamTier>(layout, std::move(tile_elements), std::move(offsets),
+                                   std::move(slab));
+}
+
+}  // namespace spillway::swapper

@@ -1,0 +1,141 @@
+#include "segment_files.h"
+
+#include <spillway/aio/check.h>
+#include <map>
+#include <utility>
+
+namespace spillway::swapper {
+
+bool SegmentFiles::Pending::done() const noexcept {
+  const std::lock_guard guard(mutex_);
+  return completion_.has_value();
+}
+
+std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
+    std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock guard(mutex_);
+  changed_.wait_until(guard, deadline, [&] { return completion_.has_value(); });
+  return std::exchange(completion_, std::nullopt);
+}
+
+void SegmentFiles::Pending::complete(aio::Completion completion) {
+  const std::lock_guard guard(mutex_);
+  completion_ = std::move(completion);
+  changed_.notify_all();
+}
+
+SegmentFiles::SegmentFiles(aio::Engine& engine, std::vector<File> files)
+    : engine_(engine), files_(std::move(files)) {}
+
+Result<std::shared_ptr<SegmentFiles>> SegmentFiles::create(aio::Engine& engine,
+                                                           std::vector<File> files,
+                                                           aio::Direct direct) {
+  const std::shared_ptr<SegmentFiles> segments(new SegmentFiles(engine, std::move(files)));
+  // Made or not, close() takes the names off the list and unlinks what is there.
+  auto made = segments->make_files(direct);
+  if (made) return segments;
+  segments->close();
+  return tl::unexpected(std::move(made.error()));
+}
+
+Result<void> SegmentFiles::make_files(aio::Direct direct) {
+  std::map<DirectoryLock*, std::vector<std::string>> names;  // one synced list a directory
+  for (const File& file : files_) names[file.lock.get()].push_back(file.name);
+  for (auto& [lock, list] : names) {
+    if (auto listed = lock->will_create(list); !listed) return listed;
+    listed_with_.insert(lock);
+  }
+  open_.reserve(files_.size());
+  for (const File& file : files_) {
+    auto opened = aio::File::create(file.lock->directory() / file.name,
+                                    {.size_bytes = file.size_bytes, .direct = direct});
+    if (!opened) return tl::unexpected(std::move(opened.error()));
+    open_.push_back(std::move(*opened));
+    engine_.register_file(open_.back());
+  }
+  return {};
+}
+
+SegmentFiles::~SegmentFiles() {
+  SPILLWAY_CHECK(in_flight_ == 0, "files are closed after their last request");
+}
+
+void SegmentFiles::unlink() noexcept {
+  std::map<DirectoryLock*, std::vector<std::string>> names;
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    DirectoryLock* const lock = files_[i].lock.get();
+    // Without a list of ours the name may be another store's.
+    if (!listed_with_.contains(lock)) continue;
+    // A file that cannot be removed stays on the list, for the lock or the next job to try again.
+    if (i < open_.size() && !open_[i].remove()) continue;
+    names[lock].push_back(files_[i].name);
+  }
+  for (auto& [lock, list] : names) lock->removed(list);
+}
+
+void SegmentFiles::close() {
+  unlink();
+  std::unique_lock guard(mutex_);
+  const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
+  if (idle_.wait_for(guard, patience, [&] { return in_flight_ == 0; })) {
+    // Before they are closed: the engine knows files by their descriptor, and numbers are reused.
+    for (const aio::File& file : open_) engine_.unregister_file(file);
+  } else {
+    until_idle_ = shared_from_this();
+  }
+  for (File& file : files_) file.lock.reset();
+}
+
+std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direction,
+                                                           const Region& region,
+                                                           aio::Buffer buffer) {
+  auto pending = std::make_shared<Pending>();
+  {
+    const std::lock_guard guard(mutex_);
+    ++in_flight_;
+  }
+  auto on_completion = [this, pending, direction, region](aio::Completion completion) mutable {
+    count(direction, region, completion);
+    pending->complete(std::move(completion));
+    // If nobody waits any more the memory is given back here, before close() says that all is done.
+    pending.reset();
+    one_less_in_flight();
+  };
+  const aio::Engine::Request request{
+      .file = &open_[region.segment], .offset = region.offset, .size_bytes = region.size_bytes};
+  if (direction == aio::Direction::kRead) {
+    engine_.read(request, std::move(buffer), std::move(on_completion));
+  } else {
+    engine_.write(request, std::move(buffer), std::move(on_completion));
+  }
+  return pending;
+}
+
+void SegmentFiles::count(aio::Direction direction, const Region& region,
+                         const aio::Completion& completion) {
+  const std::uint64_t bytes =
+      completion.transferred ? region.size_bytes : completion.transferred.error().got;
+  (direction == aio::Direction::kRead ? read_bytes_ : written_bytes_)
+      .fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void SegmentFiles::one_less_in_flight() {
+  std::shared_ptr<SegmentFiles> last;  // dropped behind the guard, this object perhaps with it
+  const std::lock_guard guard(mutex_);
+  if (--in_flight_ > 0) return;
+  idle_.notify_all();
+  last = std::move(until_idle_);
+}
+
+std::uint64_t SegmentFiles::storage_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const File& file : files_) bytes += file.size_bytes;
+  return bytes;
+}
+
+TierStats SegmentFiles::stats() const noexcept {
+  return {read_bytes_.load(std::memory_order_relaxed),
+          written_bytes_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace spillway::swapper

@@ -1,0 +1,88 @@
+#include <spillway/aio/check.h>
+#include <spillway/swapper/split_tier.h>
+#include <string>
+#include <utility>
+
+namespace spillway::swapper {
+namespace {
+
+bool same_layout(const Layout& a, const Layout& b) {
+  if (a.plane_count() != b.plane_count()) return false;
+  for (std::uint32_t plane = 0; plane < a.plane_count(); ++plane) {
+    const Plane& p = a.planes()[plane];
+    const Plane& q = b.planes()[plane];
+    if (p.name != q.name || p.bytes_per_block != q.bytes_per_block ||
+        p.elements_per_block != q.elements_per_block) {
+      return false;
+    }
+  }
+  return true;
+}
+
+class SplitTier final : public Tier {
+ public:
+  SplitTier(const std::vector<bool>& in_upper, std::unique_ptr<Tier> upper,
+            std::unique_ptr<Tier> lower)
+      : upper_(std::move(upper)), lower_(std::move(lower)) {
+    SPILLWAY_CHECK(same_layout(upper_->layout(), lower_->layout()), "both tiers have one layout");
+    TileId upper_count = 0;
+    TileId lower_count = 0;
+    places_.reserve(in_upper.size());
+    for (const bool up : in_upper) {
+      places_.push_back(up ? Place{upper_.get(), upper_count++}
+                           : Place{lower_.get(), lower_count++});
+    }
+    SPILLWAY_CHECK(upper_count == upper_->tile_count(), "every tile of the upper tier is used");
+    SPILLWAY_CHECK(lower_count == lower_->tile_count(), "every tile of the lower tier is used");
+    name_ = std::string(lower_->name()) + " cached in " + upper_->name();
+  }
+
+  const char* name() const noexcept override { return name_.c_str(); }
+  const Layout& layout() const noexcept override { return lower_->layout(); }
+  std::uint32_t tile_count() const noexcept override {
+    return static_cast<std::uint32_t>(places_.size());
+  }
+  std::uint64_t tile_elements(TileId tile) const override {
+    return place(tile).tier->tile_elements(place(tile).tile);
+  }
+  std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
+    return place(tile).tier->resident(place(tile).tile, plane);
+  }
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+    return place(tile).tier->read(place(tile).tile, planes, std::move(lease));
+  }
+  Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+    return place(tile).tier->write(place(tile).tile, planes, std::move(lease));
+  }
+  TierStats stats() const noexcept override { return lower_->stats(); }
+  std::uint64_t memory_bytes() const noexcept override {
+    return upper_->memory_bytes() + lower_->memory_bytes();
+  }
+  std::uint64_t storage_bytes() const noexcept override {
+    return upper_->storage_bytes() + lower_->storage_bytes();
+  }
+
+ private:
+  struct Place {
+    Tier* tier;
+    TileId tile;
+  };
+  const Place& place(TileId tile) const {
+    SPILLWAY_CHECK(tile < places_.size(), "no such tile");
+    return places_[tile];
+  }
+
+  std::unique_ptr<Tier> upper_;
+  std::unique_ptr<Tier> lower_;
+  std::vector<Place> places_;
+  std::string name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tier> make_split_tier(std::vector<bool> in_upper, std::unique_ptr<Tier> upper,
+                                      std::unique_ptr<Tier> lower) {
+  return std::make_unique<SplitTier>(in_upper, std::move(upper), std::move(lower));
+}
+
+}  // namespace spillway::swapper

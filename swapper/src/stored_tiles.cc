@@ -1,0 +1,171 @@
+#include "stored_tiles.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace spillway::swapper {
+
+// A request on a file, and on its way back the verification of what was read.
+class StoredTiles::FileTransfer final : public Transfer::Impl {
+ public:
+  FileTransfer(std::shared_ptr<StoredTiles> store, std::size_t place, PlaneRange planes,
+               aio::Direction direction, pinned_pool::Lease lease)
+      : store_(std::move(store)),
+        stored_(store_->places_[place]),
+        planes_(planes),
+        direction_(direction),
+        pending_(store_->files_->start(direction, store_->region(stored_, planes),
+                                       std::move(lease).release())) {}
+
+  bool done() const noexcept override { return pending_->done(); }
+
+  Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) override {
+    std::optional<aio::Completion> completion = pending_->wait_until(deadline);
+    if (!completion) return overrun();
+    if (!completion->transferred) return failed(std::move(completion->transferred.error()));
+    if (direction_ == aio::Direction::kRead) {
+      auto verified = store_->verify(stored_, planes_, completion->buffer.data());
+      if (!verified) return tl::unexpected(std::move(verified.error()));
+    }
+    return pinned_pool::Lease(std::move(completion->buffer));
+  }
+
+ private:
+  tl::unexpected<Error> overrun() {
+    store_->files_->overrun();
+    const SegmentFiles::Region region = store_->region(stored_, planes_);
+    return tl::unexpected(
+        Error{.kind = ErrorKind::kDeadline,
+              .operation = operation(),
+              .path = store_->files_->path(region.segment),
+              .offset = region.offset,
+              .wanted = region.size_bytes,
+              .detail = store_->describe(stored_, planes_) + ": not complete in the time allowed"});
+  }
+
+  tl::unexpected<Error> failed(Error error) {
+    // Which plane: the one that holds the offset of the failure.
+    const std::uint64_t at = error.offset - std::min(error.offset, stored_.at.offset);
+    PlaneRange failed = planes_;
+    while (failed.count > 1 &&
+           at >= store_->layout_.plane_offset(failed.first + 1, stored_.at.elements)) {
+      ++failed.first;
+      --failed.count;
+    }
+    failed.count = 1;
+    const std::string what = store_->describe(stored_, failed);
+    error.detail = error.detail.empty() ? what : what + ": " + error.detail;
+    return tl::unexpected(std::move(error));
+  }
+
+  const char* operation() const { return direction_ == aio::Direction::kRead ? "read" : "write"; }
+
+  const std::shared_ptr<StoredTiles> store_;
+  const Stored& stored_;
+  const PlaneRange planes_;
+  const aio::Direction direction_;
+  const std::shared_ptr<SegmentFiles::Pending> pending_;
+};
+
+StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
+                         const std::vector<PlacedTile>& places, bool checksums)
+    : layout_(layout), files_(std::move(files)), checksums_(checksums) {
+  places_.reserve(places.size());
+  for (const PlacedTile& place : places) {
+    places_.push_back({.at = place,
+                       .owner = {},
+                       .checksums = Checksums(layout_, place.elements),
+                       .written = std::vector<std::uint8_t>(layout_.plane_count())});
+  }
+}
+
+TileStore::Place StoredTiles::place(std::size_t place) const {
+  const Stored& stored = places_[place];
+  return {files_->path(stored.at.segment), stored.at.offset, stored.owner.generation};
+}
+
+std::uint64_t StoredTiles::memory_bytes() const noexcept {
+  std::uint64_t bytes = places_.capacity() * sizeof(Stored);
+  for (const Stored& stored : places_) {
+    bytes += stored.checksums.memory_bytes() + stored.written.capacity();
+  }
+  return bytes;
+}
+
+void StoredTiles::start_generation(std::size_t place, Owner owner) {
+  places_[place].owner = owner;
+  std::ranges::fill(places_[place].written, std::uint8_t{0});
+}
+
+Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {
+  const Stored& stored = places_[place];
+  for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
+    if (stored.written[plane] != 0) continue;
+    return Transfer::completed(make_error(ErrorKind::kInvalid, "read",
+                                          files_->path(stored.at.segment),
+                                          describe(stored, {plane, 1}) + ": was never written"));
+  }
+  return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
+                                                 aio::Direction::kRead, std::move(lease)));
+}
+
+Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {
+  record(places_[place], planes, lease.data());
+  return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
+                                                 aio::Direction::kWrite, std::move(lease)));
+}
+
+SegmentFiles::Region StoredTiles::region(const Stored& stored, PlaneRange planes) const {
+  const std::uint64_t elements = stored.at.elements;
+  return {.segment = stored.at.segment,
+          .offset = stored.at.offset + layout_.plane_offset(planes.first, elements),
+          .size_bytes = layout_.range_bytes(planes, elements)};
+}
+
+std::string StoredTiles::describe(const Stored& stored, PlaneRange planes) const {
+  std::string text = "tile " + std::to_string(stored.owner.tile) + ", plane " +
+                     layout_.planes()[planes.first].name;
+  if (planes.count > 1) text += " to " + layout_.planes()[planes.first + planes.count - 1].name;
+  return text;
+}
+
+void StoredTiles::record(Stored& stored, PlaneRange planes, std::byte* data) {
+  for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
+    const std::size_t bytes = layout_.plane_bytes(plane, stored.at.elements);
+    const std::size_t padded = layout_.padded_plane_bytes(plane, stored.at.elements);
+    if (checksums_) {
+      stored.checksums.record({stored.owner.tile, plane, stored.owner.generation}, data);
+    }
+    // The padding is in no checksum. It is zeroed so that nothing a buffer held before, which may
+    // be of another file or user, ends up on the disk.
+    std::memset(data + bytes, 0, padded - bytes);
+    stored.written[plane] = 1;
+    data += padded;
+  }
+}
+
+Result<void> StoredTiles::verify(const Stored& stored, PlaneRange planes,
+                                 const std::byte* data) const {
+  if (!checksums_) return {};
+  const std::uint64_t elements = stored.at.elements;
+  for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
+    const std::byte* const start = data + layout_.plane_offset(plane, elements, planes.first);
+    const auto block =
+        stored.checksums.first_mismatch({stored.owner.tile, plane, stored.owner.generation}, start);
+    if (!block) continue;
+    const std::uint64_t offset =
+        stored.at.offset + layout_.plane_offset(plane, elements) + *block * kChecksumBlockBytes;
+    return tl::unexpected(
+        Error{.kind = ErrorKind::kCorrupt,
+              .operation = "read",
+              .path = files_->path(stored.at.segment),
+              .offset = offset,
+              .detail = describe(stored, {plane, 1}) + ", block " + std::to_string(*block) +
+                        " at offset " + std::to_string(offset) +
+                        ": checksum mismatch, the bytes are not the ones written"});
+  }
+  return {};
+}
+
+}  // namespace spillway::swapper

@@ -1,0 +1,63 @@
+// StoredTiles: places in segment files, what lies in each, and verified transfers to and from it.
+//
+// A place holds one generation of one tile, with its checksums and which planes were ever written.
+// Shared by the store and its Transfers, so that a Transfer that outlives the store is safe.
+// Threads: different planes, and different places, may be used at the same time.
+#pragma once
+
+#include <spillway/swapper/tile_store.h>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checksums.h"
+#include "placement.h"
+#include "segment_files.h"
+
+namespace spillway::swapper {
+
+class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
+ public:
+  struct Owner {
+    TileId tile = 0;
+    std::uint32_t generation = 0;
+  };
+
+  StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
+              const std::vector<PlacedTile>& places, bool checksums);
+
+  const Layout& layout() const noexcept { return layout_; }
+  SegmentFiles& files() noexcept { return *files_; }
+  const SegmentFiles& files() const noexcept { return *files_; }
+  std::size_t place_count() const noexcept { return places_.size(); }
+  std::uint64_t elements(std::size_t place) const { return places_[place].at.elements; }
+  TileStore::Place place(std::size_t place) const;
+  std::uint64_t memory_bytes() const noexcept;
+
+  // From here on the place belongs to `owner`, and nothing in it is written yet.
+  void start_generation(std::size_t place, Owner owner);
+  Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
+  Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
+
+ private:
+  class FileTransfer;
+  struct Stored {
+    PlacedTile at;
+    Owner owner;
+    Checksums checksums;
+    std::vector<std::uint8_t> written;  // of each plane; bytes, as planes have their own threads
+  };
+
+  SegmentFiles::Region region(const Stored& stored, PlaneRange planes) const;
+  // "tile 12, plane exp_avg"
+  std::string describe(const Stored& stored, PlaneRange planes) const;
+  void record(Stored& stored, PlaneRange planes, std::byte* data);
+  Result<void> verify(const Stored& stored, PlaneRange planes, const std::byte* data) const;
+
+  const Layout layout_;
+  const std::shared_ptr<SegmentFiles> files_;
+  const bool checksums_;
+  std::vector<Stored> places_;
+};
+
+}  // namespace spillway::swapper

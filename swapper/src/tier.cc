@@ -1,0 +1,32 @@
+#include <spillway/aio/check.h>
+#include <spillway/swapper/tier.h>
+#include <utility>
+
+namespace spillway::swapper {
+namespace {
+
+class CompletedTransfer final : public Transfer::Impl {
+ public:
+  explicit CompletedTransfer(Result<pinned_pool::Lease> result) : result_(std::move(result)) {}
+  bool done() const noexcept override { return true; }
+  Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point) override {
+    return std::move(result_);
+  }
+
+ private:
+  Result<pinned_pool::Lease> result_;
+};
+
+}  // namespace
+
+Transfer Transfer::completed(Result<pinned_pool::Lease> result) {
+  return Transfer(std::make_unique<CompletedTransfer>(std::move(result)));
+}
+
+Result<pinned_pool::Lease> Transfer::wait(std::chrono::seconds timeout) {
+  SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
+  const std::unique_ptr<Impl> impl = std::move(impl_);
+  return impl->finish(std::chrono::steady_clock::now() + timeout);
+}
+
+}  // namespace spillway::swapper

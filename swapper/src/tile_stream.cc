@@ -1,0 +1,263 @@
+#include <spillway/aio/check.h>
+#include <spillway/swapper/tile_stream.h>
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+namespace spillway::swapper {
+
+std::byte* PartView::plane(std::uint32_t plane) const {
+  SPILLWAY_CHECK(plane >= part_->planes.first && plane - part_->planes.first < part_->planes.count,
+                 "the plane is not in the part's range");
+  if (base_ == nullptr) return part_->tier->resident(part_->tile, plane);
+  return base_ + part_->tier->layout().plane_offset(plane, elements_, part_->planes.first);
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Adds the time from its making to its end to a counter.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  double& seconds_;
+  const Clock::time_point start_;
+};
+
+bool resident(const Part& part) {
+  for (std::uint32_t plane = part.planes.first; plane < part.planes.first + part.planes.count;
+       ++plane) {
+    if (part.tier->resident(part.tile, plane) == nullptr) return false;
+  }
+  return true;
+}
+
+std::size_t moved_bytes(const Part& part) {
+  return part.tier->layout().range_bytes(part.planes, part.tier->tile_elements(part.tile));
+}
+
+// The buffers one item asks of its pools can all be had at one time: then the stream, which waits
+// only while it holds nothing, always goes on.
+void check_pools(const Item& item) {
+  for (const Part& part : item) {
+    SPILLWAY_CHECK(part.tier != nullptr && part.planes.count > 0, "a part names planes of a tier");
+    if (resident(part)) continue;
+    SPILLWAY_CHECK(part.pool != nullptr, "a part that must be moved needs a pool");
+    SPILLWAY_CHECK(moved_bytes(part) <= part.pool->buffer_bytes(),
+                   "a part does not fit into a buffer of its pool");
+    const auto shares_pool = [&](const Part& other) {
+      return other.pool == part.pool && !resident(other);
+    };
+    SPILLWAY_CHECK(
+        std::size_t(std::ranges::count_if(item, shares_pool)) <= part.pool->buffer_count(),
+        "an item's parts exceed the buffers of their pool");
+  }
+}
+
+// A plane that is written is used once in the whole sequence, or a read ahead of the write would
+// see the old bytes.
+void check_uses(std::span<const Item> items) {
+  using Use = std::tuple<const Tier*, TileId, std::uint32_t, std::uint32_t, bool>;
+  std::vector<Use> uses;  // tier, tile, first plane, end, written
+  for (const Item& item : items) {
+    for (const Part& part : item) {
+      uses.emplace_back(part.tier, part.tile, part.planes.first,
+                        part.planes.first + part.planes.count, part.access != Access::kRead);
+    }
+  }
+  std::ranges::sort(uses);
+  std::uint32_t end = 0;  // of the planes seen of the tile
+  bool written = false;   // whether one of them is
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    const auto& [tier, tile, first, last, writes] = uses[i];
+    const bool same_tile =
+        i > 0 && std::get<0>(uses[i - 1]) == tier && std::get<1>(uses[i - 1]) == tile;
+    const bool overlaps = same_tile && first < end;
+    SPILLWAY_CHECK(!overlaps || !(written || writes), "a written plane is used by one item only");
+    written = overlaps ? written || writes : writes;
+    end = same_tile ? std::max(end, last) : last;
+  }
+}
+
+}  // namespace
+
+// One call of run(): what has been read ahead, and what is being written behind.
+class TileStream::Run {
+ public:
+  Run(std::span<const Item> items, const Compute& compute) : items_(items), compute_(compute) {}
+
+  Result<StreamStats> run() {
+    for (const Item& item : items_) check_pools(item);
+    check_uses(items_);
+    Result<void> outcome;
+    for (std::size_t item = 0; outcome && item < items_.size(); ++item) outcome = step(item);
+    outcome = drain(std::move(outcome));
+    if (!outcome) return tl::unexpected(std::move(outcome.error()));
+    return stats_;
+  }
+
+ private:
+  // Items that need no buffer are not bounded by a pool.
+  static constexpr std::size_t kMaxItemsAhead = 64;
+
+  // What one item holds; all three have one entry per part.
+  struct Held {
+    std::vector<pinned_pool::Lease> leases;
+    std::vector<Transfer> reads;
+    std::vector<PartView> views;
+  };
+
+  Result<void> step(std::size_t item) {
+    if (auto reaped = reap_finished_writes(); !reaped) return reaped;
+    if (ahead_.empty()) {
+      if (auto started = start_first(item); !started) return started;
+    }
+    const std::size_t horizon = std::min(items_.size(), item + kMaxItemsAhead);
+    while (next_ < horizon && start(next_)) {
+    }
+    if (auto read = finish_reads(item, ahead_.front()); !read) return read;
+    {
+      const Stopwatch watch(stats_.compute_seconds);
+      if (auto computed = compute_(item, ahead_.front().views); !computed) return computed;
+    }
+    start_writes(item);
+    return {};
+  }
+
+  // Takes the buffers of the item, all or none, and starts its reads. False when one is missing.
+  bool start(std::size_t item) {
+    const Item& parts = items_[item];
+    Held held = take_shell();
+    held.leases.resize(parts.size());
+    held.reads.resize(parts.size());
+    held.views.resize(parts.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (resident(parts[i])) continue;
+      held.leases[i] = parts[i].pool->try_acquire();
+      if (held.leases[i]) continue;
+      missing_ = parts[i].pool;
+      held.leases.clear();
+      shells_.push_back(std::move(held));
+      return false;
+    }
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const Part& part = parts[i];
+      held.views[i].part_ = &part;
+      held.views[i].elements_ = part.tier->tile_elements(part.tile);
+      held.views[i].base_ = held.leases[i].data();
+      if (held.leases[i] && part.access != Access::kWrite) {
+        held.reads[i] = part.tier->read(part.tile, part.planes, std::move(held.leases[i]));
+      }
+    }
+    ahead_.push_back(std::move(held));
+    ++next_;
+    return true;
+  }
+
+  // As start, but waits: for the stream's own writes, oldest first; when none is left it holds no
+  // buffer at all, and waits for those that others have taken from the pool.
+  Result<void> start_first(std::size_t item) {
+    if (start(item)) return {};
+    const Stopwatch watch(stats_.write_wait_seconds);
+    while (!writes_.empty()) {
+      if (auto written = finish_oldest_write(); !written) return written;
+      if (start(item)) return {};
+    }
+    const auto deadline = Clock::now() + Transfer::kDefaultTimeout;
+    // What is acquired is given back at once, as start takes all or none. When the item needs more
+    // than is free, look again a little later and leave the processor to those who have it.
+    while (Clock::now() < deadline && missing_->acquire_until(deadline)) {
+      if (start(item)) return {};
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    return make_error(ErrorKind::kDeadline, "wait for a buffer", "",
+                      "others held the pool's buffers for " +
+                          std::to_string(Transfer::kDefaultTimeout.count()) + " s");
+  }
+
+  Result<void> finish_reads(std::size_t item, Held& held) {
+    const Stopwatch watch(stats_.read_wait_seconds);
+    for (std::size_t i = 0; i < items_[item].size(); ++i) {
+      if (!held.reads[i].valid()) continue;
+      auto lease = held.reads[i].wait();
+      if (!lease) return tl::unexpected(std::move(lease.error()));
+      held.leases[i] = std::move(*lease);
+      held.views[i].base_ = held.leases[i].data();
+    }
+    return {};
+  }
+
+  void start_writes(std::size_t item) {
+    Held& held = ahead_.front();
+    for (std::size_t i = 0; i < items_[item].size(); ++i) {
+      if (!held.leases[i]) continue;
+      const Part& part = items_[item][i];
+      pinned_pool::Lease lease = std::move(held.leases[i]);
+      if (part.access == Access::kRead) continue;
+      writes_.push_back(part.tier->write(part.tile, part.planes, std::move(lease)));
+    }
+    shells_.push_back(std::move(held));
+    ahead_.pop_front();
+  }
+
+  Result<void> finish_oldest_write() {
+    auto lease = writes_.front().wait();
+    writes_.pop_front();
+    if (!lease) return tl::unexpected(std::move(lease.error()));
+    return {};
+  }
+
+  Result<void> reap_finished_writes() {
+    while (!writes_.empty() && writes_.front().done()) {
+      if (auto written = finish_oldest_write(); !written) return written;
+    }
+    return {};
+  }
+
+  // Waits for all that is under way. After a deadline it does not: the next wait would run into it
+  // too, and Transfers may be dropped.
+  Result<void> drain(Result<void> outcome) {
+    const Stopwatch watch(stats_.write_wait_seconds);
+    const auto settle = [&](Transfer& transfer) {
+      if (!transfer.valid() || (!outcome && outcome.error().kind == ErrorKind::kDeadline)) return;
+      auto lease = transfer.wait();
+      if (!lease && outcome) outcome = tl::unexpected(std::move(lease.error()));
+    };
+    for (Held& held : ahead_) {
+      for (Transfer& read : held.reads) settle(read);
+    }
+    for (Transfer& write : writes_) settle(write);
+    return outcome;
+  }
+
+  // An empty Held that keeps the vectors of an earlier item: no allocation in the steady state.
+  Held take_shell() {
+    if (shells_.empty()) return {};
+    Held shell = std::move(shells_.back());
+    shells_.pop_back();
+    return shell;
+  }
+
+  const std::span<const Item> items_;
+  const Compute& compute_;
+  std::size_t next_ = 0;         // the first item that is not started
+  std::deque<Held> ahead_;       // items started and not yet computed, in order
+  std::deque<Transfer> writes_;  // oldest first
+  std::vector<Held> shells_;
+  pinned_pool::Pool* missing_ = nullptr;  // the pool that had no buffer last
+  StreamStats stats_;
+};
+
+Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute) {
+  return Run(items, compute).run();
+}
+
+}  // namespace spillway::swapper
