@@ -105,6 +105,16 @@ struct MemoryCgroup {
   bool counts_huge_pages = false;
 };
 
+// Whether `name` is one of the comma-separated `names`.
+bool contains(std::string_view names, std::string_view name) {
+  for (std::size_t begin = 0; begin <= names.size();) {
+    const std::size_t end = std::min(names.find(',', begin), names.size());
+    if (names.substr(begin, end - begin) == name) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
 // "4:memory:/user/x" (v1) or "0::/user/x" (v2) in /proc/self/cgroup.
 std::optional<std::string> cgroup_of_process(std::string_view text, bool v1) {
   std::istringstream lines{std::string(text)};
@@ -112,8 +122,8 @@ std::optional<std::string> cgroup_of_process(std::string_view text, bool v1) {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string names = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool match = v1 ? names.find(",memory,") != std::string::npos : names == ",,";
+    const std::string_view names = std::string_view(line).substr(first + 1, second - first - 1);
+    const bool match = v1 ? contains(names, "memory") : names.empty();
     if (match) return line.substr(second + 1);
   }
   return std::nullopt;
@@ -132,12 +142,11 @@ std::optional<MemoryCgroup> find_memory_cgroup(const std::filesystem::path& root
     std::string skip, mount_root, mount_point, type, source, options;
     before >> skip >> skip >> skip >> mount_root >> mount_point;
     after >> type >> source >> options;
-    options = "," + options + ",";
-    const bool v1 = type == "cgroup" && options.find(",memory,") != std::string::npos;
+    const bool v1 = type == "cgroup" && contains(options, "memory");
     if (!v1 && (type != "cgroup2" || (found && found->v1))) continue;
     const auto path = cgroup_of_process(own, v1);
     if (!path) continue;
-    const bool counted = options.find(",memory_hugetlb_accounting,") != std::string::npos;
+    const bool counted = contains(options, "memory_hugetlb_accounting");
     found = {mount_point, mount_root, *path, v1, counted};
   }
   return found;

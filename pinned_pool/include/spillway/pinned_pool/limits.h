@@ -23,7 +23,7 @@ struct MemoryLimits {
   // Charged to it, less file cache that the kernel can drop, plus this process's huge pages where
   // the cgroup does not count them.
   std::uint64_t cgroup_used_bytes = 0;
-  std::string cgroup_path;                     // where that limit stands, empty when there is none
+  std::string cgroup_path = {};                // where that limit stands, empty when there is none
   std::uint64_t available_bytes = kUnlimited;  // MemAvailable
   std::uint64_t free_huge_page_bytes = 0;      // of the default size, not reserved by others
   std::uint64_t huge_page_bytes = 0;           // default huge page size, 0 = none

@@ -36,7 +36,7 @@ class Lease {
 struct PoolOptions {
   std::size_t buffer_bytes = 0;  // capacity of each; rounded up to 4096
   std::size_t buffer_count = 0;
-  std::string name;  // for messages: "optimizer", "parameters"
+  std::string name = {};  // for messages: "optimizer", "parameters"
   Wish huge_pages = Wish::kAuto;
   Wish lock = Wish::kAuto;
   Wish cuda = Wish::kAuto;
