@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Breaks each house rule in a small tree, and checks that the rule sees it, and sees nothing else."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import rules
+
+CLEAN = {
+    "aio/src/a.cc": '#include <liburing.h>\n\n#include "b.h"\n\nint f() { return 1; }\n',
+    "aio/src/b.h": "#pragma once\n",
+    "trainer/src/t.cc": "#include <ATen/ATen.h>\n#include <spillway/swapper/tier.h>\n",
+    "tests/aio/a_test.cc": "#include <spillway/aio/engine.h>\n",
+    "tools/ok.sh": "#!/usr/bin/env bash\ntrue\n",
+}
+LONG = "int i;\n\nvoid f(int a,\n       int b) {\n" + "  g();\n" * 70 + "}\n"
+# rule, file, its text, what the breach says
+BREACHES = [
+    ("includes", "aio/src/x.cc", "#include <spillway/swapper/tier.h>\n", "knows nothing of swapper"),
+    ("includes", "aio/src/x.cc", "#include <spillway/pinned_pool/pool.h>\n", "knows nothing of"),
+    ("includes", "aio/include/spillway/aio/x.h", "#include <cuda_runtime.h>\n", "not for aio"),
+    ("includes", "pinned_pool/src/x.cc", "#include <spillway/swapper/tier.h>\n", "knows nothing"),
+    ("includes", "pinned_pool/src/x.cc", "#include <torch/torch.h>\n", "not for pinned_pool"),
+    ("includes", "swapper/src/x.cc", "#include <spillway/trainer/data.h>\n", "knows nothing of"),
+    ("includes", "swapper/src/x.cc", "#include <liburing.h>\n", "not for swapper"),
+    ("includes", "swapper/src/x.cc", "  #  include <ATen/ATen.h>\n", "not for swapper"),
+    ("includes", "trainer/src/x.cc", "#include <liburing.h>\n", "not for trainer"),
+    ("includes", "trainer/src/x.cc", '#include "../../aio/src/b.h"\n', "no header of trainer"),
+    ("includes", "trainer/src/x.cc", '#include "tests/aio/a.h"\n', "nothing includes"),
+    ("silence", "swapper/src/x.cc", '  std::cerr << "x";\n', "std::cerr"),
+    ("silence", "aio/src/x.cc", "  throw 1;\n", "throw"),
+    ("silence", "pinned_pool/src/x.cc", "  exit(1);\n", "exit"),
+    ("sizes", "aio/src/x.cc", "int i;\n" * 401, "401 lines"),
+    ("sizes", "aio/src/x.h", "int i;\n" * 151, "151 lines"),
+    ("sizes", "aio/src/x.cc", "//" + "x" * 99 + "\n", "101 columns"),
+    ("sizes", "aio/src/x.cc", LONG, "function of 73 lines"),
+    ("words", "aio/src/x.cc", "// TO" "DO: later\n", "make it an issue"),
+    ("scripts", "tools/x.sh", "if true; then\n", "x.sh"),
+    ("scripts", "tools/x.py", "def f(:\n", "x.py:1"),
+    ("scripts", "x.json", "{,}\n", "x.json"),
+    ("formatting", "aio/src/x.cc", "int  f( ) {return 1;}\n", "x.cc:1"),
+]
+LINKS = [
+    ("aio x: tl::expected Threads::Threads $<BUILD_INTERFACE:spillway_build_flags>", []),
+    ("trainer x: spillway::swapper Libtorch::cpu", []),
+    ("aio x: PkgConfig::hwloc", ["aio x: links PkgConfig::hwloc"]),
+    ("pinned_pool x: spillway::swapper", ["pinned_pool x: links spillway::swapper"]),
+    ("swapper x: spillway::aio Libtorch::cpu", ["swapper x: links Libtorch::cpu"]),
+    ("trainer x: spillway::swapper PkgConfig::liburing", ["trainer x: links PkgConfig::liburing"]),
+]
+
+
+def plant(root, tree):
+    (root / ".clang-format").write_text("BasedOnStyle: Google\n")
+    for name, text in tree.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+class RulesTest(unittest.TestCase):
+    def check(self, rule, tree):
+        with tempfile.TemporaryDirectory() as folder:
+            plant(Path(folder), tree)
+            try:
+                return rules.RULES[rule](Path(folder))
+            except LookupError as reason:
+                self.skipTest(str(reason))
+
+    def test_a_clean_tree_passes(self):
+        for rule in rules.RULES:
+            with self.subTest(rule):
+                self.assertEqual(self.check(rule, CLEAN), [])
+
+    def test_every_breach_is_seen(self):
+        for rule, name, text, says in BREACHES:
+            with self.subTest(f"{rule} {name} {text[:40]}"):
+                found = self.check(rule, {**CLEAN, name: text})
+                self.assertTrue(found and all(says in breach for breach in found), found)
+
+    def test_links(self):
+        for line, expected in LINKS:
+            with self.subTest(line):
+                self.assertEqual(rules.links([line]), expected)
+
+
+if __name__ == "__main__":
+    unittest.main()
