@@ -6,12 +6,12 @@
 // implementation passes tests/conformance.
 #pragma once
 
+#include <spillway/aio/error.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <spillway/aio/error.h>
 
 namespace spillway::aio {
 
@@ -22,8 +22,9 @@ struct Operation {
   int fd = -1;
   std::byte* data = nullptr;
   std::uint32_t size_bytes = 0;
-  std::uint64_t offset = 0;     // bytes from the start of the file
-  std::uint64_t user_data = 0;  // handed back in the Event
+  std::uint64_t offset = 0;      // bytes from the start of the file
+  std::uint64_t user_data = 0;   // handed back in the Event
+  bool registered_file = false;  // `fd` was given to register_file and is still that file
 };
 
 struct Event {
@@ -38,18 +39,19 @@ class Backend {
   // "io_uring", "threads", "simulator".
   virtual const char* name() const noexcept = 0;
 
-  // Starts operations from the front of `operations` and returns how many were taken; fewer than
-  // all means the queue is full for now, and is no error. Does not block.
+  // Takes operations from the front of `operations` and returns how many; fewer than all means the
+  // queue is full for now, and is no error. Does not block. What was taken is started at the
+  // latest by the next reap (so io_uring needs one system call for both).
   virtual std::size_t submit(std::span<const Operation> operations) = 0;
 
   // Fills `events` from the front and returns how many. Waits up to `timeout` for the first one;
-  // returns 0 when the time is over or `wake` was called.
+  // returns 0 when the time is over, `wake` was called, or a signal came.
   virtual std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) = 0;
 
   // Asks the kernel to give up on what is in flight. Best effort: completions still arrive.
   virtual void cancel_all() = 0;
 
-  // Makes a reap that waits return soon. Any thread.
+  // Makes a reap that waits return soon; where none waits, the next one. Any thread.
   virtual void wake() noexcept = 0;
 
   // Makes memory known to the backend so that transfers inside it pin no pages. Operations are
@@ -58,7 +60,8 @@ class Backend {
   virtual Result<void> register_memory(std::span<std::byte> memory) = 0;
   virtual void unregister_memory(std::span<std::byte> memory) = 0;
 
-  // Makes a descriptor known (IORING_REGISTER_FILES). Best effort, matched by fd.
+  // Makes a descriptor known (IORING_REGISTER_FILES). Best effort: where it cannot be, operations
+  // use the descriptor itself.
   virtual void register_file(int fd) = 0;
   virtual void unregister_file(int fd) = 0;
 

@@ -36,6 +36,12 @@ class Buffer {
     return {memory.data(), memory.size(), nullptr, nullptr};
   }
 
+  // Forgets the memory without giving it back: for memory that a device may still write into.
+  void leak() noexcept {
+    release_ = nullptr;
+    *this = Buffer();
+  }
+
   std::byte* data() const noexcept { return data_; }
   std::size_t capacity() const noexcept { return capacity_; }
   void* owner() const noexcept { return owner_; }

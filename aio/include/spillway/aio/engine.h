@@ -8,10 +8,16 @@
 // writes must not share an edge block at one time).
 //
 // Threads: any thread may submit, wait and poll. Callbacks run on an engine thread and must not
-// block. Destroying the Engine cancels what is in flight, waits for it, and completes every
-// request (kCancelled); it blocks until the kernel has let go of all memory.
+// block; they may submit. Destroying the Engine cancels what is in flight, waits for it, and
+// completes every request (kCancelled) with its Buffer. What a dead device has not given back
+// after `drain_timeout` is leaked on purpose: its Buffer is never released, for the device may
+// still write there.
 #pragma once
 
+#include <spillway/aio/backend.h>
+#include <spillway/aio/buffer.h>
+#include <spillway/aio/error.h>
+#include <spillway/aio/file.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -19,10 +25,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <spillway/aio/backend.h>
-#include <spillway/aio/buffer.h>
-#include <spillway/aio/error.h>
-#include <spillway/aio/file.h>
 #include <string>
 
 namespace spillway::aio {
@@ -35,6 +37,8 @@ struct EngineOptions {
   std::uint32_t queue_depth = 32;            // operations in flight per thread, 1 to 4096
   std::uint32_t thread_count = 1;            // 1 to 64
   bool single_submit = false;                // one system call per operation (DeepSpeed's knob)
+  // How long the destructor waits for what is in flight before it gives the memory up for lost.
+  std::chrono::milliseconds drain_timeout{10'000};
 };
 
 // What is wrong with the options, in words that name the field; kInvalid.
@@ -51,12 +55,14 @@ struct EngineStats {
 };
 
 struct Completion {
-  Buffer buffer;                  // the memory the request consumed
+  Buffer buffer;                        // the memory the request consumed
   Result<std::size_t> transferred = 0;  // all bytes asked for, or the reason why not
 };
 
-// Handle on one request. Move-only. Dropping a Ticket abandons the request: it still runs to its
-// end inside the engine, and the Buffer is released there.
+struct PendingRequest;
+
+// Handle on one request; may outlive the Engine. Move-only. Dropping a Ticket abandons the request:
+// it still runs to its end inside the engine, and the Buffer is released there.
 class Ticket {
  public:
   Ticket() = default;
@@ -64,7 +70,7 @@ class Ticket {
   Ticket& operator=(Ticket&&) noexcept;
   ~Ticket();
 
-  bool valid() const noexcept { return state_ != nullptr; }
+  bool valid() const noexcept { return request_ != nullptr; }
   // Whether wait() would return at once. Does not block.
   bool done() const noexcept;
   // Blocks until the request is complete and consumes the Ticket. REQUIRES: valid().
@@ -75,9 +81,8 @@ class Ticket {
 
  private:
   friend class Engine;
-  struct State;
-  explicit Ticket(State* state) noexcept : state_(state) {}
-  State* state_ = nullptr;
+  explicit Ticket(PendingRequest* request) noexcept : request_(request) {}
+  PendingRequest* request_ = nullptr;
 };
 
 class Engine {
@@ -96,15 +101,18 @@ class Engine {
 
   const EngineOptions& options() const noexcept;
   const char* backend_name() const noexcept;  // "io_uring", "threads", "simulator"
-  const std::string& choice() const noexcept;  // "io_uring", or "threads: io_uring_setup: EPERM ..."
+  const std::string& choice()
+      const noexcept;  // "io_uring", or "threads: io_uring_setup: EPERM ..."
 
   struct Request {
-    const File* file = nullptr;    // must outlive the request
-    std::uint64_t offset = 0;      // bytes from the start of the file
-    std::size_t size_bytes = 0;    // any length; 0 completes at once
+    const File* file = nullptr;     // must outlive the request
+    std::uint64_t offset = 0;       // bytes from the start of the file
+    std::size_t size_bytes = 0;     // any length; 0 completes at once
     std::size_t buffer_offset = 0;  // bytes from the start of the Buffer
   };
-  // Moves bytes into / out of `buffer`. Blocks only while more than 1024 requests are pending.
+  // Moves bytes into / out of `buffer`. Blocks only while 1024 requests are pending (in a callback
+  // never). A write past the end of the file extends it to the last byte written: the padding of
+  // an unaligned last block is cut off again, unless another write past it is on its way.
   // REQUIRES: buffer_offset + size_bytes <= buffer.capacity(); the file writable for a write.
   Ticket read(const Request& request, Buffer buffer);
   Ticket write(const Request& request, Buffer buffer);

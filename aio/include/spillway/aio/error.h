@@ -29,13 +29,13 @@ enum class ErrorKind {
 // [[nodiscard]] is on Result, not here: an Error is data.
 struct Error {
   ErrorKind kind = ErrorKind::kIo;
-  std::string operation;        // "read", "open", "lock", ...: what was attempted
-  std::string path;             // empty when no file is involved
-  std::uint64_t offset = 0;     // bytes from the start of `path`
-  std::uint64_t wanted = 0;     // bytes asked for; 0 = not a transfer
-  std::uint64_t got = 0;        // bytes moved before the failure
-  int errno_value = 0;          // 0 when the kernel reported none
-  std::string detail;           // what was expected, what to do about it
+  std::string operation;     // "read", "open", "lock", ...: what was attempted
+  std::string path;          // empty when no file is involved
+  std::uint64_t offset = 0;  // bytes from the start of `path`
+  std::uint64_t wanted = 0;  // bytes asked for; 0 = not a transfer
+  std::uint64_t got = 0;     // bytes moved before the failure
+  int errno_value = 0;       // 0 when the kernel reported none
+  std::string detail;        // what was expected, what to do about it
 
   // One line: "write /data/x at 4096: wanted 65536 bytes, got 512: No space left on device (...)".
   std::string message() const;

@@ -6,9 +6,9 @@
 // descriptor when dropped, and may be used by several threads. Every call here blocks.
 #pragma once
 
+#include <spillway/aio/error.h>
 #include <cstdint>
 #include <filesystem>
-#include <spillway/aio/error.h>
 #include <string>
 
 namespace spillway::aio {
@@ -41,6 +41,8 @@ class File {
   ~File();
 
   int fd() const noexcept { return fd_; }
+  // Never used twice in a process, unlike fd(): a descriptor's number comes back after close.
+  std::uint64_t id() const noexcept { return id_; }
   const std::string& path() const noexcept { return path_; }
   bool writable() const noexcept { return writable_; }
   bool direct() const noexcept { return direct_; }
@@ -57,7 +59,10 @@ class File {
 
  private:
   File() = default;
+  Result<void> make_direct(Direct wish);
+
   int fd_ = -1;
+  std::uint64_t id_ = 0;
   bool writable_ = false;
   bool direct_ = false;
   std::uint32_t memory_alignment_ = 1;

@@ -11,7 +11,7 @@
 namespace spillway::aio {
 
 struct Capability {
-  std::string name;    // "io_uring", "registered buffers", "O_DIRECT", ...
+  std::string name;  // "io_uring", "registered buffers", "O_DIRECT", ...
   bool available = false;
   std::string reason;  // what was found; when not available, why
   std::string fix;     // what the user can do; empty when available or nothing can be done
@@ -22,12 +22,12 @@ std::vector<Capability> probe_kernel();
 
 struct PathProbe {
   std::string path;
-  std::string filesystem;      // "ext4", "tmpfs", ...
-  std::string block_device;    // "/dev/nvme0n1", empty when there is none
-  std::string device_model;    // from sysfs, empty when unknown
+  std::string filesystem;    // "ext4", "tmpfs", ...
+  std::string block_device;  // "/dev/nvme0n1", empty when there is none
+  std::string device_model;  // from sysfs, empty when unknown
   bool rotational = false;
-  std::string scheduler;       // "none", "mq-deadline", ... empty when unknown
-  int numa_node = -1;          // -1 = unknown or none
+  std::string scheduler;               // "none", "mq-deadline", ... empty when unknown
+  int numa_node = -1;                  // -1 = unknown or none
   std::uint32_t memory_alignment = 0;  // bytes, for O_DIRECT; 0 = no O_DIRECT
   std::uint32_t offset_alignment = 0;
   std::uint64_t free_bytes = 0;  // for an unprivileged user

@@ -1,0 +1,195 @@
+#include <spillway/aio/check.h>
+#include <spillway/aio/engine.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "engine_thread.h"
+#include "request.h"
+#include "work_queue.h"
+
+namespace spillway::aio {
+namespace {
+
+std::unique_ptr<BackendFactory> factory_of(BackendKind kind) {
+  return kind == BackendKind::kThreadPool ? thread_pool_backend() : io_uring_backend();
+}
+
+Result<void> out_of_range(const char* field, std::uint64_t value, const char* allowed) {
+  return make_error(ErrorKind::kInvalid, "engine options", "",
+                    std::string(field) + " is " + std::to_string(value) + ", must be " + allowed);
+}
+
+}  // namespace
+
+Result<void> validate(const EngineOptions& options) {
+  constexpr std::uint32_t kBlockUnit = 4096;
+  constexpr std::uint32_t kLargestBlock = 1 << 30;
+  if (options.block_size_bytes == 0 || options.block_size_bytes % kBlockUnit != 0 ||
+      options.block_size_bytes > kLargestBlock) {
+    return out_of_range("block_size", options.block_size_bytes,
+                        "a positive multiple of 4096 bytes, at most 1073741824");
+  }
+  if (options.queue_depth < 1 || options.queue_depth > 4096) {
+    return out_of_range("queue_depth", options.queue_depth, "1 to 4096");
+  }
+  if (options.thread_count < 1 || options.thread_count > 64) {
+    return out_of_range("thread_count", options.thread_count, "1 to 64");
+  }
+  if (options.drain_timeout.count() < 0) {
+    return make_error(ErrorKind::kInvalid, "engine options", "", "drain_timeout is negative");
+  }
+  return {};
+}
+
+class Engine::Impl {
+ public:
+  explicit Impl(const EngineOptions& options)
+      : options_(options), pool_(std::make_shared<RequestPool>(kMaxPending)), queue_(options) {}
+
+  ~Impl() {
+    queue_.stop();
+    for (auto& thread : threads_) thread->join();
+  }
+
+  Result<void> start(BackendFactory& factory) {
+    for (std::uint32_t i = 0; i < options_.thread_count; ++i) {
+      auto thread = std::make_unique<EngineThread>(queue_, options_, pool_.get());
+      if (auto started = thread->start(factory); !started) return started;
+      threads_.push_back(std::move(thread));
+    }
+    return {};
+  }
+
+  PendingRequest* submit(Direction direction, const Request& request, Buffer buffer,
+                         Callback callback, int references) {
+    SPILLWAY_CHECK(request.file != nullptr && request.file->fd() >= 0, "a request needs a File");
+    SPILLWAY_CHECK(request.buffer_offset <= buffer.capacity() &&
+                       request.size_bytes <= buffer.capacity() - request.buffer_offset,
+                   "the request does not fit into its Buffer");
+    SPILLWAY_CHECK(direction == Direction::kRead || request.file->writable(),
+                   "a write needs a File that was opened writable");
+    PendingRequest* pending = pool_->take();
+    pending->direction = direction;
+    pending->file = request.file;
+    pending->offset = request.offset;
+    pending->size_bytes = request.size_bytes;
+    pending->data = buffer.data() + request.buffer_offset;
+    pending->buffer = std::move(buffer);
+    pending->callback = std::move(callback);
+    pending->cut_to = request.offset;
+    pending->outstanding = 0;
+    pending->failed_at = 0;
+    pending->memory_lost = false;
+    pending->padded_end = 0;
+    pending->exact_end = 0;
+    pending->done.store(false, std::memory_order_relaxed);
+    pending->references.store(references, std::memory_order_relaxed);
+    pending->pool = pool_;
+    if (!queue_.push(pending, /*may_block=*/!on_engine_thread(pool_.get()))) {
+      pending->failure = engine_destroyed();
+      pending->failed_at = pending->offset;
+      complete(pending);
+    }
+    return pending;
+  }
+
+  // Runs `function(thread)` on every engine thread, one after another.
+  template <typename Function>
+  void on_each_thread(Function function) {
+    SPILLWAY_CHECK(!on_engine_thread(pool_.get()), "a callback must not wait for its own engine");
+    for (auto& thread : threads_) {
+      Command command{.run = [&] { function(*thread); }};
+      queue_.run_on(*thread, command);
+    }
+  }
+
+  Result<void> register_memory(std::span<std::byte> memory) {
+    Result<void> result;
+    on_each_thread([&](EngineThread& thread) {
+      if (result) result = thread.register_memory(memory);
+    });
+    if (!result) unregister_memory(memory);
+    return result;
+  }
+
+  void unregister_memory(std::span<std::byte> memory) {
+    on_each_thread([&](EngineThread& thread) { thread.unregister_memory(memory); });
+  }
+
+  const EngineOptions options_;
+  std::string choice_;
+  std::shared_ptr<RequestPool> pool_;  // shared with the Tickets, which may outlive the Engine
+  WorkQueue queue_;
+  std::vector<std::unique_ptr<EngineThread>> threads_;
+};
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
+  if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
+  auto engine = create(options, factory_of(options.backend));
+  if (engine || options.backend != BackendKind::kAuto) return engine;
+  std::string why = engine.error().message();
+  engine = create(options, factory_of(BackendKind::kThreadPool));
+  if (engine) (*engine)->impl_->choice_ = "threads: " + why;
+  return engine;
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options,
+                                               std::unique_ptr<BackendFactory> factory) {
+  if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
+  auto impl = std::make_unique<Impl>(options);
+  if (auto started = impl->start(*factory); !started) {
+    return tl::unexpected(std::move(started.error()));
+  }
+  impl->choice_ = impl->threads_.front()->backend_name();
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+const EngineOptions& Engine::options() const noexcept { return impl_->options_; }
+const char* Engine::backend_name() const noexcept { return impl_->threads_[0]->backend_name(); }
+const std::string& Engine::choice() const noexcept { return impl_->choice_; }
+
+Ticket Engine::read(const Request& request, Buffer buffer) {
+  return Ticket(impl_->submit(Direction::kRead, request, std::move(buffer), nullptr, 2));
+}
+
+Ticket Engine::write(const Request& request, Buffer buffer) {
+  return Ticket(impl_->submit(Direction::kWrite, request, std::move(buffer), nullptr, 2));
+}
+
+void Engine::read(const Request& request, Buffer buffer, Callback callback) {
+  SPILLWAY_CHECK(callback != nullptr, "the callback is empty");
+  impl_->submit(Direction::kRead, request, std::move(buffer), std::move(callback), 1);
+}
+
+void Engine::write(const Request& request, Buffer buffer, Callback callback) {
+  SPILLWAY_CHECK(callback != nullptr, "the callback is empty");
+  impl_->submit(Direction::kWrite, request, std::move(buffer), std::move(callback), 1);
+}
+
+Result<void> Engine::register_memory(std::span<std::byte> memory) {
+  return impl_->register_memory(memory);
+}
+
+void Engine::unregister_memory(std::span<std::byte> memory) { impl_->unregister_memory(memory); }
+
+void Engine::register_file(const File& file) {
+  impl_->on_each_thread([&](EngineThread& thread) { thread.register_file(file.fd(), file.id()); });
+}
+
+void Engine::unregister_file(const File& file) {
+  impl_->on_each_thread(
+      [&](EngineThread& thread) { thread.unregister_file(file.fd(), file.id()); });
+}
+
+EngineStats Engine::stats() const noexcept {
+  EngineStats stats;
+  for (const auto& thread : impl_->threads_) thread->add_to(stats);
+  return stats;
+}
+
+}  // namespace spillway::aio

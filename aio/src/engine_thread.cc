@@ -1,0 +1,327 @@
+#include "engine_thread.h"
+
+#include <spillway/aio/check.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <system_error>
+
+namespace spillway::aio {
+namespace {
+
+// Of one operation without progress. EAGAIN means that the kernel lacks memory for the moment, so
+// there is a pause between the tries: some 30 ms in all.
+constexpr std::uint32_t kMaxRetries = 64;
+constexpr auto kLongestPause = std::chrono::microseconds(500);
+
+void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
+  counter.fetch_add(n, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+EngineThread::EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool)
+    : queue_(queue),
+      options_(options),
+      pool_(pool),
+      bounce_(options.queue_depth),
+      slots_(options.queue_depth),
+      events_(options.queue_depth) {
+  for (std::uint32_t i = options.queue_depth; i > 0; --i) free_slots_.push_back(i - 1);
+  ready_.reserve(options.queue_depth);
+  ended_.reserve(options.queue_depth);
+  work_.reserve(options.queue_depth);
+  completed_.reserve(kMaxPending);
+}
+
+EngineThread::~EngineThread() { join(); }
+
+void EngineThread::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<void> EngineThread::start(BackendFactory& factory) {
+  if (auto mapped = bounce_.map(); !mapped) return mapped;
+  std::promise<Result<void>> ready;
+  std::future<Result<void>> result = ready.get_future();
+  try {
+    thread_ = std::thread([this, &factory, &ready] {
+      // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER).
+      Result<std::unique_ptr<Backend>> made = factory.make(options_.queue_depth);
+      if (!made) {
+        ready.set_value(tl::unexpected(std::move(made.error())));
+        return;
+      }
+      backend_ = std::move(*made);
+      queue_.add(*this);
+      ready.set_value({});
+      run();
+    });
+  } catch (const std::system_error& error) {
+    return errno_error("start an engine thread", "", error.code().value());
+  }
+  return result.get();
+}
+
+void EngineThread::run() {
+  set_engine_thread(pool_);
+  while (round()) {
+    submit_ready();
+    auto timeout = std::chrono::nanoseconds(std::chrono::hours(1));
+    if (draining_) timeout = drain_deadline_ - std::chrono::steady_clock::now();
+    if (more_to_take_ || !ended_.empty()) timeout = timeout.zero();
+    take_events(timeout);
+    if (draining_ && std::chrono::steady_clock::now() >= drain_deadline_) give_up_in_flight();
+  }
+}
+
+// Trades with the queue and completes requests. False when all is drained.
+bool EngineThread::round() {
+  completed_.clear();
+  work_.clear();
+  commands_.clear();
+  WorkQueue::Round round{.ended = ended_,
+                         .room = free_slots_.size(),
+                         .bounce_room = bounce_.available(),
+                         .work = &work_,
+                         .completed = &completed_,
+                         .commands = &commands_};
+  queue_.exchange(*this, round);
+  ended_.clear();
+  more_to_take_ = round.more_to_take;
+  for (Command* command : commands_) command->run();
+  queue_.finish(commands_);
+  for (const Work& work : work_) begin(work);
+  for (PendingRequest* request : completed_) complete(request);
+  if (round.stopping && !draining_) begin_draining();
+  return !draining_ || in_flight_ > 0 || !ended_.empty();
+}
+
+void EngineThread::begin(const Work& work) {
+  Slot& slot = slots_[free_slots_.back()];
+  free_slots_.pop_back();
+  std::uint32_t generation = slot.generation + 1;
+  slot = Slot{};
+  slot.work = work;
+  slot.generation = generation;
+  slot.in_use = true;
+  slot.memory = work.piece.data;
+  bool write = work.request->direction == Direction::kWrite;
+  if (work.piece.route != Route::kDirect) slot.memory = bounce_.take();
+  if (write && work.piece.route == Route::kBounce) {
+    std::memcpy(slot.memory, work.piece.data, work.piece.keep_bytes);
+  }
+  if (write && work.piece.route == Route::kEdge) slot.stage = Stage::kFill;
+  enqueue(slot);
+}
+
+// What is not done yet, from a whole block on: bytes of a block moved in part are moved again.
+void EngineThread::enqueue(Slot& slot) {
+  const File& file = *slot.work.request->file;
+  const Piece& piece = slot.work.piece;
+  std::uint32_t from = slot.done_bytes & ~(block_alignment(file) - 1);
+  auto index = static_cast<std::uint64_t>(&slot - slots_.data());
+  bool registered = !registered_files_.empty() &&
+                    std::find(registered_files_.begin(), registered_files_.end(),
+                              std::pair(file.fd(), file.id())) != registered_files_.end();
+  ready_.push_back({.direction = is_read(slot) ? Direction::kRead : Direction::kWrite,
+                    .fd = file.fd(),
+                    .data = slot.memory + from,
+                    .size_bytes = piece.size_bytes - from,
+                    .offset = piece.offset + from,
+                    .user_data = std::uint64_t{slot.generation} << 32 | index,
+                    .registered_file = registered});
+}
+
+void EngineThread::submit_ready() {
+  while (!ready_.empty()) {
+    std::size_t most = options_.single_submit ? 1 : ready_.size();
+    std::size_t taken = backend_->submit(std::span(ready_).first(most));
+    for (std::size_t i = 0; i < taken; ++i) {
+      slots_[ready_[i].user_data & 0xffffffff].in_flight = true;
+      add(ready_[i].direction == Direction::kRead ? counters_.read_operations
+                                                  : counters_.write_operations,
+          1);
+    }
+    in_flight_ += static_cast<std::uint32_t>(taken);
+    ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(taken));
+    if (taken < most || !options_.single_submit) return;
+    take_events(std::chrono::nanoseconds::zero());  // this is what starts it
+  }
+}
+
+void EngineThread::take_events(std::chrono::nanoseconds timeout) {
+  std::size_t n = backend_->reap(events_, std::max(timeout, timeout.zero()));
+  WorkQueue::awake(*this);
+  counters_.system_calls.store(backend_->system_calls(), std::memory_order_relaxed);
+  for (std::size_t i = 0; i < n; ++i) judge(events_[i]);
+}
+
+void EngineThread::judge(const Event& event) {
+  std::uint64_t index = event.user_data & 0xffffffff;
+  SPILLWAY_CHECK(index < slots_.size(), "the backend completed what was never submitted");
+  Slot& slot = slots_[index];
+  if (!slot.in_flight || slot.generation != event.user_data >> 32) return;  // reported twice
+  slot.in_flight = false;
+  --in_flight_;
+  if (event.result < 0) return judge_failure(slot, -event.result);
+  auto moved = static_cast<std::uint32_t>(event.result);
+  std::uint32_t from = slot.done_bytes & ~(block_alignment(*slot.work.request->file) - 1);
+  SPILLWAY_CHECK(moved <= slot.work.piece.size_bytes - from, "the backend moved more than asked");
+  if (from + moved == slot.work.piece.size_bytes) {
+    stage_done(slot, slot.work.piece.size_bytes);
+  } else {
+    judge_short(slot, moved);
+  }
+}
+
+void EngineThread::judge_failure(Slot& slot, int errno_value) {
+  bool passing = errno_value == EINTR || errno_value == EAGAIN;
+  if (draining_ && (passing || errno_value == ECANCELED)) {
+    return cancel(slot);
+  }
+  if (!passing || ++slot.retries > kMaxRetries) {
+    std::string detail = slot.stage == Stage::kFill ? "reading the block to be changed" : "";
+    if (passing) detail += "tried " + std::to_string(kMaxRetries) + " times";
+    return fail(slot, kind_of_errno(errno_value), errno_value, std::move(detail));
+  }
+  add(counters_.retries, 1);
+  if (errno_value == EAGAIN) {
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(
+        slot.retries * std::chrono::microseconds(10), kLongestPause));
+  }
+  enqueue(slot);
+}
+
+// A short read is either the end of the file, which fstat decides, or goes on from where it
+// stopped. It need not be a whole number of blocks.
+void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
+  const PendingRequest& request = *slot.work.request;
+  const Piece& piece = slot.work.piece;
+  const std::uint32_t mask = ~(block_alignment(*request.file) - 1);
+  const std::uint32_t before = slot.done_bytes & mask;
+  add(counters_.short_transfers, 1);
+  bool progress = ((before + moved_bytes) & mask) > before;
+  slot.done_bytes = before + moved_bytes;
+  bool edge_read = slot.stage == Stage::kMove && piece.route == Route::kEdge && is_read(slot);
+  if (edge_read && slot.done_bytes >= piece.skip_bytes + piece.keep_bytes) {
+    return stage_done(slot, slot.done_bytes);
+  }
+  if (is_read(slot)) {
+    Result<std::uint64_t> size = request.file->size_bytes();
+    if (!size) return fail(slot, size.error().kind, size.error().errno_value, "");
+    if (piece.offset + slot.done_bytes >= *size) {
+      if (slot.stage == Stage::kFill) return stage_done(slot, slot.done_bytes);
+      return fail(slot, ErrorKind::kShortTransfer, 0, "the file ends at " + std::to_string(*size));
+    }
+  }
+  if (moved_bytes == 0) {
+    return fail(slot, ErrorKind::kShortTransfer, 0, "0 bytes were moved before the end");
+  }
+  if (draining_) return cancel(slot);
+  slot.retries = progress ? 0 : slot.retries + 1;
+  if (slot.retries > kMaxRetries) {
+    return fail(slot, ErrorKind::kShortTransfer, 0,
+                "no whole block was moved in " + std::to_string(kMaxRetries) + " tries");
+  }
+  enqueue(slot);
+}
+
+// `filled_bytes`: how much of the operation's memory holds bytes of the file.
+void EngineThread::stage_done(Slot& slot, std::uint32_t filled_bytes) {
+  const Piece& piece = slot.work.piece;
+  if (slot.stage == Stage::kFill) {
+    std::memset(slot.memory + filled_bytes, 0, piece.size_bytes - filled_bytes);
+    std::memcpy(slot.memory + piece.skip_bytes, piece.data, piece.keep_bytes);
+    std::uint64_t padded_end = piece.offset + piece.size_bytes;
+    std::uint64_t exact_end =
+        piece.offset + std::max(filled_bytes, piece.skip_bytes + piece.keep_bytes);
+    if (filled_bytes < piece.size_bytes && exact_end < padded_end) {
+      slot.padded_end = padded_end;
+      slot.exact_end = exact_end;
+    }
+    slot.stage = Stage::kMove;
+    slot.done_bytes = 0;
+    slot.retries = 0;
+    if (draining_) return cancel(slot);
+    return enqueue(slot);
+  }
+  bool read = is_read(slot);
+  if (read && piece.route != Route::kDirect) {
+    std::memcpy(piece.data, slot.memory + piece.skip_bytes, piece.keep_bytes);
+  }
+  add(read ? counters_.read_bytes : counters_.written_bytes, piece.keep_bytes);
+  ended_.push_back(
+      {.request = slot.work.request, .padded_end = slot.padded_end, .exact_end = slot.exact_end});
+  end(slot);
+}
+
+void EngineThread::fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail) {
+  const Piece& piece = slot.work.piece;
+  // Bytes of an edge block that are not the request's do not count.
+  std::uint64_t moved = slot.stage == Stage::kFill ? 0 : slot.done_bytes;
+  moved = std::clamp<std::uint64_t>(moved, piece.skip_bytes, piece.skip_bytes + piece.keep_bytes);
+  Ended ended{.request = slot.work.request, .failed_at = piece.offset + moved};
+  ended.failure.emplace();
+  ended.failure->kind = kind;
+  ended.failure->errno_value = errno_value;
+  ended.failure->detail = std::move(detail);
+  ended.memory_lost = slot.in_flight && piece.route == Route::kDirect;
+  if (slot.stage == Stage::kMove) {
+    ended.padded_end = slot.padded_end;
+    ended.exact_end = slot.exact_end;
+  }
+  ended_.push_back(std::move(ended));
+  end(slot);
+}
+
+void EngineThread::end(Slot& slot) {
+  if (slot.work.piece.route != Route::kDirect && !slot.in_flight) bounce_.put(slot.memory);
+  slot.in_use = false;
+  free_slots_.push_back(static_cast<std::uint32_t>(&slot - slots_.data()));
+}
+
+void EngineThread::begin_draining() {
+  draining_ = true;
+  drain_deadline_ = std::chrono::steady_clock::now() + options_.drain_timeout;
+  for (const Operation& operation : ready_) {
+    cancel(slots_[operation.user_data & 0xffffffff]);
+  }
+  ready_.clear();
+  backend_->cancel_all();
+}
+
+// The kernel has not let go in time: whatever memory it may still use is never given back.
+void EngineThread::give_up_in_flight() {
+  for (Slot& slot : slots_) {
+    if (!slot.in_use || !slot.in_flight) continue;
+    if (slot.work.piece.route != Route::kDirect) bounce_.leak();
+    fail(slot, ErrorKind::kCancelled, 0,
+         "the device did not let go of the memory in time; it is never given back");
+  }
+  in_flight_ = 0;
+}
+
+void EngineThread::register_file(int fd, std::uint64_t id) {
+  backend_->register_file(fd);
+  registered_files_.emplace_back(fd, id);
+}
+
+void EngineThread::unregister_file(int fd, std::uint64_t id) {
+  if (std::erase(registered_files_, std::pair(fd, id)) > 0) backend_->unregister_file(fd);
+}
+
+void EngineThread::add_to(EngineStats& stats) const noexcept {
+  auto get = [](const std::atomic<std::uint64_t>& n) { return n.load(std::memory_order_relaxed); };
+  stats.read_bytes += get(counters_.read_bytes);
+  stats.written_bytes += get(counters_.written_bytes);
+  stats.read_operations += get(counters_.read_operations);
+  stats.write_operations += get(counters_.write_operations);
+  stats.short_transfers += get(counters_.short_transfers);
+  stats.retries += get(counters_.retries);
+  stats.system_calls += get(counters_.system_calls);
+}
+
+}  // namespace spillway::aio

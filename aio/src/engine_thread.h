@@ -1,0 +1,106 @@
+// EngineThread: one thread with one Backend; keeps up to queue_depth pieces in flight and judges
+// what their completions say.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "bounce_buffers.h"
+#include "work_queue.h"
+
+namespace spillway::aio {
+
+class EngineThread final : public Worker {
+ public:
+  EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool);
+  ~EngineThread();
+
+  // Starts the thread and waits until it has its Backend.
+  Result<void> start(BackendFactory& factory);
+  // REQUIRES: the queue was stopped.
+  void join();
+
+  void wake() noexcept override { backend_->wake(); }
+  const char* backend_name() const noexcept { return backend_->name(); }
+  void add_to(EngineStats& stats) const noexcept;
+
+  // On this thread only (as a Command).
+  Result<void> register_memory(std::span<std::byte> memory) {
+    return backend_->register_memory(memory);
+  }
+  void unregister_memory(std::span<std::byte> memory) { backend_->unregister_memory(memory); }
+  void register_file(int fd, std::uint64_t id);
+  void unregister_file(int fd, std::uint64_t id);
+
+ private:
+  enum class Stage : std::uint8_t { kFill, kMove };  // kFill: an edge block is read to be changed
+
+  // A piece on its way.
+  struct Slot {
+    Work work;
+    std::byte* memory = nullptr;   // of the operation: the request's, or a bounce buffer
+    std::uint32_t done_bytes = 0;  // of this stage
+    std::uint32_t retries = 0;     // without progress
+    std::uint32_t generation = 0;  // of user_data, so that a completion cannot be taken twice
+    Stage stage = Stage::kMove;
+    bool in_use = false;
+    bool in_flight = false;  // the Backend has it
+    std::uint64_t padded_end = 0;
+    std::uint64_t exact_end = 0;
+  };
+
+  struct Counters {
+    std::atomic<std::uint64_t> read_bytes{0}, written_bytes{0}, read_operations{0},
+        write_operations{0}, short_transfers{0}, retries{0}, system_calls{0};
+  };
+
+  void run();
+  bool round();
+  void begin(const Work& work);
+  void enqueue(Slot& slot);
+  void submit_ready();
+  void take_events(std::chrono::nanoseconds timeout);
+  void judge(const Event& event);
+  void judge_failure(Slot& slot, int errno_value);
+  void judge_short(Slot& slot, std::uint32_t moved_bytes);
+  void stage_done(Slot& slot, std::uint32_t filled_bytes);
+  void end(Slot& slot);
+  void fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail);
+  void cancel(Slot& slot) { fail(slot, ErrorKind::kCancelled, 0, engine_destroyed().detail); }
+  void begin_draining();
+  void give_up_in_flight();
+  bool is_read(const Slot& slot) const noexcept {
+    return slot.stage == Stage::kFill || slot.work.request->direction == Direction::kRead;
+  }
+
+  WorkQueue& queue_;
+  const EngineOptions options_;
+  const RequestPool* const pool_;
+  std::unique_ptr<Backend> backend_;
+  BounceBuffers bounce_;
+  std::thread thread_;
+
+  // All of fixed capacity, made at the start.
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::vector<Operation> ready_;
+  std::vector<Event> events_;
+  std::vector<Ended> ended_;
+  std::vector<Work> work_;
+  std::vector<PendingRequest*> completed_;
+  std::vector<Command*> commands_;
+  std::vector<std::pair<int, std::uint64_t>> registered_files_;
+
+  std::uint32_t in_flight_ = 0;
+  bool more_to_take_ = false;
+  bool draining_ = false;
+  std::chrono::steady_clock::time_point drain_deadline_;
+  Counters counters_;
+};
+
+}  // namespace spillway::aio

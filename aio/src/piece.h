@@ -1,0 +1,69 @@
+// Piece: the part of a request that one operation moves, cut so that direct I/O accepts it.
+//
+//   request        |---------------------------------------|
+//   blocks    |--------|--------|--------|--------|--------|--------|
+//   pieces         edge|     direct or bounce     |edge----|
+//
+// Edges are blocks of the file's alignment that the request covers in part: they go through a
+// bounce buffer, and a write first fills it from the file. Between them the memory is used in
+// place where its address is aligned, else block_size pieces go through the bounce buffer too.
+#pragma once
+
+#include <spillway/aio/file.h>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "request.h"
+
+namespace spillway::aio {
+
+// The most that one bounce buffer holds; File refuses direct I/O with alignments above 64 KiB.
+inline constexpr std::uint32_t kBounceBytes = 256 << 10;
+
+enum class Route : std::uint8_t { kDirect, kBounce, kEdge };
+
+struct Piece {
+  Route route = Route::kDirect;
+  std::uint64_t offset = 0;      // of the operation in the file; aligned where that is needed
+  std::uint32_t size_bytes = 0;  // of the operation
+  std::uint32_t skip_bytes = 0;  // of the operation's first bytes, not the request's
+  std::uint32_t keep_bytes = 0;  // the request's bytes after them
+  std::byte* data = nullptr;     // the request's memory for keep_bytes
+};
+
+// Multiples of this are whole blocks, in the file and in memory.
+inline std::uint32_t block_alignment(const File& file) {
+  return std::max(file.memory_alignment(), file.offset_alignment());
+}
+
+// The piece of `request` that starts at file offset `from`. REQUIRES: from < request.end().
+inline Piece cut_piece(const PendingRequest& request, std::uint64_t from,
+                       std::uint32_t block_size_bytes) {
+  const std::uint64_t alignment = block_alignment(*request.file);
+  const std::uint64_t end = request.end();
+  const std::uint64_t block = from & ~(alignment - 1);
+  Piece piece;
+  piece.data = request.data + (from - request.offset);
+  if (block < from || end - block < alignment) {
+    piece.route = Route::kEdge;
+    piece.offset = block;
+    piece.size_bytes = static_cast<std::uint32_t>(alignment);
+    piece.skip_bytes = static_cast<std::uint32_t>(from - block);
+    piece.keep_bytes = static_cast<std::uint32_t>(std::min(end, block + alignment) - from);
+    return piece;
+  }
+  const std::uint64_t whole = (end & ~(alignment - 1)) - from;
+  const bool in_place =
+      reinterpret_cast<std::uintptr_t>(piece.data) % request.file->memory_alignment() == 0;
+  // A block_size below the alignment is raised to it.
+  std::uint64_t most = std::max<std::uint64_t>(block_size_bytes & ~(alignment - 1), alignment);
+  if (!in_place) most = std::min<std::uint64_t>(most, kBounceBytes);
+  piece.route = in_place ? Route::kDirect : Route::kBounce;
+  piece.offset = from;
+  piece.size_bytes = static_cast<std::uint32_t>(std::min(whole, most));
+  piece.keep_bytes = piece.size_bytes;
+  return piece;
+}
+
+}  // namespace spillway::aio
