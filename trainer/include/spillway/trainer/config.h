@@ -7,11 +7,11 @@
 // file.
 #pragma once
 
+#include <spillway/aio/engine.h>
+#include <spillway/aio/error.h>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <spillway/aio/engine.h>
-#include <spillway/aio/error.h>
 #include <string>
 #include <vector>
 
@@ -22,9 +22,9 @@ const char* to_string(OffloadDevice device);
 
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
-  std::filesystem::path nvme_path;          // required when device is nvme
-  std::uint64_t max_in_cpu_elements = 0;    // cached in RAM; 0 = nothing
-  std::optional<bool> pin_memory;           // unset: pin when the limits allow it
+  std::filesystem::path nvme_path;        // required when device is nvme
+  std::uint64_t max_in_cpu_elements = 0;  // cached in RAM; 0 = nothing
+  std::optional<bool> pin_memory;         // unset: pin when the limits allow it
 };
 
 struct OptimizerConfig {
@@ -42,18 +42,19 @@ enum class ScheduleKind { kConstant, kWarmup, kWarmupDecay, kWarmupCosine };
 struct SchedulerConfig {
   ScheduleKind kind = ScheduleKind::kConstant;
   double warmup_min_lr = 0.0;
-  double warmup_max_lr = 1e-3;       // WarmupLR, WarmupDecayLR; Cosine scales optimizer.params.lr
+  double warmup_max_lr = 1e-3;  // WarmupLR, WarmupDecayLR; Cosine scales optimizer.params.lr
   std::uint64_t warmup_num_steps = 1000;
-  bool warmup_log = false;           // warmup_type "log" instead of "linear"
-  std::uint64_t total_num_steps = 0; // required for decay and cosine ("auto": the run's steps)
-  double warmup_min_ratio = 0.0;     // WarmupCosineLR
+  bool warmup_log = true;             // warmup_type "log" (DeepSpeed's default), else "linear"
+  std::uint64_t total_num_steps = 0;  // required for decay and cosine ("auto": the run's steps)
+  double warmup_min_ratio = 0.0;      // WarmupCosineLR
   double cos_min_ratio = 1e-4;
 };
 
 enum class Dtype { kFp32, kBf16 };
 
 struct Config {
-  std::uint64_t train_batch_size = 0;  // samples per step, all ranks; = micro x accumulation x world
+  std::uint64_t train_batch_size =
+      0;  // samples per step, all ranks; = micro x accumulation x world
   std::uint64_t micro_batch_size = 0;
   std::uint64_t gradient_accumulation_steps = 0;
   Dtype dtype = Dtype::kFp32;
@@ -81,7 +82,8 @@ struct ConfigInput {
   std::filesystem::path file;          // empty: an empty object
   std::vector<std::string> overrides;  // "a.b.c=value", applied in order after the file
   std::uint32_t world_size = 1;
-  std::uint64_t total_steps = 0;  // of the run, for "auto" in the scheduler
+  std::uint64_t total_steps = 0;  // of the run, for "auto" in the scheduler; 0 = unknown
+  std::uint32_t hidden_size = 0;  // of the model, for "auto" bucket sizes; 0 = unknown
 };
 
 struct ConfigResult {
@@ -92,7 +94,31 @@ struct ConfigResult {
 // kInvalid with all problems in Error::detail, one per line ("key: what is wrong"), or kNotFound.
 Result<ConfigResult> load_config(const ConfigInput& input);
 
-// Learning rate of a step (counted from 1), all in double.
+enum class KeyClass {
+  kUsed,
+  kNoEffect,  // accepted; `note` says why it changes nothing here
+  kRefused,   // any value but `standard` would change results and is not built
+};
+
+// The reference of all keys, in the order of the table.
+struct KnownKey {
+  std::string key;
+  KeyClass key_class = KeyClass::kUsed;
+  std::string standard;  // the default, as JSON
+  std::string note;
+};
+std::vector<KnownKey> known_keys();
+
+// Learning rate of a step (counted from 1), all in double. With i = step - 1, the batch's index,
+// and W = max(2, warmup_num_steps), DeepSpeed's schedules:
+//   warmup(i)      = log(i + 1) / log(W) or, linear, i / W, for i < W
+//   WarmupLR       = min_lr + (max_lr - min_lr) warmup(i), then max_lr
+//   WarmupDecayLR  = the same, then min_lr + (max_lr - min_lr) max(0, (T - i) / max(1, T - W))
+//   WarmupCosineLR = lr (r + (1 - r) warmup(i)), r = warmup_min_ratio, then
+//                    lr (c + (1 - c) (1 + cos(pi min(1, (i - W + 1) / max(1, T - W)))) / 2),
+//                    c = cos_min_ratio
+// DeepSpeed's engine sets the rate after a step, so its step s + 1 has the rate of our step s (and
+// its step 1 the lowest one).
 double learning_rate_at(const Config& config, std::uint64_t step);
 
 }  // namespace spillway::trainer

@@ -1,0 +1,40 @@
+// Communicator: the collectives of ZeRO-3 over c10d (Gloo on CPUs, NCCL on GPUs).
+//
+// Rank and world size come from the launcher's environment: torchrun's RANK, WORLD_SIZE,
+// MASTER_ADDR, MASTER_PORT, else SLURM_PROCID/SLURM_NTASKS, else OMPI_COMM_WORLD_*; none of them
+// is a world of one, which needs no network. Every call blocks, on every rank, in the same order;
+// a rank that is gone makes the others fail within the timeout. One thread at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+namespace spillway::trainer {
+
+class Communicator {
+ public:
+  static constexpr std::chrono::seconds kTimeout{120};
+
+  // Throws Failure (kInvalid for a broken environment, kDeadline when peers do not come).
+  static std::unique_ptr<Communicator> from_environment(at::Device device);
+  virtual ~Communicator() = default;
+
+  virtual std::uint32_t rank() const noexcept = 0;
+  virtual std::uint32_t world_size() const noexcept = 0;
+  // Ranks on this machine that share its memory and processors.
+  virtual std::uint32_t local_world_size() const noexcept = 0;
+  virtual const char* backend_name() const noexcept = 0;  // "none", "gloo", "nccl"
+
+  // full[r * n .. (r + 1) * n) = part of rank r; both flat, same dtype, n = part.numel().
+  virtual void all_gather(at::Tensor full, const at::Tensor& part) = 0;
+  // part = sum over ranks of this rank's n elements of `full`.
+  virtual void reduce_scatter(at::Tensor part, at::Tensor full) = 0;
+  // The sum over all ranks, the same bits on each.
+  virtual double all_reduce_sum(double value) = 0;
+  virtual void barrier() = 0;
+};
+
+}  // namespace spillway::trainer

@@ -1,0 +1,36 @@
+// Failure: the one exception of the trainer, raised where an Error of the lower layers crosses into
+// code that libtorch calls. `main` prints its one line and exits non-zero.
+#pragma once
+
+#include <spillway/aio/error.h>
+#include <stdexcept>
+#include <utility>
+
+namespace spillway::trainer {
+
+class Failure : public std::runtime_error {
+ public:
+  explicit Failure(Error error) : std::runtime_error(error.message()), error_(std::move(error)) {}
+  const Error& error() const noexcept { return error_; }
+
+ private:
+  Error error_;
+};
+
+// The user asked to stop (SIGINT, SIGTERM); what is on disk is cleaned up on the way out.
+class Interrupted : public std::runtime_error {
+ public:
+  Interrupted() : std::runtime_error("interrupted") {}
+};
+
+inline void value_or_throw(Result<void> result) {
+  if (!result) throw Failure(std::move(result.error()));
+}
+
+template <typename T>
+T value_or_throw(Result<T> result) {
+  if (!result) throw Failure(std::move(result.error()));
+  return std::move(*result);
+}
+
+}  // namespace spillway::trainer

@@ -1,0 +1,69 @@
+// ModelStates: a model's units, partitioned over the ranks, with their states in tiers.
+//
+// Built unit by unit: each is made, its fp32 values are split into planes and written out, and its
+// memory is dropped before the next one is made, so the whole model never exists in one memory.
+// Afterwards a unit's parameters are empty until a WeightFetcher fills them. One thread at a time.
+#pragma once
+
+#include <spillway/trainer/communicator.h>
+#include <spillway/trainer/config.h>
+#include <spillway/trainer/partition.h>
+#include <spillway/trainer/state_tiers.h>
+#include <spillway/trainer/unit.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+
+class ModelStates {
+ public:
+  // Throws Failure. All ranks call it with the same arguments.
+  ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
+              at::Device device);
+
+  struct UnitState {
+    UnitPartition partition;
+    std::shared_ptr<Unit> module;
+    std::vector<at::Tensor> parameters;        // the module's own, in the partition's order
+    swapper::TileId first_tile = 0;            // in weights(); its tiles follow each other
+    swapper::TileId first_optimizer_tile = 0;  // of its trainable tiles, in optimizer()
+    struct Borrowed {
+      UnitId owner;
+      std::uint32_t parameter;
+    };
+    std::vector<Borrowed> borrows;
+  };
+
+  const Config& config() const noexcept { return config_; }
+  Communicator& communicator() const noexcept { return *communicator_; }
+  at::Device device() const noexcept { return device_; }
+  at::ScalarType weight_type() const noexcept;
+  std::span<UnitState> units() noexcept { return units_; }
+  std::span<const UnitState> units() const noexcept { return units_; }
+  StateTiers& tiers() noexcept { return *tiers_; }
+  const StateTiers& tiers() const noexcept { return *tiers_; }
+
+  std::uint64_t parameter_count() const;  // of the model, all ranks, no padding
+  std::uint64_t trainable_parameter_count() const;
+  // The unit itself and the owners it borrows from, ascending, without repetition.
+  std::vector<UnitId> units_needed(UnitId unit) const;
+
+ private:
+  void measure(const ModelSpec& model);
+  void open_tiers();
+  void initialise(const ModelSpec& model);
+  void write_unit(UnitState& unit, const std::vector<at::Tensor>& values);
+  void resolve_borrows(const ModelSpec& model);
+
+  Config config_;
+  Communicator* communicator_;
+  at::Device device_;
+  std::vector<UnitState> units_;
+  std::unique_ptr<StateTiers> tiers_;
+};
+
+}  // namespace spillway::trainer

@@ -1,0 +1,74 @@
+// Unit: a torch::nn::Module whose parameters are fetched, used and released together.
+//
+// A user-written module needs nothing but to be a Unit: register parameters and submodules as
+// usual, set requires_grad(false) on what is frozen, and write forward. Dimension 0 of every input
+// and of the output counts samples: the engine runs a step's batch in chunks of micro-batches and
+// runs forward again in backward, so forward must be a function of its inputs, the parameters and
+// the ForwardContext alone (no running generators, no buffers updated). Units do not nest.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+
+// What a forward may know about where it stands.
+class ForwardContext {
+ public:
+  bool training = false;
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  std::uint32_t unit = 0;
+  std::uint64_t first_sample = 0;    // number, in the step's global batch, of the chunk's first
+  std::vector<at::Tensor> borrowed;  // parameters of other units, in the order of UnitSpec::borrows
+
+  // Zeroes elements with probability p and scales the rest by 1 / (1 - p); identity when not
+  // training or p = 0. The mask is drawn from (seed, step, unit, site, sample) and nothing else,
+  // so recomputation, other chunk sizes and other ranks see the same one. `site` numbers the
+  // dropouts within one unit. x: [samples, ...].
+  at::Tensor dropout(const at::Tensor& x, double p, std::uint32_t site) const;
+};
+
+class Unit : public torch::nn::Module {
+ public:
+  virtual at::Tensor forward(const std::vector<at::Tensor>& inputs,
+                             const ForwardContext& context) = 0;
+};
+
+using UnitId = std::uint32_t;
+
+// A parameter of another unit that this one uses too (a tied embedding).
+struct Borrow {
+  UnitId owner = 0;
+  std::string parameter;  // its name within the owner: "wte.weight"
+};
+
+struct UnitSpec {
+  std::string name;  // prefix of its parameters' names: "transformer.h.3"
+  // Makes the module with its initial values, in fp32 on the CPU, from torch's global generator
+  // (which is seeded from the run's seed and the unit's number before). Called twice: once for the
+  // shapes, once for the values, so that one unit at a time is in memory.
+  std::function<std::shared_ptr<Unit>()> make;
+  std::vector<Borrow> borrows;
+};
+
+// Units in any order of use; the graph is whatever code calls zero::run.
+class ModelSpec {
+ public:
+  UnitId add(UnitSpec spec) {
+    units_.push_back(std::move(spec));
+    return static_cast<UnitId>(units_.size() - 1);
+  }
+  const std::vector<UnitSpec>& units() const noexcept { return units_; }
+
+ private:
+  std::vector<UnitSpec> units_;
+};
+
+}  // namespace spillway::trainer
