@@ -1,0 +1,219 @@
+#include "support/simulator.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <string>
+#include <utility>
+
+namespace spillway::aio {
+
+void SimulatorControl::plan(const Fault& fault) {
+  std::lock_guard lock(mutex_);
+  planned_.push_back(fault);
+}
+
+void SimulatorControl::clear() {
+  std::lock_guard lock(mutex_);
+  planned_.clear();
+}
+
+std::optional<Fault> SimulatorControl::next(Direction direction) {
+  ++operations_;
+  std::lock_guard lock(mutex_);
+  std::optional<Fault> strikes;
+  for (Fault& fault : planned_) {
+    if (fault.direction && *fault.direction != direction) continue;
+    if (fault.nth > 1) {
+      --fault.nth;
+    } else if (!strikes && fault.nth == 1) {
+      strikes = fault;
+      if (!fault.forever) fault.nth = 0;  // spent
+    }
+  }
+  if (strikes) ++faults_;
+  return strikes;
+}
+
+namespace {
+
+// Moves all of it, as a disk without faults would. Returns bytes or -errno.
+std::int32_t transfer(const Operation& operation, std::uint32_t size_bytes) {
+  auto offset = static_cast<off_t>(operation.offset);
+  ssize_t n = operation.direction == Direction::kRead
+                  ? ::pread(operation.fd, operation.data, size_bytes, offset)
+                  : ::pwrite(operation.fd, operation.data, size_bytes, offset);
+  return n < 0 ? -errno : static_cast<std::int32_t>(n);
+}
+
+// A part that need not be whole blocks: what direct I/O refuses to write goes through a plain
+// descriptor of the same file.
+std::int32_t transfer_part(const Operation& operation, std::uint32_t size_bytes) {
+  std::int32_t moved = transfer(operation, size_bytes);
+  if (moved != -EINVAL) return moved;
+  std::string path = "/proc/self/fd/" + std::to_string(operation.fd);
+  Operation plain = operation;
+  plain.fd =
+      ::open(path.c_str(), (plain.direction == Direction::kRead ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+  if (plain.fd < 0) return -errno;
+  moved = transfer(plain, size_bytes);
+  ::fsync(plain.fd);
+  ::close(plain.fd);
+  return moved;
+}
+
+class SimulatorBackend final : public Backend {
+ public:
+  SimulatorBackend(std::shared_ptr<SimulatorControl> control, std::uint32_t queue_depth,
+                   std::uint64_t seed)
+      : control_(std::move(control)), queue_depth_(queue_depth), random_(seed) {}
+
+  // The device that never answered still holds the memory of lost reads. It writes there now, so
+  // that memory given back too early is seen (by ASan, or by whoever owns it now).
+  ~SimulatorBackend() override {
+    for (const Operation& operation : lost_) {
+      if (operation.direction == Direction::kRead) transfer(operation, operation.size_bytes);
+    }
+  }
+
+  const char* name() const noexcept override { return "simulator"; }
+
+  std::size_t submit(std::span<const Operation> operations) override {
+    const SimulatorOptions& options = control_->options();
+    std::size_t taken = 0;
+    while (taken < operations.size() && taken < options.accept_at_most &&
+           held_.size() + lost_.size() < queue_depth_) {
+      start(operations[taken++]);
+    }
+    ++system_calls_;
+    return taken;
+  }
+
+  std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    ++system_calls_;
+    if (held_.empty() && timeout > timeout.zero()) {
+      wakes_.wait_for(lock, timeout, [&] { return awake_; });
+    }
+    awake_ = false;
+    if (control_->options().reorder) std::shuffle(held_.begin(), held_.end(), random_);
+    std::size_t n = 0;
+    std::erase_if(held_, [&](Held& held) {
+      if (n == events.size()) return false;
+      if (held.delay_rounds > 0 && held.delay_rounds-- > 0) return false;
+      events[n++] = held.event;
+      return true;
+    });
+    return n;
+  }
+
+  void cancel_all() override {}
+  void wake() noexcept override {
+    std::lock_guard lock(mutex_);
+    awake_ = true;
+    wakes_.notify_one();
+  }
+  Result<void> register_memory(std::span<std::byte>) override { return {}; }
+  void unregister_memory(std::span<std::byte>) override {}
+  void register_file(int) override {}
+  void unregister_file(int) override {}
+  std::uint64_t system_calls() const noexcept override { return system_calls_; }
+
+ private:
+  struct Held {
+    Event event;
+    std::uint32_t delay_rounds = 0;
+  };
+
+  bool chance(double p) { return p > 0 && std::uniform_real_distribution<>(0, 1)(random_) < p; }
+
+  void start(const Operation& operation) {
+    const SimulatorOptions& options = control_->options();
+    std::optional<Fault> fault = control_->next(operation.direction);
+    std::int32_t result = 0;
+    if (fault && fault->kind == FaultKind::kLoseCompletion) {
+      lost_.push_back(operation);
+      return;
+    }
+    if (fault) {
+      result = strike(operation, *fault);
+    } else if (chance(options.interrupt_chance)) {
+      result = chance(0.5) ? -EINTR : -EAGAIN;
+    } else if (operation.size_bytes > 1 && chance(options.short_chance)) {
+      std::uniform_int_distribution<std::uint32_t> part(1, operation.size_bytes - 1);
+      result = transfer_part(operation, part(random_));
+    } else {
+      result = transfer(operation, operation.size_bytes);
+    }
+    std::uniform_int_distribution<std::uint32_t> delay(0, options.max_delay_rounds);
+    held_.push_back({{.user_data = operation.user_data, .result = result}, delay(random_)});
+  }
+
+  std::int32_t strike(const Operation& operation, const Fault& fault) {
+    auto all = static_cast<std::int32_t>(operation.size_bytes);
+    bool write = operation.direction == Direction::kWrite;
+    switch (fault.kind) {
+      case FaultKind::kError:
+        return -fault.errno_value;
+      case FaultKind::kZero:
+      case FaultKind::kLoseCompletion:
+        return 0;
+      case FaultKind::kShort:
+        return transfer_part(operation, std::min(fault.keep_bytes, operation.size_bytes - 1));
+      case FaultKind::kLoseWrite:
+        return write ? all : transfer(operation, operation.size_bytes);
+      case FaultKind::kMisdirect: {
+        Operation elsewhere = operation;
+        elsewhere.offset += static_cast<std::uint64_t>(fault.shift_bytes);
+        return transfer(elsewhere, operation.size_bytes);
+      }
+      case FaultKind::kTear:
+        if (!write) return transfer(operation, operation.size_bytes);
+        transfer_part(operation, std::min(fault.keep_bytes, operation.size_bytes));
+        return all;
+      case FaultKind::kFlipBit: {
+        std::int32_t moved = transfer(operation, operation.size_bytes);
+        if (!write && moved > 0) {
+          std::uniform_int_distribution<std::int32_t> at(0, moved - 1);
+          operation.data[at(random_)] ^= std::byte{1};
+        }
+        return moved;
+      }
+    }
+    return -EIO;
+  }
+
+  std::shared_ptr<SimulatorControl> control_;  // shared with the test that plans the faults
+  const std::uint32_t queue_depth_;
+  std::mt19937_64 random_;
+  std::vector<Held> held_;
+  std::vector<Operation> lost_;
+  std::uint64_t system_calls_ = 0;
+  std::mutex mutex_;
+  std::condition_variable wakes_;
+  bool awake_ = false;
+};
+
+class SimulatorFactory final : public BackendFactory {
+ public:
+  explicit SimulatorFactory(std::shared_ptr<SimulatorControl> control)
+      : control_(std::move(control)) {}
+  Result<std::unique_ptr<Backend>> make(std::uint32_t queue_depth) override {
+    return std::make_unique<SimulatorBackend>(control_, queue_depth,
+                                              control_->options().seed + made_++);
+  }
+
+ private:
+  std::shared_ptr<SimulatorControl> control_;
+  std::uint64_t made_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<BackendFactory> simulator_backend(std::shared_ptr<SimulatorControl> control) {
+  return std::make_unique<SimulatorFactory>(std::move(control));
+}
+
+}  // namespace spillway::aio
