@@ -46,6 +46,10 @@ function(spillway_program name)
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} spillway_build_flags)
 endfunction()
 
+# Where tests keep their files: on the disk of the build, for /tmp may be memory.
+set(SPILLWAY_TEST_DIRECTORY ${PROJECT_BINARY_DIR}/tests/files CACHE PATH "where tests keep their files")
+file(MAKE_DIRECTORY ${SPILLWAY_TEST_DIRECTORY})
+
 # spillway_test(name [ONE_PROCESS] [RUN_SERIAL] SOURCES ... LIBRARIES ... LABELS ... [TIMEOUT s]): a GoogleTest
 # program. Each of its cases is a test of CTest named <name>/<case>, in a process of its own; with ONE_PROCESS the
 # program is one test (where cases share work that is dear to set up). RUN_SERIAL: nothing runs beside it.
@@ -58,19 +62,21 @@ function(spillway_test name)
                    GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   set(properties TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_RUN_SERIAL})
+  set(environment TMPDIR=${SPILLWAY_TEST_DIRECTORY} TEST_TMPDIR=${SPILLWAY_TEST_DIRECTORY})
   if(arg_ONE_PROCESS)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" ${properties})
+    set_tests_properties(${name} PROPERTIES ${properties} LABELS "${arg_LABELS}"
+                         ENVIRONMENT "${environment}")
   else()
     gtest_discover_tests(${name} TEST_PREFIX ${name}/ TEST_LIST tests_of_${name}
                          DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
-    # gtest_discover_tests() takes no property that is a list, so the labels are set behind it.
-    set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
-    file(CONFIGURE OUTPUT ${labels_file} @ONLY CONTENT [[
+    # gtest_discover_tests() takes no property that is a list, so these are set behind it.
+    set(lists_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_lists.cmake)
+    file(CONFIGURE OUTPUT ${lists_file} @ONLY CONTENT [[
 foreach(test IN LISTS tests_of_@name@)
-  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@")
+  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@" ENVIRONMENT "@environment@")
 endforeach()
 ]])
-    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${labels_file})
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${lists_file})
   endif()
 endfunction()
