@@ -1,6 +1,7 @@
-// probe(): which I/O this machine allows, and exactly why not more.
+// Which I/O this machine allows, and exactly why not more.
 //
-// Nothing is cached and nothing is changed: each call asks the kernel. Blocks for milliseconds.
+// Nothing is cached and nothing stays behind: each call asks the kernel, and what a directory
+// allows is tried on a file with no name. Blocks for milliseconds. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,10 @@
 namespace spillway::aio {
 
 struct Capability {
-  std::string name;  // "io_uring", "registered buffers", "O_DIRECT", ...
+  std::string name = {};  // "io_uring", "registered buffers", "O_DIRECT", ...
   bool available = false;
-  std::string reason;  // what was found; when not available, why
-  std::string fix;     // what the user can do; empty when available or nothing can be done
+  std::string reason = {};  // what was found; when not available, why
+  std::string fix = {};     // what the user can do; empty when available or nothing can be done
 };
 
 // io_uring, SINGLE_ISSUER + DEFER_TASKRUN, registered buffers and files.
