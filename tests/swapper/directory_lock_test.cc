@@ -1,0 +1,224 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <spillway/swapper/directory_lock.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <functional>
+
+#include "scratch_directory.h"
+
+namespace spillway::swapper {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::UnorderedElementsAre;
+
+void write_file(const std::filesystem::path& path, const std::string& text = "data") {
+  std::ofstream(path) << text;
+}
+
+std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Another process that runs `start` and then stays until it is killed.
+class OtherProcess {
+ public:
+  explicit OtherProcess(const std::function<bool()>& start) {
+    int ready[2];
+    EXPECT_EQ(pipe(ready), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      const char ok = start() ? 'y' : 'n';
+      if (write(ready[1], &ok, 1) == 1) pause();
+      _exit(0);
+    }
+    char ok = 'n';
+    EXPECT_EQ(read(ready[0], &ok, 1), 1);
+    EXPECT_EQ(ok, 'y');
+    close(ready[0]);
+    close(ready[1]);
+  }
+  ~OtherProcess() { kill_it(); }
+  void kill_it() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+TEST(DirectoryLock, RemovesItsFilesAndItselfWhenDropped) {
+  const ScratchDirectory directory;
+  write_file(directory / "notes.txt");
+  {
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_TRUE(lock) << lock.error().message();
+    EXPECT_EQ((*lock)->leftovers_removed(), 0u);
+    const std::vector<std::string> names{"a.seg", "b.seg"};
+    ASSERT_TRUE((*lock)->will_create(names));
+    write_file(directory / "a.seg");
+    EXPECT_THAT(directory.names(), UnorderedElementsAre("a.seg", "notes.txt", "spillway.lock"));
+  }
+  EXPECT_THAT(directory.names(), ElementsAre("notes.txt"));
+}
+
+TEST(DirectoryLock, ASecondOneInThisProcessIsRefusedUntilTheFirstIsDropped) {
+  const ScratchDirectory directory;
+  auto first = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(first);
+  const auto second = DirectoryLock::acquire(directory.path());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind, ErrorKind::kBusy);
+  first->reset();
+  EXPECT_TRUE(DirectoryLock::acquire(directory.path()));
+}
+
+TEST(DirectoryLock, NamesTheProcessThatHoldsIt) {
+  const ScratchDirectory directory;
+  std::shared_ptr<DirectoryLock> held;
+  const OtherProcess other([&] {
+    held = DirectoryLock::acquire(directory.path()).value_or(nullptr);
+    return held != nullptr;
+  });
+  const auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_FALSE(lock);
+  EXPECT_EQ(lock.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(lock.error().message(),
+              HasSubstr("in use by process " + std::to_string(other.pid()) + ";"));
+  EXPECT_THAT(lock.error().message(), HasSubstr(directory.path().string()));
+}
+
+TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {
+  const ScratchDirectory directory;
+  write_file(directory / "notes.txt");
+  write_file(directory / "spillway-optimizer-9.seg");  // looks like ours and is not on the list
+  std::shared_ptr<DirectoryLock> held;
+  OtherProcess other([&] {
+    held = DirectoryLock::acquire(directory.path()).value_or(nullptr);
+    const std::vector<std::string> names{"one.seg", "two.seg", "never_made.seg", "gone.seg"};
+    if (!held || !held->will_create(names)) return false;
+    held->removed(std::vector<std::string>{"gone.seg"});
+    write_file(directory / "one.seg");
+    write_file(directory / "two.seg");
+    return true;
+  });
+  other.kill_it();
+  write_file(directory / "gone.seg", "a user's, made since");
+  {
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_TRUE(lock) << lock.error().message();
+    EXPECT_EQ((*lock)->leftovers_removed(), 2u);
+  }
+  EXPECT_THAT(directory.names(),
+              UnorderedElementsAre("notes.txt", "spillway-optimizer-9.seg", "gone.seg"));
+  EXPECT_EQ(contents(directory / "gone.seg"), "a user's, made since");
+}
+
+TEST(DirectoryLock, AFileOfTheNameIsNeitherListedNorRemoved) {
+  const ScratchDirectory directory;
+  write_file(directory / "b.seg", "the user's");
+  {
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_TRUE(lock);
+    const std::vector<std::string> names{"a.seg", "b.seg"};
+    const auto listed = (*lock)->will_create(names);
+    ASSERT_FALSE(listed);
+    EXPECT_EQ(listed.error().kind, ErrorKind::kBusy);
+    EXPECT_THAT(listed.error().message(), HasSubstr("b.seg"));
+  }
+  EXPECT_EQ(contents(directory / "b.seg"), "the user's");
+}
+
+TEST(DirectoryLock, AForeignFileOfTheLocksNameIsLeftAlone) {
+  const ScratchDirectory directory;
+  write_file(directory / "spillway.lock", "my diary");
+  const auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_FALSE(lock);
+  EXPECT_EQ(lock.error().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(contents(directory / "spillway.lock"), "my diary");
+}
+
+TEST(DirectoryLock, AListThatLeadsElsewhereRemovesNothingThere) {
+  const ScratchDirectory directory;
+  const ScratchDirectory elsewhere;
+  write_file(elsewhere / "victim");
+  write_file(directory / "real");
+  std::filesystem::create_directory(directory / "folder");
+  std::filesystem::create_symlink(elsewhere / "victim", directory / "link");
+  write_file(directory / "spillway.lock", "spillway-lock 1 1\n+../" +
+                                              elsewhere.path().filename().string() +
+                                              "/victim\n+folder\n+link\n+real\n+unfinished");
+  write_file(directory / "unfinished");
+  {
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_TRUE(lock) << lock.error().message();
+    EXPECT_EQ((*lock)->leftovers_removed(), 1u);
+  }
+  EXPECT_THAT(elsewhere.names(), ElementsAre("victim"));
+  EXPECT_THAT(directory.names(), UnorderedElementsAre("folder", "link", "unfinished"));
+}
+
+TEST(DirectoryLock, AMissingDirectoryIsNotMade) {
+  const ScratchDirectory directory;
+  const auto lock = DirectoryLock::acquire(directory / "missing");
+  ASSERT_FALSE(lock);
+  EXPECT_EQ(lock.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(lock.error().message(), HasSubstr("missing"));
+  EXPECT_TRUE(directory.names().empty());
+}
+
+// Runs in a child with a mount namespace of its own, so that nothing stays mounted.
+enum Outcome { kRefused = 0, kOther = 1, kNoMount = 2 };
+Outcome acquire_read_only(const std::filesystem::path& directory) {
+  const char* path = directory.c_str();
+  if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount(path, path, nullptr, MS_BIND, nullptr) != 0 ||
+      mount(path, path, nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) != 0) {
+    return kNoMount;
+  }
+  const auto lock = DirectoryLock::acquire(directory);
+  return !lock && lock.error().kind == ErrorKind::kPermission ? kRefused : kOther;
+}
+
+TEST(DirectoryLock, AReadOnlyDirectoryIsRefused) {
+  const ScratchDirectory directory;
+  if (geteuid() != 0) {
+    std::filesystem::permissions(
+        directory.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_FALSE(lock);
+    EXPECT_EQ(lock.error().kind, ErrorKind::kPermission);
+    return;
+  }
+  const pid_t child = fork();
+  if (child == 0) _exit(acquire_read_only(directory.path()));
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (WEXITSTATUS(status) == kNoMount) GTEST_SKIP() << "root, but may not mount: " << errno;
+  EXPECT_EQ(WEXITSTATUS(status), kRefused);
+}
+
+TEST(DirectoryLockDeathTest, NamesArePlain) {
+  const ScratchDirectory directory;
+  const auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(lock);
+  for (const char* name : {"", ".", "..", "a/b", "a\nb", "spillway.lock"}) {
+    const std::vector<std::string> names{name};
+    EXPECT_DEATH((void)(*lock)->will_create(names), "plain file name");
+  }
+}
+
+}  // namespace
+}  // namespace spillway::swapper

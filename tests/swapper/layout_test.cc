@@ -1,0 +1,47 @@
+#include <gtest/gtest.h>
+#include <spillway/swapper/layout.h>
+
+namespace spillway::swapper {
+namespace {
+
+TEST(Layout, PlanesFollowEachOtherPadded) {
+  const Layout layout({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
+  // 3000 elements: 6000 -> 8192, 12000 -> 12288, 12000 -> 12288.
+  EXPECT_EQ(layout.plane_bytes(0, 3000), 6000u);
+  EXPECT_EQ(layout.padded_plane_bytes(0, 3000), 8192u);
+  EXPECT_EQ(layout.plane_offset(0, 3000), 0u);
+  EXPECT_EQ(layout.plane_offset(1, 3000), 8192u);
+  EXPECT_EQ(layout.plane_offset(2, 3000), 20480u);
+  EXPECT_EQ(layout.plane_offset(2, 3000, 1), 12288u);
+  EXPECT_EQ(layout.range_bytes({1, 2}, 3000), 24576u);
+  EXPECT_EQ(layout.tile_bytes(3000), 32768u);
+}
+
+TEST(Layout, APartlyFilledBlockIsStoredWhole) {
+  const Layout layout({{"moment", 1}, {"scale", 4, 256}});
+  EXPECT_EQ(layout.plane_bytes(0, 257), 257u);
+  EXPECT_EQ(layout.plane_bytes(1, 256), 4u);
+  EXPECT_EQ(layout.plane_bytes(1, 257), 8u);
+}
+
+TEST(Layout, ExactMultiplesArePaddedByNothing) {
+  const Layout layout({{"param", 4}});
+  EXPECT_EQ(layout.padded_plane_bytes(0, 1024), 4096u);
+  EXPECT_EQ(layout.padded_plane_bytes(0, 1025), 8192u);
+}
+
+TEST(Layout, SizesPast32BitsAreExact) {
+  const Layout layout({{"param", 4}});
+  EXPECT_EQ(layout.plane_bytes(0, std::uint64_t{1} << 32), std::uint64_t{1} << 34);
+}
+
+TEST(LayoutDeathTest, RefusesWhatIsNoLayout) {
+  EXPECT_DEATH(Layout({}), "at least one plane");
+  EXPECT_DEATH(Layout({{"param", 0}}), "size");
+  EXPECT_DEATH(Layout({{"param", 4, 0}}), "elements");
+  EXPECT_DEATH(Layout({{"param", 4}, {"param", 2}}), "distinct");
+  EXPECT_DEATH(Layout({{"param", 4}}).range_bytes({0, 2}, 1), "exceeds");
+}
+
+}  // namespace
+}  // namespace spillway::swapper
