@@ -94,7 +94,7 @@ TEST_F(GptConfigTest, SizesMayNotBeMissing) {
 
 TEST_F(GptConfigTest, UnknownKeyNamesTheNearestAndItsPlace) {
   EXPECT_EQ(problem(std::string("{") + kSizes + ",\n  \"n_heads\": 4}"),
-            "line 2, column 3: n_heads: unknown key, did you mean 'n_head'?");
+            "n_heads: unknown key, did you mean 'n_head'? (line 2, column 3)");
 }
 
 TEST_F(GptConfigTest, OtherArithmeticIsRefused) {

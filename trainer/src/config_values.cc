@@ -43,15 +43,15 @@ void read_integer(const KeyRule& rule, const ordered_json& json, ReadValue& read
     read.problem = "a whole number is expected, found " + json.dump();
     return;
   }
-  read.problem = out_of_range(rule, number);
-  if (!read.problem.empty()) return;
   const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(number));
-  if (integer % rule.multiple_of != 0) {
+  if (number > 0 && integer % rule.multiple_of != 0) {
     read.problem = std::to_string(integer) + " is not a multiple of " +
                    std::to_string(rule.multiple_of) +
                    (rule.note.empty() ? "" : " (" + rule.note + ")");
     return;
   }
+  read.problem = out_of_range(rule, number);
+  if (!read.problem.empty()) return;
   read.value = KeyValue{.integer = integer, .number = number};
 }
 

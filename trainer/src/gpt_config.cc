@@ -155,7 +155,7 @@ Result<GptConfig> model_from(const JsonDocument& document, const std::string& pa
   auto report = [&](const std::string& name, const std::string& problem) {
     if (problem.empty()) return;
     problems +=
-        (problems.empty() ? "" : "\n") + document.place(name) + ": " + name + ": " + problem;
+        (problems.empty() ? "" : "\n") + name + ": " + problem + " (" + document.place(name) + ")";
   };
   for (const auto& [name, value] : document.root().items()) {
     if (name != "n_ctx" && name != "n_inner") report(name, apply_key(config, name, value));

@@ -96,18 +96,20 @@ class PlaceRecorder {
     }
     return true;
   }
-  bool parse_error(std::size_t position, const std::string& token,
-                   const ordered_json::exception& error) {
-    const std::size_t offset = position > 0 ? position - 1 : 0;
-    const std::size_t previous = text_.find_last_not_of(" \t\r\n", offset > 0 ? offset - 1 : 0);
-    if ((token == "}" || token == "]") && previous < offset && text_[previous] == ',') {
-      problem = place_at(text_, previous) + ": trailing comma before '" + token + "'";
+  // `position` counts the characters read; the last of them is where parsing stopped.
+  bool parse_error(std::size_t position, const std::string&, const ordered_json::exception& error) {
+    const std::size_t offset = std::min(position > 0 ? position - 1 : 0, text_.size());
+    const char stopped_at = offset < text_.size() ? text_[offset] : ' ';
+    const std::size_t previous = text_.substr(0, offset).find_last_not_of(" \t\r\n");
+    if ((stopped_at == '}' || stopped_at == ']') && previous != std::string_view::npos &&
+        text_[previous] == ',') {
+      problem = place_at(text_, previous) + ": trailing comma before '" + stopped_at + "'";
       return false;
     }
     const std::string what = error.what();
     const std::size_t reason = what.find("syntax error");
-    problem = place_at(text_, std::min(offset, text_.size())) + ": " +
-              (reason == std::string::npos ? what : what.substr(reason));
+    problem =
+        place_at(text_, offset) + ": " + (reason == std::string::npos ? what : what.substr(reason));
     return false;
   }
 

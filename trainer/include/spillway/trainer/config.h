@@ -79,8 +79,8 @@ struct KeyReport {
 };
 
 struct ConfigInput {
-  std::filesystem::path file;          // empty: an empty object
-  std::vector<std::string> overrides;  // "a.b.c=value", applied in order after the file
+  std::filesystem::path file = {};          // empty: an empty object
+  std::vector<std::string> overrides = {};  // "a.b.c=value", applied in order after the file
   std::uint32_t world_size = 1;
   std::uint64_t total_steps = 0;  // of the run, for "auto" in the scheduler; 0 = unknown
   std::uint32_t hidden_size = 0;  // of the model, for "auto" bucket sizes; 0 = unknown

@@ -1,0 +1,138 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spillway/trainer/config.h>
+
+#include "config_fixture.h"
+
+namespace spillway::trainer {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ConfigRulesTest = ConfigFixture;
+
+std::string batch_json(int train, int micro, int accumulation) {
+  std::string json = "{";
+  auto add = [&](const char* key, int value) {
+    if (value == 0) return;
+    json += (json.size() > 1 ? ", \"" : "\"") + std::string(key) + "\": " + std::to_string(value);
+  };
+  add("train_batch_size", train);
+  add("train_micro_batch_size_per_gpu", micro);
+  add("gradient_accumulation_steps", accumulation);
+  return json + "}";
+}
+
+TEST_F(ConfigRulesTest, BatchSizesFollowFromEachOther) {
+  struct Case {
+    int train, micro, accumulation;                     // given; 0 = absent
+    std::uint64_t is_train, is_micro, is_accumulation;  // on 2 ranks
+  };
+  const Case cases[] = {
+      {0, 0, 0, 2, 1, 1},    {0, 4, 0, 8, 4, 1},   {0, 0, 3, 6, 1, 3},   {0, 4, 3, 24, 4, 3},
+      {24, 0, 0, 24, 12, 1}, {24, 4, 0, 24, 4, 3}, {24, 0, 3, 24, 4, 3}, {24, 4, 3, 24, 4, 3},
+  };
+  for (const Case& c : cases) {
+    const std::string json = batch_json(c.train, c.micro, c.accumulation);
+    const Config config = this->config(json, {.world_size = 2});
+    EXPECT_EQ(config.train_batch_size, c.is_train) << json;
+    EXPECT_EQ(config.micro_batch_size, c.is_micro) << json;
+    EXPECT_EQ(config.gradient_accumulation_steps, c.is_accumulation) << json;
+  }
+}
+
+TEST_F(ConfigRulesTest, InconsistentBatchSizesShowTheArithmetic) {
+  EXPECT_EQ(problem(batch_json(33, 4, 4), {.world_size = 2}),
+            "train_batch_size 33 is not train_micro_batch_size_per_gpu 4 x "
+            "gradient_accumulation_steps 4 x world size 2 = 32");
+  EXPECT_EQ(problem(batch_json(33, 4, 0), {.world_size = 2}),
+            "train_batch_size 33 does not divide by train_micro_batch_size_per_gpu 4 x world size "
+            "2 = 8 (remainder 1)");
+  EXPECT_THAT(problem(batch_json(33, 0, 4), {.world_size = 2}),
+              HasSubstr("gradient_accumulation_steps 4 x world size 2 = 8 (remainder 1)"));
+  EXPECT_THAT(problem(batch_json(3, 4, 0)), HasSubstr("does not divide"));
+}
+
+TEST_F(ConfigRulesTest, OverridesComeAfterTheFile) {
+  const std::string json = R"({"seed": 1, "zero_optimization": {"offload_param":
+      {"device": "nvme", "nvme_path": "/a", "max_in_cpu": 7}}})";
+  const ConfigInput input{.overrides = {"zero_optimization.offload_param.device=none", "seed=2",
+                                        "seed=3", "zero_optimization.sub_group_size=5e8",
+                                        "optimizer.params.betas=[0.8, 0.9]", "bf16.enabled=true"}};
+  const Config config = this->config(json, input);
+  EXPECT_EQ(config.offload_param.device, OffloadDevice::kNone);
+  EXPECT_EQ(config.offload_param.max_in_cpu_elements, 7u);
+  EXPECT_EQ(config.seed, 3u);
+  EXPECT_EQ(config.sub_group_size, 500'000'000u);
+  EXPECT_EQ(config.optimizer.beta1, 0.8);
+  EXPECT_EQ(config.optimizer.beta2, 0.9);
+  EXPECT_EQ(config.dtype, Dtype::kBf16);
+}
+
+TEST_F(ConfigRulesTest, AnOverrideReplacesEverySpelling) {
+  const std::string json = R"({"zero_optimization": {"aio": {"thread_count": 2}}})";
+  EXPECT_EQ(config(json, {.overrides = {"aio.intra_op_parallelism=3"}}).aio.thread_count, 3u);
+  EXPECT_EQ(config("{}", {.overrides = {"aio={\"num_threads\": 5}"}}).aio.thread_count, 5u);
+}
+
+TEST_F(ConfigRulesTest, OverridesOfTextMayLookLikeJson) {
+  const ConfigInput input{.overrides = {"zero_optimization.offload_param.device=nvme",
+                                        "zero_optimization.offload_param.nvme_path=7"}};
+  EXPECT_EQ(config("{}", input).offload_param.nvme_path, "7");
+}
+
+TEST_F(ConfigRulesTest, WrongOverridesAreErrorsOfTheSameKind) {
+  EXPECT_EQ(problem("{}", {.overrides = {"zero_optimization.offload_parm.device=none"}}),
+            "zero_optimization.offload_parm.device: unknown key, did you mean "
+            "'zero_optimization.offload_param'? (override)");
+  EXPECT_EQ(problem("{}", {.overrides = {"aio.queue_dept=4"}}),
+            "aio.queue_dept: unknown key, did you mean 'queue_depth'? (override)");
+  EXPECT_EQ(problem("{}", {.overrides = {"seed"}}), "override 'seed': expected key=value");
+  EXPECT_EQ(problem("{}", {.overrides = {"seed=x"}}),
+            "seed: a whole number is expected, found \"x\" (override)");
+}
+
+TEST_F(ConfigRulesTest, AdamIsAcceptedWithoutL2) {
+  auto json = [](const std::string& type, const std::string& params) {
+    return R"({"optimizer": {"type": ")" + type + R"(", "params": {)" + params + "}}}";
+  };
+  EXPECT_EQ(config(json("Adam", "")).optimizer.weight_decay, 0.0);
+  EXPECT_EQ(config(json("AdamW", "")).optimizer.weight_decay, 0.01);
+  EXPECT_EQ(config(json("adamw", "")).optimizer.type, "AdamW");
+  EXPECT_EQ(config(json("Adam", R"("weight_decay": 0.1)")).optimizer.weight_decay, 0.1);
+  EXPECT_EQ(problem(json("Adam", R"("weight_decay": 0, "adam_w_mode": false)")), "accepted");
+  EXPECT_THAT(problem(json("Adam", R"("weight_decay": 0.1, "adam_w_mode": false)")),
+              HasSubstr("(L2 in the gradient) would change results and is not built"));
+  EXPECT_THAT(problem(json("AdamX", "")), HasSubstr("did you mean 'AdamW'?"));
+  EXPECT_THAT(report(json("AdamW", ""), "optimizer.type"),
+              HasSubstr("weight_decay 0.01 by default"));
+  EXPECT_TRUE(
+      config(json("AdamW", R"("decay_biases_and_norms": true)")).optimizer.decay_biases_and_norms);
+}
+
+TEST_F(ConfigRulesTest, SchedulersTakeTheirOwnParameters) {
+  EXPECT_THAT(problem(R"({"scheduler": {"type": "WarmupLR", "params": {"cos_min_ratio": 0.1}}})"),
+              HasSubstr("scheduler.params.cos_min_ratio: WarmupLR has no such parameter"));
+  EXPECT_THAT(problem(R"({"scheduler": {"type": "WarmupLR", "params": {"total_num_steps": 9}}})"),
+              HasSubstr("WarmupLR has no such parameter"));
+  EXPECT_THAT(problem(R"({"scheduler": {"type": "WarmupCosineLR",
+                          "params": {"total_num_steps": 9, "warmup_max_lr": 0.1}}})"),
+              HasSubstr("WarmupCosineLR has no such parameter"));
+  EXPECT_THAT(problem(R"({"scheduler": {"type": "WarmupDecayLR"}})"),
+              HasSubstr("scheduler.params.total_num_steps: required for WarmupDecayLR"));
+  EXPECT_THAT(problem(R"({"scheduler": {"type": "WarmupCosinLR"}})"),
+              HasSubstr("did you mean 'WarmupCosineLR'?"));
+  // A refused type's own parameters need no complaints beside the type's.
+  EXPECT_EQ(problem(R"({"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0.1}}})"),
+            "scheduler.type: OneCycle would change results and is not built");
+}
+
+TEST_F(ConfigRulesTest, MissingFileIsNotFound) {
+  const Result<ConfigResult> result = load_config({.file = "/nonexistent/nvme.json"});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(result.error().path, "/nonexistent/nvme.json");
+}
+
+}  // namespace
+}  // namespace spillway::trainer
