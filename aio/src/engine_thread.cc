@@ -196,7 +196,8 @@ void EngineThread::judge_failure(Slot& slot, int errno_value) {
 }
 
 // A short read is either the end of the file, which fstat decides, or goes on from where it
-// stopped. It need not be a whole number of blocks.
+// stopped, which need not be a whole number of blocks. A read of 0 bytes may have met the end
+// just before another write moved it, so it too is tried again.
 void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   const PendingRequest& request = *slot.work.request;
   const Piece& piece = slot.work.piece;
@@ -217,8 +218,8 @@ void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
       return fail(slot, ErrorKind::kShortTransfer, 0, "the file ends at " + std::to_string(*size));
     }
   }
-  if (moved_bytes == 0) {
-    return fail(slot, ErrorKind::kShortTransfer, 0, "0 bytes were moved before the end");
+  if (moved_bytes == 0 && !is_read(slot)) {
+    return fail(slot, ErrorKind::kShortTransfer, 0, "the device took 0 bytes");
   }
   if (draining_) return cancel(slot);
   slot.retries = progress ? 0 : slot.retries + 1;

@@ -1,11 +1,10 @@
 #include "support/simulator.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
-#include <string>
+#include <cstring>
 #include <utility>
 
 namespace spillway::aio {
@@ -48,20 +47,29 @@ std::int32_t transfer(const Operation& operation, std::uint32_t size_bytes) {
   return n < 0 ? -errno : static_cast<std::int32_t>(n);
 }
 
-// A part that need not be whole blocks: what direct I/O refuses to write goes through a plain
-// descriptor of the same file.
+// Moves the first `size_bytes` of it only. What a short read leaves is filled with rubbish, so that
+// it must be read again. Direct I/O writes whole blocks: the part is cut to what the file accepts,
+// which may be nothing.
 std::int32_t transfer_part(const Operation& operation, std::uint32_t size_bytes) {
-  std::int32_t moved = transfer(operation, size_bytes);
-  if (moved != -EINVAL) return moved;
-  std::string path = "/proc/self/fd/" + std::to_string(operation.fd);
-  Operation plain = operation;
-  plain.fd =
-      ::open(path.c_str(), (plain.direction == Direction::kRead ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
-  if (plain.fd < 0) return -errno;
-  moved = transfer(plain, size_bytes);
-  ::fsync(plain.fd);
-  ::close(plain.fd);
-  return moved;
+  if (operation.direction == Direction::kRead) {
+    std::int32_t moved = transfer(operation, operation.size_bytes);
+    auto part = static_cast<std::int32_t>(size_bytes);
+    if (moved <= part) return moved;
+    std::memset(operation.data + part, 0xee, operation.size_bytes - size_bytes);
+    return part;
+  }
+  for (std::uint32_t block : {1u, 512u, 4096u}) {
+    std::uint32_t whole = size_bytes / block * block;
+    std::int32_t moved = whole == 0 ? 0 : transfer(operation, whole);
+    if (moved != -EINVAL) return moved;
+  }
+  return 0;
+}
+
+// As transfer_part, but never nothing: 0 would be another fault.
+std::int32_t transfer_short(const Operation& operation, std::uint32_t size_bytes) {
+  std::int32_t moved = transfer_part(operation, size_bytes);
+  return moved != 0 ? moved : transfer(operation, operation.size_bytes);
 }
 
 class SimulatorBackend final : public Backend {
@@ -143,7 +151,7 @@ class SimulatorBackend final : public Backend {
       result = chance(0.5) ? -EINTR : -EAGAIN;
     } else if (operation.size_bytes > 1 && chance(options.short_chance)) {
       std::uniform_int_distribution<std::uint32_t> part(1, operation.size_bytes - 1);
-      result = transfer_part(operation, part(random_));
+      result = transfer_short(operation, part(random_));
     } else {
       result = transfer(operation, operation.size_bytes);
     }
@@ -161,7 +169,7 @@ class SimulatorBackend final : public Backend {
       case FaultKind::kLoseCompletion:
         return 0;
       case FaultKind::kShort:
-        return transfer_part(operation, std::min(fault.keep_bytes, operation.size_bytes - 1));
+        return transfer_short(operation, std::min(fault.keep_bytes, operation.size_bytes - 1));
       case FaultKind::kLoseWrite:
         return write ? all : transfer(operation, operation.size_bytes);
       case FaultKind::kMisdirect: {

@@ -26,7 +26,7 @@ namespace spillway::aio {
 
 enum class FaultKind {
   kError,           // completes with -errno_value; nothing is moved
-  kShort,           // moves a part: `keep_bytes`, less than asked for
+  kShort,           // moves a part: `keep_bytes` (direct writes: whole blocks of that)
   kZero,            // moves nothing and says 0
   kLoseCompletion,  // is never reported; a read still writes into its memory when the engine ends
   kLoseWrite,       // says that all was written, and the old data stays
