@@ -10,7 +10,8 @@
 #include <fstream>
 #include <functional>
 
-#include "scratch_directory.h"
+#include "names_in.h"
+#include "support/scratch.h"
 
 namespace spillway::swapper {
 namespace {
@@ -60,7 +61,7 @@ class OtherProcess {
 };
 
 TEST(DirectoryLock, RemovesItsFilesAndItselfWhenDropped) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   write_file(directory / "notes.txt");
   {
     const auto lock = DirectoryLock::acquire(directory.path());
@@ -69,13 +70,14 @@ TEST(DirectoryLock, RemovesItsFilesAndItselfWhenDropped) {
     const std::vector<std::string> names{"a.seg", "b.seg"};
     ASSERT_TRUE((*lock)->will_create(names));
     write_file(directory / "a.seg");
-    EXPECT_THAT(directory.names(), UnorderedElementsAre("a.seg", "notes.txt", "spillway.lock"));
+    EXPECT_THAT(names_in(directory.path()),
+                UnorderedElementsAre("a.seg", "notes.txt", "spillway.lock"));
   }
-  EXPECT_THAT(directory.names(), ElementsAre("notes.txt"));
+  EXPECT_THAT(names_in(directory.path()), ElementsAre("notes.txt"));
 }
 
 TEST(DirectoryLock, ASecondOneInThisProcessIsRefusedUntilTheFirstIsDropped) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   auto first = DirectoryLock::acquire(directory.path());
   ASSERT_TRUE(first);
   const auto second = DirectoryLock::acquire(directory.path());
@@ -86,7 +88,7 @@ TEST(DirectoryLock, ASecondOneInThisProcessIsRefusedUntilTheFirstIsDropped) {
 }
 
 TEST(DirectoryLock, NamesTheProcessThatHoldsIt) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   std::shared_ptr<DirectoryLock> held;
   const OtherProcess other([&] {
     held = DirectoryLock::acquire(directory.path()).value_or(nullptr);
@@ -101,7 +103,7 @@ TEST(DirectoryLock, NamesTheProcessThatHoldsIt) {
 }
 
 TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   write_file(directory / "notes.txt");
   write_file(directory / "spillway-optimizer-9.seg");  // looks like ours and is not on the list
   std::shared_ptr<DirectoryLock> held;
@@ -121,13 +123,13 @@ TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {
     ASSERT_TRUE(lock) << lock.error().message();
     EXPECT_EQ((*lock)->leftovers_removed(), 2u);
   }
-  EXPECT_THAT(directory.names(),
+  EXPECT_THAT(names_in(directory.path()),
               UnorderedElementsAre("notes.txt", "spillway-optimizer-9.seg", "gone.seg"));
   EXPECT_EQ(contents(directory / "gone.seg"), "a user's, made since");
 }
 
 TEST(DirectoryLock, AFileOfTheNameIsNeitherListedNorRemoved) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   write_file(directory / "b.seg", "the user's");
   {
     const auto lock = DirectoryLock::acquire(directory.path());
@@ -142,7 +144,7 @@ TEST(DirectoryLock, AFileOfTheNameIsNeitherListedNorRemoved) {
 }
 
 TEST(DirectoryLock, AForeignFileOfTheLocksNameIsLeftAlone) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   write_file(directory / "spillway.lock", "my diary");
   const auto lock = DirectoryLock::acquire(directory.path());
   ASSERT_FALSE(lock);
@@ -151,8 +153,8 @@ TEST(DirectoryLock, AForeignFileOfTheLocksNameIsLeftAlone) {
 }
 
 TEST(DirectoryLock, AListThatLeadsElsewhereRemovesNothingThere) {
-  const ScratchDirectory directory;
-  const ScratchDirectory elsewhere;
+  const Scratch directory;
+  const Scratch elsewhere;
   write_file(elsewhere / "victim");
   write_file(directory / "real");
   std::filesystem::create_directory(directory / "folder");
@@ -166,17 +168,17 @@ TEST(DirectoryLock, AListThatLeadsElsewhereRemovesNothingThere) {
     ASSERT_TRUE(lock) << lock.error().message();
     EXPECT_EQ((*lock)->leftovers_removed(), 1u);
   }
-  EXPECT_THAT(elsewhere.names(), ElementsAre("victim"));
-  EXPECT_THAT(directory.names(), UnorderedElementsAre("folder", "link", "unfinished"));
+  EXPECT_THAT(names_in(elsewhere.path()), ElementsAre("victim"));
+  EXPECT_THAT(names_in(directory.path()), UnorderedElementsAre("folder", "link", "unfinished"));
 }
 
 TEST(DirectoryLock, AMissingDirectoryIsNotMade) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   const auto lock = DirectoryLock::acquire(directory / "missing");
   ASSERT_FALSE(lock);
   EXPECT_EQ(lock.error().kind, ErrorKind::kNotFound);
   EXPECT_THAT(lock.error().message(), HasSubstr("missing"));
-  EXPECT_TRUE(directory.names().empty());
+  EXPECT_TRUE(names_in(directory.path()).empty());
 }
 
 // Runs in a child with a mount namespace of its own, so that nothing stays mounted.
@@ -193,7 +195,7 @@ Outcome acquire_read_only(const std::filesystem::path& directory) {
 }
 
 TEST(DirectoryLock, AReadOnlyDirectoryIsRefused) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   if (geteuid() != 0) {
     std::filesystem::permissions(
         directory.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
@@ -211,7 +213,7 @@ TEST(DirectoryLock, AReadOnlyDirectoryIsRefused) {
 }
 
 TEST(DirectoryLockDeathTest, NamesArePlain) {
-  const ScratchDirectory directory;
+  const Scratch directory;
   const auto lock = DirectoryLock::acquire(directory.path());
   ASSERT_TRUE(lock);
   for (const char* name : {"", ".", "..", "a/b", "a\nb", "spillway.lock"}) {

@@ -27,10 +27,10 @@ namespace spillway::swapper {
 inline constexpr std::size_t kChecksumBlockBytes = std::size_t{1} << 20;
 
 struct TileStoreOptions {
-  std::vector<std::filesystem::path> directories;  // tiles are striped over them; must exist
+  std::vector<std::filesystem::path> directories = {};  // tiles are striped over them; must exist
   // Locks the caller holds already, to have several stores on one directory; a directory that has
   // none here is locked by the store.
-  std::vector<std::shared_ptr<DirectoryLock>> locks;
+  std::vector<std::shared_ptr<DirectoryLock>> locks = {};
   std::string name = "tiles";  // prefix of the segment files: "optimizer"
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // at least; a larger tile gets its own
   double spare_fraction = 0.0;  // room for second generations, as a share of the tiles (0 to 1)
