@@ -261,6 +261,20 @@ TEST(DeriveSeed, EveryArgumentAndItsPlaceCount) {
   EXPECT_EQ(seen.size(), 4u * 8 * 8 * 8);
 }
 
+// The first number of the generator splitmix64 from `state`, as its authors publish it.
+std::uint64_t splitmix64(std::uint64_t state) {
+  std::uint64_t z = state + 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+// Another hash would give every seed another run.
+TEST(DeriveSeed, IsAChainOfSplitmix64) {
+  ASSERT_EQ(splitmix64(1234567), 6457827717110365317u) << "the published example";
+  EXPECT_EQ(derive_seed(1, 2, 3, 4), splitmix64(splitmix64(splitmix64(splitmix64(1) ^ 2) ^ 3) ^ 4));
+}
+
 TEST(DeriveSeed, OneBitOfInputTurnsHalfTheBitsOfOutput) {
   for (int bit = 0; bit < 64; ++bit) {
     int turned = 0;

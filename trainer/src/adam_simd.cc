@@ -92,33 +92,65 @@ HWY_INLINE AdamPlanesFp32 advanced(const AdamPlanesFp32& planes, std::size_t i) 
   return {planes.param + i, planes.exp_avg + i, planes.exp_avg_sq + i, planes.grad + i};
 }
 
-// The arithmetic of the header, whole vectors at a time; the rest (less than a vector) by the
-// reference, which has the same bits.
+// AdamConstants, each in every lane.
+struct Constants {
+  explicit Constants(const AdamConstants& c)
+      : beta1(hn::Set(FloatTag(), c.beta1)),
+        one_minus_beta1(hn::Set(FloatTag(), c.one_minus_beta1)),
+        beta2(hn::Set(FloatTag(), c.beta2)),
+        one_minus_beta2(hn::Set(FloatTag(), c.one_minus_beta2)),
+        inv_sqrt_bias2(hn::Set(FloatTag(), c.inv_sqrt_bias2)),
+        epsilon(hn::Set(FloatTag(), c.epsilon)),
+        step_size(hn::Set(FloatTag(), c.step_size)),
+        decay(hn::Set(FloatTag(), c.decay)),
+        grad_scale(hn::Set(FloatTag(), c.grad_scale)) {}
+
+  Floats beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2, epsilon, step_size, decay,
+      grad_scale;
+};
+
+// The arithmetic of the header on kVectors vectors from element `i` on. All are loaded before the
+// first is stored: longer bursts of each stream, which the memory answers faster.
+template <std::size_t kVectors, typename Planes>
+HWY_INLINE void update_at(const Constants& c, const Planes& planes, std::size_t i) {
+  const FloatTag d;
+  constexpr std::size_t kLanes = hn::MaxLanes(FloatTag());
+  Floats param[kVectors], m[kVectors], v[kVectors], grad[kVectors];
+  for (std::size_t k = 0; k < kVectors; ++k) {
+    grad[k] = hn::LoadU(d, planes.grad + i + k * kLanes);
+    m[k] = hn::LoadU(d, planes.exp_avg + i + k * kLanes);
+    v[k] = hn::LoadU(d, planes.exp_avg_sq + i + k * kLanes);
+    param[k] = load_param(planes, i + k * kLanes);
+  }
+  for (std::size_t k = 0; k < kVectors; ++k) {
+    const auto g = hn::Mul(grad[k], c.grad_scale);
+    m[k] = hn::MulAdd(c.beta1, m[k], hn::Mul(c.one_minus_beta1, g));
+    v[k] = hn::MulAdd(c.beta2, v[k], hn::Mul(c.one_minus_beta2, hn::Mul(g, g)));
+    const auto denominator = hn::Add(hn::Mul(hn::Sqrt(v[k]), c.inv_sqrt_bias2), c.epsilon);
+    const auto decayed = hn::Mul(param[k], c.decay);
+    param[k] = hn::NegMulAdd(c.step_size, hn::Div(m[k], denominator), decayed);
+  }
+  for (std::size_t k = 0; k < kVectors; ++k) {
+    store_param(planes, i + k * kLanes, param[k]);
+    hn::StoreU(m[k], d, planes.exp_avg + i + k * kLanes);
+    hn::StoreU(v[k], d, planes.exp_avg_sq + i + k * kLanes);
+  }
+}
+
+// What is left over after whole vectors is for the reference, which has the same bits.
 template <typename Planes>
 HWY_INLINE void update(const AdamConstants& constants, const Planes& planes, std::size_t count) {
-  const FloatTag d;
-  const auto beta1 = hn::Set(d, constants.beta1);
-  const auto one_minus_beta1 = hn::Set(d, constants.one_minus_beta1);
-  const auto beta2 = hn::Set(d, constants.beta2);
-  const auto one_minus_beta2 = hn::Set(d, constants.one_minus_beta2);
-  const auto inv_sqrt_bias2 = hn::Set(d, constants.inv_sqrt_bias2);
-  const auto epsilon = hn::Set(d, constants.epsilon);
-  const auto step_size = hn::Set(d, constants.step_size);
-  const auto decay = hn::Set(d, constants.decay);
-  const auto grad_scale = hn::Set(d, constants.grad_scale);
-  const std::size_t whole = count - count % hn::Lanes(d);
-  for (std::size_t i = 0; i < whole; i += hn::Lanes(d)) {
-    const auto g = hn::Mul(hn::LoadU(d, planes.grad + i), grad_scale);
-    const auto m = hn::MulAdd(beta1, hn::LoadU(d, planes.exp_avg + i), hn::Mul(one_minus_beta1, g));
-    const auto v = hn::MulAdd(beta2, hn::LoadU(d, planes.exp_avg_sq + i),
-                              hn::Mul(one_minus_beta2, hn::Mul(g, g)));
-    const auto denominator = hn::Add(hn::Mul(hn::Sqrt(v), inv_sqrt_bias2), epsilon);
-    const auto decayed = hn::Mul(load_param(planes, i), decay);
-    store_param(planes, i, hn::NegMulAdd(step_size, hn::Div(m, denominator), decayed));
-    hn::StoreU(m, d, planes.exp_avg + i);
-    hn::StoreU(v, d, planes.exp_avg_sq + i);
+  constexpr std::size_t kTogether = 4;
+  constexpr std::size_t kLanes = hn::MaxLanes(FloatTag());
+  const Constants c(constants);
+  std::size_t i = 0;
+  for (; count - i >= kTogether * kLanes; i += kTogether * kLanes) {
+    update_at<kTogether>(c, planes, i);
   }
-  adam_reference(constants, advanced(planes, whole), count - whole);
+  for (; count - i >= kLanes; i += kLanes) {
+    update_at<1>(c, planes, i);
+  }
+  adam_reference(constants, advanced(planes, i), count - i);
 }
 
 void update_bf16(const AdamConstants& constants, const AdamPlanesBf16& planes, std::size_t count) {
@@ -129,48 +161,35 @@ void update_fp32(const AdamConstants& constants, const AdamPlanesFp32& planes, s
   update(constants, planes, count);
 }
 
-// Sums of squares of kBlocks adjacent whole blocks, added to `total` in order. One block has too
-// few independent chains of sums to hide the latency of an addition; several at once do.
-template <std::size_t kBlocks>
-HWY_INLINE void add_blocks(const float* values, double& total) {
+// Sum of squares of one whole block.
+HWY_INLINE double sum_block(const float* values) {
   const hn::CappedTag<double, kSumLanes> d;
   const hn::Rebind<float, decltype(d)> floats;
   constexpr std::size_t kWidth = hn::MaxLanes(d);
   constexpr std::size_t kParts = kSumLanes / kWidth;
-  hn::Vec<decltype(d)> sums[kBlocks][kParts];
-  for (auto& block : sums) {
-    for (auto& sum : block) {
-      sum = hn::Zero(d);
-    }
+  hn::Vec<decltype(d)> sums[kParts];
+  for (auto& sum : sums) {
+    sum = hn::Zero(d);
   }
   for (std::size_t i = 0; i < kSumBlock; i += kSumLanes) {
-    for (std::size_t block = 0; block < kBlocks; ++block) {
-      for (std::size_t part = 0; part < kParts; ++part) {
-        const float* place = values + block * kSumBlock + i + part * kWidth;
-        const auto value = hn::PromoteTo(d, hn::LoadU(floats, place));
-        // The square of a float is exact in double: a fused sum has the bits of the reference's.
-        sums[block][part] = hn::MulAdd(value, value, sums[block][part]);
-      }
-    }
-  }
-  for (const auto& block : sums) {
-    double lanes[kSumLanes];
     for (std::size_t part = 0; part < kParts; ++part) {
-      hn::StoreU(block[part], d, lanes + part * kWidth);
+      const auto value = hn::PromoteTo(d, hn::LoadU(floats, values + i + part * kWidth));
+      // The square of a float is exact in double: a fused sum has the bits of the reference's.
+      sums[part] = hn::MulAdd(value, value, sums[part]);
     }
-    total += std::accumulate(std::begin(lanes), std::end(lanes), 0.0);
   }
+  double lanes[kSumLanes];
+  for (std::size_t part = 0; part < kParts; ++part) {
+    hn::StoreU(sums[part], d, lanes + part * kWidth);
+  }
+  return std::accumulate(std::begin(lanes), std::end(lanes), 0.0);
 }
 
 double sum_squares(const float* values, std::size_t count) {
-  constexpr std::size_t kTogether = 4;
   double total = 0;
   std::size_t i = 0;
-  for (; count - i >= kTogether * kSumBlock; i += kTogether * kSumBlock) {
-    add_blocks<kTogether>(values + i, total);
-  }
   for (; count - i >= kSumBlock; i += kSumBlock) {
-    add_blocks<1>(values + i, total);
+    total += sum_block(values + i);
   }
   return total + sum_of_squares_reference(values + i, count - i);
 }

@@ -92,9 +92,10 @@ const char* adam_simd_target() noexcept;
 
 // Sum of squares of `count` floats in double, over fixed blocks of kSumBlock elements, so that the
 // result depends on nothing but the values and their order. SIMD and reference agree bit by bit:
-// inside a block kSumLanes lanes are summed (lane = index mod kSumLanes) and folded in lane order.
+// inside a block kSumLanes lanes are summed (lane = index mod kSumLanes) and folded in lane order;
+// so many that the sums wait for memory, not for one another.
 inline constexpr std::size_t kSumBlock = 4096;
-inline constexpr std::size_t kSumLanes = 8;
+inline constexpr std::size_t kSumLanes = 32;
 double sum_of_squares(const float* values, std::size_t count) noexcept;
 double sum_of_squares_reference(const float* values, std::size_t count) noexcept;
 
