@@ -76,7 +76,7 @@ std::vector<KeyRule> precision_keys() {
       no_effect("bf16.immediate_grad_update", kBool, "false",
                 "a unit's gradients are summed as soon as its backward yields them"),
       no_effect("bf16.check_grad_overflow", kBool, "true",
-                "bf16 has fp32's range: gradients are not scaled and no step is skipped for it"),
+                "a gradient that is not finite ends the run; no step is skipped"),
   };
 }
 

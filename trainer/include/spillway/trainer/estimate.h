@@ -1,0 +1,72 @@
+// estimate: what a training run holds in each tier and moves per step, before it is started.
+//
+// Pure arithmetic on the model's shape and the configuration: tiles are cut and planes padded as in
+// training. All figures are of one rank, the largest. Working memory of the kernels ("compute") is
+// an approximation; the rest is what the trainer allocates.
+#pragma once
+
+#include <spillway/trainer/config.h>
+#include <spillway/trainer/gpt_config.h>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+
+struct EstimateInput {
+  GptConfig model;
+  Config config;
+  std::uint32_t world_size = 1;
+  bool on_gpu = false;  // device memory is apart from RAM
+  // How training cuts tiles and counts buffers.
+  std::uint64_t max_tile_elements = std::uint64_t{1} << 20;
+  std::uint32_t optimizer_buffers = 4;
+  std::uint32_t max_weight_buffers = 16;
+};
+
+// Bytes in each tier. Without a GPU `device` is 0 and what would lie there counts as `ram`.
+struct TierBytes {
+  std::uint64_t device = 0;
+  std::uint64_t pinned = 0;  // page-locked RAM (as far as the limits allow it)
+  std::uint64_t ram = 0;
+  std::uint64_t nvme = 0;
+
+  TierBytes& operator+=(const TierBytes& other);
+};
+
+struct MemoryRow {
+  std::string what;  // "parameters", "moments", "gradients", "activations", "buffers", ...
+  TierBytes bytes;
+};
+
+// Bytes from and to NVMe in a step.
+struct StepTraffic {
+  double forward_read = 0;
+  double backward_read = 0;
+  double update_read = 0;
+  double update_written = 0;
+
+  double read() const { return forward_read + backward_read + update_read; }
+  double written() const { return update_written; }
+};
+
+struct Estimate {
+  std::uint64_t parameters = 0;       // of the model
+  std::uint64_t rank_elements = 0;    // this rank's part, padding included
+  std::uint64_t tokens_per_step = 0;  // all ranks
+  double flops_per_step = 0;          // 8 per parameter and token: recomputation included
+  std::vector<MemoryRow> rows;
+  TierBytes total;
+  StepTraffic traffic;  // bytes per step, padding included, cached share off
+};
+
+Estimate estimate(const EstimateInput& input);
+
+// Bytes per parameter and step with nothing cached and no padding, every read counted (training
+// saves some: the last unit's weights serve forward and backward). bf16, by where (parameters,
+// optimizer) lie, read + written:
+//   (not nvme, not nvme)  0 + 0            (nvme, not nvme)  2 forward, 2 backward, 2 + 2 update
+//   (not nvme, nvme)      10 + 10 update   (nvme, nvme)      2 forward, 2 backward, 12 + 12 update
+StepTraffic traffic_per_parameter(const Config& config);
+
+}  // namespace spillway::trainer

@@ -1,0 +1,239 @@
+#include <spillway/trainer/estimate.h>
+
+#include <spillway/aio/check.h>
+#include <spillway/swapper/layout.h>
+#include <spillway/swapper/schedule.h>
+#include <spillway/trainer/partition.h>
+#include <algorithm>
+#include <numeric>
+
+namespace spillway::trainer {
+namespace {
+
+using swapper::Layout;
+
+std::uint64_t element_bytes(const Config& config) { return config.dtype == Dtype::kBf16 ? 2 : 4; }
+
+Layout weight_layout(const Config& config) {
+  return Layout({{"param", static_cast<std::uint32_t>(element_bytes(config))}});
+}
+
+Layout moment_layout(const Config& config) {
+  if (config.dtype == Dtype::kFp32) return Layout({{"exp_avg", 4}, {"exp_avg_sq", 4}});
+  return Layout({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
+}
+
+// This rank's part of one unit, cut into tiles.
+struct UnitTiles {
+  std::uint64_t elements = 0;
+  std::vector<std::uint64_t> tiles;
+};
+
+std::vector<UnitTiles> cut_units(const EstimateInput& input) {
+  const std::uint64_t tile = std::min(input.config.sub_group_size, input.max_tile_elements);
+  const std::uint64_t multiple = input.world_size * kParameterAlignment;
+  std::vector<UnitTiles> units;
+  for (const UnitSize& size : unit_sizes(input.model)) {
+    UnitTiles unit;
+    unit.elements = (size.parameters + multiple - 1) / multiple * kParameterAlignment;
+    for (std::uint64_t left = unit.elements; left > 0; left -= unit.tiles.back()) {
+      unit.tiles.push_back(std::min(tile, left));
+    }
+    units.push_back(std::move(unit));
+  }
+  return units;
+}
+
+// A store of tiles: what of it lies on NVMe and what in memory, unit by unit.
+struct Store {
+  std::vector<std::uint64_t> file_bytes;  // of each unit
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t largest_tile_bytes = 0;
+
+  std::uint64_t on_file() const {
+    return std::accumulate(file_bytes.begin(), file_bytes.end(), std::uint64_t{0});
+  }
+};
+
+Store place(const std::vector<UnitTiles>& units, const Layout& layout,
+            const OffloadConfig& offload) {
+  std::vector<std::uint64_t> all;
+  for (const UnitTiles& unit : units) all.insert(all.end(), unit.tiles.begin(), unit.tiles.end());
+  std::vector<bool> in_memory(all.size(), true);
+  if (offload.device == OffloadDevice::kNvme) {
+    std::vector<swapper::TileId> order(all.size());
+    std::iota(order.begin(), order.end(), swapper::TileId{0});
+    const swapper::Schedule schedule(order, static_cast<std::uint32_t>(all.size()));
+    in_memory = swapper::choose_resident(schedule, all, offload.max_in_cpu_elements);
+  }
+  Store store;
+  std::size_t tile = 0;
+  for (const UnitTiles& unit : units) {
+    std::uint64_t file_bytes = 0;
+    for (const std::uint64_t elements : unit.tiles) {
+      const std::uint64_t bytes = layout.tile_bytes(elements);
+      (in_memory[tile++] ? store.memory_bytes : file_bytes) += bytes;
+      store.largest_tile_bytes = std::max(store.largest_tile_bytes, bytes);
+    }
+    store.file_bytes.push_back(file_bytes);
+  }
+  return store;
+}
+
+// Where memory that belongs to a store lies: with the GPU, page-locked, or plain.
+std::uint64_t& memory_of(TierBytes& bytes, const OffloadConfig& offload, bool on_gpu) {
+  if (offload.device == OffloadDevice::kNone) return on_gpu ? bytes.device : bytes.ram;
+  return offload.pin_memory.value_or(true) ? bytes.pinned : bytes.ram;
+}
+
+MemoryRow store_row(const char* what, const Store& store, const OffloadConfig& offload,
+                    bool on_gpu) {
+  MemoryRow row{what, {}};
+  memory_of(row.bytes, offload, on_gpu) += store.memory_bytes;
+  row.bytes.nvme = store.on_file();
+  return row;
+}
+
+MemoryRow gradient_row(const EstimateInput& input, const std::vector<UnitTiles>& units) {
+  const OffloadConfig& offload = input.config.offload_optimizer;
+  MemoryRow row{"gradients", {}};
+  std::uint64_t elements = 0;
+  std::uint64_t largest = 0;
+  for (const UnitTiles& unit : units) {
+    elements += unit.elements;
+    largest = std::max(largest, unit.elements);
+  }
+  memory_of(row.bytes, offload, input.on_gpu) += 4 * elements;
+  // A whole unit's are summed on the device first, and scattered over the ranks from there.
+  const bool apart = input.on_gpu && offload.device != OffloadDevice::kNone;
+  if (apart || input.world_size > 1) {
+    (input.on_gpu ? row.bytes.device : row.bytes.ram) += 4 * largest * (input.world_size + 1);
+  }
+  return row;
+}
+
+// Weights of the units that run: the largest unit, and what a tied head borrows beside its own.
+MemoryRow fetched_row(const EstimateInput& input, const std::vector<UnitTiles>& units) {
+  MemoryRow row{"weights in use", {}};
+  std::uint64_t most = units.back().elements;
+  if (input.model.tie_word_embeddings) most += units.front().elements;
+  for (const UnitTiles& unit : units) most = std::max(most, unit.elements);
+  const std::uint64_t gathered = most * input.world_size + (input.world_size > 1 ? most : 0);
+  (input.on_gpu ? row.bytes.device : row.bytes.ram) = gathered * element_bytes(input.config);
+  return row;
+}
+
+MemoryRow buffer_row(const EstimateInput& input, const std::vector<UnitTiles>& units,
+                     const Store& weights, const Store& moments) {
+  const auto needs_buffers = [&](const OffloadConfig& offload) {
+    return offload.device == OffloadDevice::kNvme ||
+           (input.on_gpu && offload.device == OffloadDevice::kNone);
+  };
+  std::uint64_t most_tiles = 0;
+  for (const UnitTiles& unit : units) most_tiles = std::max(most_tiles, unit.tiles.size());
+  const std::uint64_t weight_buffers =
+      std::clamp<std::uint64_t>(2 * most_tiles, input.optimizer_buffers, input.max_weight_buffers);
+  MemoryRow row{"buffers", {}};
+  const auto add = [&](const OffloadConfig& offload, std::uint64_t bytes) {
+    if (!needs_buffers(offload)) return;
+    (offload.pin_memory.value_or(true) ? row.bytes.pinned : row.bytes.ram) += bytes;
+  };
+  add(input.config.offload_param, weight_buffers * weights.largest_tile_bytes);
+  add(input.config.offload_optimizer, input.optimizer_buffers * moments.largest_tile_bytes);
+  return row;
+}
+
+// What is kept between units for the step's whole batch on this rank: every unit's input.
+MemoryRow activation_row(const EstimateInput& input) {
+  const GptConfig& model = input.model;
+  const std::uint64_t samples =
+      input.config.micro_batch_size * input.config.gradient_accumulation_steps;
+  const std::uint64_t one = samples * model.n_positions * model.n_embd;
+  MemoryRow row{"activations", {}};
+  (input.on_gpu ? row.bytes.device : row.bytes.ram) =
+      one * (model.n_layer + 1) * element_bytes(input.config);
+  return row;
+}
+
+// Inside one unit, for one micro-batch. Of a block: Korthikanti et al., "Reducing Activation
+// Recomputation in Large Transformer Models" (2022), equation 1, t = 1: s b h (34 + 5 a s / h)
+// bytes at 2 bytes an element. Of the head: logits and their gradient, and both in fp32.
+MemoryRow compute_row(const EstimateInput& input) {
+  const GptConfig& model = input.model;
+  const double scale = static_cast<double>(element_bytes(input.config)) / 2;
+  const double tokens =
+      static_cast<double>(input.config.micro_batch_size) * static_cast<double>(model.n_positions);
+  const double block =
+      tokens * (34.0 * model.n_embd + 5.0 * model.n_head * model.n_positions) * scale;
+  const double head = tokens * model.vocab_size * (4.0 * scale + 8.0);
+  MemoryRow row{"compute (about)", {}};
+  (input.on_gpu ? row.bytes.device : row.bytes.ram) =
+      static_cast<std::uint64_t>(std::max(block, head));
+  return row;
+}
+
+// Weights are read once in each sweep in which their unit is used; the head's forward leads
+// straight into its backward, so that one read serves both. A tied head reads wte's unit too.
+StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const Store& moments) {
+  const double all = static_cast<double>(weights.on_file());
+  const double embedding = static_cast<double>(weights.file_bytes.front());
+  const double head = static_cast<double>(weights.file_bytes.back());
+  StepTraffic traffic;
+  traffic.forward_read = all + (input.model.tie_word_embeddings ? embedding : 0.0);
+  traffic.backward_read = all - head;
+  traffic.update_read = traffic.update_written = all + static_cast<double>(moments.on_file());
+  return traffic;
+}
+
+}  // namespace
+
+TierBytes& TierBytes::operator+=(const TierBytes& other) {
+  device += other.device;
+  pinned += other.pinned;
+  ram += other.ram;
+  nvme += other.nvme;
+  return *this;
+}
+
+Estimate estimate(const EstimateInput& input) {
+  SPILLWAY_CHECK(input.world_size > 0, "there is at least one rank");
+  SPILLWAY_CHECK(input.config.micro_batch_size > 0, "the configuration comes from load_config");
+  const Config& config = input.config;
+  const std::vector<UnitTiles> units = cut_units(input);
+  const Store weights = place(units, weight_layout(config), config.offload_param);
+  const Store moments = place(units, moment_layout(config), config.offload_optimizer);
+
+  Estimate result;
+  result.parameters = parameter_count(input.model);
+  for (const UnitTiles& unit : units) result.rank_elements += unit.elements;
+  result.tokens_per_step = config.train_batch_size * input.model.n_positions;
+  result.flops_per_step =
+      8.0 * static_cast<double>(result.parameters) * static_cast<double>(result.tokens_per_step);
+  result.rows = {store_row("parameters", weights, config.offload_param, input.on_gpu),
+                 store_row("moments", moments, config.offload_optimizer, input.on_gpu),
+                 gradient_row(input, units),
+                 activation_row(input),
+                 buffer_row(input, units, weights, moments),
+                 fetched_row(input, units),
+                 compute_row(input)};
+  for (const MemoryRow& row : result.rows) result.total += row.bytes;
+  result.traffic = traffic_of(input, weights, moments);
+  return result;
+}
+
+StepTraffic traffic_per_parameter(const Config& config) {
+  const double weight = static_cast<double>(element_bytes(config));
+  const double moments = config.dtype == Dtype::kBf16 ? 10 : 8;
+  StepTraffic traffic;
+  if (config.offload_param.device == OffloadDevice::kNvme) {
+    traffic.forward_read = traffic.backward_read = weight;
+    traffic.update_read = traffic.update_written = weight;
+  }
+  if (config.offload_optimizer.device == OffloadDevice::kNvme) {
+    traffic.update_read += moments;
+    traffic.update_written += moments;
+  }
+  return traffic;
+}
+
+}  // namespace spillway::trainer
