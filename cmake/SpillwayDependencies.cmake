@@ -25,6 +25,8 @@ if(SPILLWAY_TRAINER AND NOT SPILLWAY_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_ARCHITECTURES 80 90 CACHE STRING "compute capabilities to build for")
     set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one runtime in the process: torch's
     enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake before 3.26 knows 17 at most
     set(SPILLWAY_CUDA_FOUND TRUE)
   elseif(SPILLWAY_CUDA STREQUAL "ON")
     message(FATAL_ERROR "SPILLWAY_CUDA=ON, but ${Libtorch_NO_CUDA_REASON}")

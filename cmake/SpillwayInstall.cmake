@@ -9,7 +9,11 @@ install(DIRECTORY aio/include/ pinned_pool/include/ swapper/include/ ${PROJECT_B
 install(EXPORT spillwayTargets NAMESPACE spillway:: DESTINATION ${package_dir})
 
 if(TARGET spillway_trainer)
-  install(TARGETS spillway_trainer_base spillway_trainer EXPORT spillwayTrainerTargets)
+  foreach(library trainer_base trainer_cuda trainer)
+    if(TARGET spillway_${library})
+      install(TARGETS spillway_${library} EXPORT spillwayTrainerTargets)
+    endif()
+  endforeach()
   install(DIRECTORY trainer/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
   install(EXPORT spillwayTrainerTargets NAMESPACE spillway:: DESTINATION ${package_dir})
   install(FILES cmake/FindLibtorch.cmake cmake/empty_main.cc DESTINATION ${package_dir})
