@@ -45,8 +45,8 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   }
 
   tl::unexpected<Error> failed(Error error) {
-    // Which plane: the one that holds the offset of the failure.
-    const std::uint64_t at = error.offset - std::min(error.offset, stored_.at.offset);
+    // Which plane: the one that holds the first byte that was not moved.
+    const std::uint64_t at = error.offset + error.got - stored_.at.offset;
     PlaneRange failed = planes_;
     while (failed.count > 1 &&
            at >= store_->layout_.plane_offset(failed.first + 1, stored_.at.elements)) {
