@@ -20,7 +20,7 @@ struct Linear : torch::nn::Module {
       : weight(register_parameter("weight", normal({out, in}, standard_deviation))),
         bias(register_parameter("bias", at::zeros({out}))) {}
   at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
-  at::Tensor &weight, &bias;
+  at::Tensor weight, bias;
 };
 
 struct LayerNorm : torch::nn::Module {
@@ -32,7 +32,7 @@ struct LayerNorm : torch::nn::Module {
   at::Tensor operator()(const at::Tensor& x) const {
     return at::layer_norm(x, {width_}, weight, bias, epsilon_);
   }
-  at::Tensor &weight, &bias;
+  at::Tensor weight, bias;
 
  private:
   std::int64_t width_;
@@ -42,7 +42,7 @@ struct LayerNorm : torch::nn::Module {
 struct Table : torch::nn::Module {
   Table(std::int64_t rows, std::int64_t width, double standard_deviation)
       : weight(register_parameter("weight", normal({rows, width}, standard_deviation))) {}
-  at::Tensor& weight;
+  at::Tensor weight;
 };
 
 // Numbers of the dropouts within a unit.

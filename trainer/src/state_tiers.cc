@@ -184,6 +184,7 @@ std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceT
       break;
   }
   swapper::TileStoreOptions options;
+  options.directories = {where.lock->directory()};
   options.locks = {where.lock};
   options.name = where.name;
   const std::vector<bool> cached = cached_tiles(where.tiles, where.offload.max_in_cpu_elements);

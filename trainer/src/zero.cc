@@ -4,7 +4,9 @@
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,7 +14,6 @@
 namespace spillway::trainer::zero {
 namespace {
 
-using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // The unit's weights are in memory while this lives.
@@ -150,33 +151,37 @@ void backward_chunk(Pass& pass, UnitId id, const variable_list& inputs,
   }
 }
 
-struct Run : torch::autograd::Function<Run> {
-  // `anchor` needs a gradient, so that a unit whose inputs need none still gets its backward.
-  static at::Tensor forward(AutogradContext* context, Pass* pass, UnitId unit, at::Tensor anchor,
-                            const variable_list& inputs) {
-    static_cast<void>(anchor);
-    context->saved_data["pass"] = reinterpret_cast<std::int64_t>(pass);
-    context->saved_data["unit"] = static_cast<std::int64_t>(unit);
-    context->save_for_backward(inputs);
-    return zero::forward(*pass, unit, inputs);
+// The graph's node. It has a backward even where no input needs a gradient: the unit's weights do.
+struct RunNode final : torch::autograd::Node {
+  RunNode(Pass& pass, UnitId unit, const variable_list& inputs) : pass_(pass), unit_(unit) {
+    for (const at::Tensor& input : inputs) saved_.emplace_back(input, /*is_output=*/false);
+    set_next_edges(torch::autograd::collect_next_edges(inputs));
   }
 
-  static variable_list backward(AutogradContext* context, variable_list output_gradients) {
-    Pass& pass = *reinterpret_cast<Pass*>(context->saved_data["pass"].toInt());
-    const auto unit = static_cast<UnitId>(context->saved_data["unit"].toInt());
-    const variable_list inputs = context->get_saved_variables();
+  std::string name() const override { return "zero::run"; }
+
+  variable_list apply(variable_list&& output_gradients) override {
+    variable_list inputs;
+    for (const auto& input : saved_) inputs.push_back(input.unpack());
     variable_list input_gradients(inputs.size());
-    if (needs_backward(pass, unit, inputs)) {
-      const Fetched fetched(pass, unit, Phase::kBackward);
-      for_each_chunk(pass, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
-        backward_chunk(pass, unit, inputs, output_gradients[0], first, count, &input_gradients);
+    if (needs_backward(pass_, unit_, inputs)) {
+      const Fetched fetched(pass_, unit_, Phase::kBackward);
+      for_each_chunk(pass_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
+        backward_chunk(pass_, unit_, inputs, output_gradients[0], first, count, &input_gradients);
       });
     }
-    for (const UnitId id : pass.states->units_needed(unit)) pass.gradients->flush(id);
-    variable_list all(3 + inputs.size());
-    std::move(input_gradients.begin(), input_gradients.end(), all.begin() + 3);
-    return all;
+    for (const UnitId id : pass_.states->units_needed(unit_)) pass_.gradients->flush(id);
+    return input_gradients;
   }
+
+  void release_variables() override {
+    for (auto& input : saved_) input.reset_data();
+  }
+
+ private:
+  Pass& pass_;
+  UnitId unit_;
+  std::vector<torch::autograd::SavedVariable> saved_;
 };
 
 }  // namespace
@@ -189,10 +194,11 @@ at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs) {
                    "dimension 0 of every input counts the same samples");
   }
   if (pass.gradients == nullptr || !at::GradMode::is_enabled()) return forward(pass, unit, inputs);
-  const at::Tensor anchor =
-      at::zeros({1}, at::TensorOptions().dtype(at::kFloat).device(pass.states->device()))
-          .requires_grad_(true);
-  return Run::apply(&pass, unit, anchor, inputs);
+  at::Tensor output = forward(pass, unit, inputs);
+  const std::shared_ptr<torch::autograd::Node> node(new RunNode(pass, unit, inputs),
+                                                    torch::autograd::deleteNode);
+  torch::autograd::set_history(output, node);
+  return output;
 }
 
 }  // namespace spillway::trainer::zero

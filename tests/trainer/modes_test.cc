@@ -1,0 +1,138 @@
+// Bitwise the same losses and gradient norms wherever the states live and however they move.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "../support/scratch.h"
+#include "tiny_gpt.h"
+
+namespace spillway::trainer::testing {
+namespace {
+
+constexpr int kSteps = 20;
+
+class ModesTest : public ::testing::Test {
+ protected:
+  Trace run(const Config& config, const GptConfig& gpt = tiny_gpt(), int steps = kSteps) {
+    return train(config, gpt, *ranks_, steps);
+  }
+  Config config() const { return tiny_training(scratch_.path()); }
+  static Config offloaded(Config config, OffloadDevice param, OffloadDevice optimizer) {
+    config.offload_param.device = param;
+    config.offload_optimizer.device = optimizer;
+    return config;
+  }
+  Config all_nvme() const {
+    return offloaded(config(), OffloadDevice::kNvme, OffloadDevice::kNvme);
+  }
+
+  Scratch scratch_;
+  std::unique_ptr<Communicator> ranks_ = Communicator::from_environment(at::kCPU);
+};
+
+void expect_same(const Trace& expected, const Trace& actual) {
+  ASSERT_EQ(expected.losses.size(), actual.losses.size());
+  for (std::size_t i = 0; i < expected.losses.size(); ++i) {
+    EXPECT_EQ(expected.losses[i], actual.losses[i]) << "loss of step " << i + 1;
+    EXPECT_EQ(expected.grad_norms[i], actual.grad_norms[i]) << "norm of step " << i + 1;
+  }
+}
+
+TEST_F(ModesTest, AllNinePairsOfOffloadGiveTheSameBits) {
+  const Trace expected = run(config());
+  EXPECT_LT(expected.losses.back(), 0.8 * expected.losses.front()) << "it must learn";
+  const OffloadDevice devices[] = {OffloadDevice::kNone, OffloadDevice::kCpu, OffloadDevice::kNvme};
+  for (const OffloadDevice param : devices) {
+    for (const OffloadDevice optimizer : devices) {
+      SCOPED_TRACE(std::string(to_string(param)) + " " + to_string(optimizer));
+      expect_same(expected, run(offloaded(config(), param, optimizer)));
+    }
+  }
+}
+
+TEST_F(ModesTest, FullPrecisionGivesTheSameBits) {
+  Config none = config();
+  none.dtype = Dtype::kFp32;
+  Config nvme = all_nvme();
+  nvme.dtype = Dtype::kFp32;
+  expect_same(run(none), run(nvme));
+}
+
+TEST_F(ModesTest, TileSizeDoesNotChangeBits) {
+  constexpr int kFewSteps = 6;  // tiny tiles are many
+  const Trace expected = run(config(), tiny_gpt(), kFewSteps);
+  for (const std::uint64_t elements : {777ull, 4096ull, 65'536ull, 1'000'000'000ull}) {
+    SCOPED_TRACE(elements);
+    Config nvme = all_nvme();
+    nvme.sub_group_size = elements;
+    expect_same(expected, run(nvme, tiny_gpt(), kFewSteps));
+  }
+}
+
+TEST_F(ModesTest, EngineSettingsDoNotChangeBits) {
+  constexpr int kFewSteps = 8;
+  const Trace expected = run(config(), tiny_gpt(), kFewSteps);
+  for (const auto backend : {aio::BackendKind::kThreadPool, aio::BackendKind::kIoUring}) {
+    for (const std::uint32_t block : {4096u, 65'536u, 1u << 20}) {
+      SCOPED_TRACE(block);
+      Config nvme = all_nvme();
+      nvme.aio.backend = backend;
+      nvme.aio.block_size_bytes = block;
+      nvme.aio.queue_depth = block == 4096 ? 1 : 8;
+      nvme.aio.thread_count = block == 65'536 ? 3 : 1;
+      const auto possible = aio::Engine::create(nvme.aio);
+      if (!possible) {
+        std::printf("not run here: %s\n", possible.error().message().c_str());
+        continue;
+      }
+      expect_same(expected, run(nvme, tiny_gpt(), kFewSteps));
+    }
+  }
+}
+
+TEST_F(ModesTest, CachingDoesNotChangeBitsAndSavesItsShare) {
+  const Trace expected = run(config());
+  std::vector<StepReport> uncached, cached;
+  expect_same(expected, train(all_nvme(), tiny_gpt(), *ranks_, kSteps, &uncached));
+  Config half = all_nvme();
+  half.offload_optimizer.max_in_cpu_elements = 60'000;
+  half.offload_param.max_in_cpu_elements = 60'000;
+  expect_same(expected, train(half, tiny_gpt(), *ranks_, kSteps, &cached));
+  EXPECT_LT(cached[5].nvme_read_bytes, 0.6 * uncached[5].nvme_read_bytes);
+  EXPECT_LT(cached[5].nvme_written_bytes, 0.6 * uncached[5].nvme_written_bytes);
+  Config whole = half;
+  whole.offload_optimizer.max_in_cpu_elements = whole.offload_param.max_in_cpu_elements = 1 << 30;
+  std::vector<StepReport> none;
+  expect_same(expected, train(whole, tiny_gpt(), *ranks_, kSteps, &none));
+  EXPECT_EQ(none[5].nvme_read_bytes + none[5].nvme_written_bytes, 0u);
+}
+
+TEST_F(ModesTest, DropoutAndUntiedEmbeddings) {
+  GptConfig gpt = tiny_gpt();
+  gpt.tie_word_embeddings = false;
+  gpt.attn_pdrop = gpt.embd_pdrop = gpt.resid_pdrop = 0.1;
+  const Trace expected = run(config(), gpt);
+  expect_same(expected, run(all_nvme(), gpt));
+  EXPECT_NE(expected.losses, run(config()).losses);
+}
+
+TEST_F(ModesTest, AccumulationChangesRoundingOnlyAndNoBytes) {
+  std::vector<StepReport> four, one;
+  const Trace chunks = train(all_nvme(), tiny_gpt(), *ranks_, kSteps, &four);
+  Config whole = all_nvme();
+  whole.micro_batch_size = 8;
+  whole.gradient_accumulation_steps = 1;
+  const Trace together = train(whole, tiny_gpt(), *ranks_, kSteps, &one);
+  EXPECT_NEAR(chunks.losses.front(), together.losses.front(), 1e-3);
+  EXPECT_NEAR(chunks.losses.back(), together.losses.back(), 0.05 * together.losses.back());
+  EXPECT_EQ(four[3].nvme_read_bytes, one[3].nvme_read_bytes);
+  EXPECT_EQ(four[3].nvme_written_bytes, one[3].nvme_written_bytes);
+}
+
+TEST_F(ModesTest, NothingIsLeftInTheDirectory) {
+  run(all_nvme());
+  EXPECT_TRUE(std::filesystem::is_empty(scratch_.path()));
+}
+
+}  // namespace
+}  // namespace spillway::trainer::testing
