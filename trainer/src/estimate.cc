@@ -103,10 +103,11 @@ MemoryRow gradient_row(const EstimateInput& input, const std::vector<UnitTiles>&
     elements += unit.elements;
     largest = std::max(largest, unit.elements);
   }
-  memory_of(row.bytes, offload, input.on_gpu) += 4 * elements;
+  // Page-locked whatever pin_memory says of the states, unless they are not offloaded at all.
+  const bool offloaded = offload.device != OffloadDevice::kNone;
+  (offloaded ? row.bytes.pinned : input.on_gpu ? row.bytes.device : row.bytes.ram) += 4 * elements;
   // A whole unit's are summed on the device first, and scattered over the ranks from there.
-  const bool apart = input.on_gpu && offload.device != OffloadDevice::kNone;
-  if (apart || input.world_size > 1) {
+  if ((input.on_gpu && offloaded) || input.world_size > 1) {
     (input.on_gpu ? row.bytes.device : row.bytes.ram) += 4 * largest * (input.world_size + 1);
   }
   return row;

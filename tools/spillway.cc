@@ -1,0 +1,22 @@
+// The spillway program: its subcommands, one file each.
+#include <spillway/version.h>
+#include <CLI/CLI.hpp>
+
+#include "doctor.h"
+#include "estimate.h"
+
+int main(int argc, char** argv) {
+  CLI::App program("Spillway streams model states between GPU, CPU memory and NVMe", "spillway");
+  program.set_version_flag("--version", "spillway " SPILLWAY_VERSION_STRING);
+  program.require_subcommand(1);
+  program.footer(
+      "Examples:\n"
+      "  spillway doctor --path /local_nvme\n"
+      "  spillway estimate --model gpt-lite --config nvme.json\n"
+      "'spillway COMMAND --help' tells more.");
+  int exit_code = 0;
+  spillway::tools::add_doctor(program);
+  spillway::tools::add_estimate(program, exit_code);
+  CLI11_PARSE(program, argc, argv);
+  return exit_code;
+}
