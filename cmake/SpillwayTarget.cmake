@@ -8,6 +8,8 @@ add_library(spillway_build_flags INTERFACE)
 target_compile_options(spillway_build_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wno-restrict;-ffp-contract=off>
   $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>)
+# The same for every target: those that share precompiled headers must agree.
+target_compile_definitions(spillway_build_flags INTERFACE $<$<BOOL:${SPILLWAY_CUDA_FOUND}>:SPILLWAY_CUDA>)
 if(SPILLWAY_SANITIZE)
   set(flags -fsanitize=${SPILLWAY_SANITIZE} -fno-sanitize-recover=all)
   target_compile_options(spillway_build_flags INTERFACE
