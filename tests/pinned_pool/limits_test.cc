@@ -118,6 +118,9 @@ TEST_F(CgroupV1, AMountThatShowsOnlyTheContainersPart) {
   const MemoryLimits limits = MemoryLimits::read(root_.path());
   EXPECT_EQ(limits.cgroup_limit_bytes, 64 * kMiB);
   EXPECT_EQ(limits.cgroup_used_bytes, 10 * kMiB);
+  root_.write("proc/self/cgroup", "4:memory:/jobs/one/inner\n");
+  level("inner", 32 * kMiB, 1 * kMiB, 0, 0);
+  EXPECT_EQ(MemoryLimits::read(root_.path()).cgroup_path, "/sys/fs/cgroup/memory/inner");
 }
 
 // Version 2: one tree for all controllers, "max" for no limit, none of the files at the root.
