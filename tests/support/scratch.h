@@ -1,6 +1,5 @@
 // A directory for a test's files, on a real disk where the machine has one: tmpfs accepts direct
-// I/O that no disk would. SPILLWAY_TEST_DIR names it; else the current directory, which CTest puts
-// into the build folder.
+// I/O that no disk would. CTest names it by TMPDIR; else it is the current directory.
 #pragma once
 
 #include <unistd.h>
@@ -16,7 +15,7 @@ class Scratch {
  public:
   Scratch() {
     static std::atomic<int> last{0};
-    const char* base = std::getenv("SPILLWAY_TEST_DIR");
+    const char* base = std::getenv("TMPDIR");
     path_ = std::filesystem::path(base != nullptr ? base : ".") /
             ("scratch." + std::to_string(::getpid()) + "." + std::to_string(++last));
     std::filesystem::create_directories(path_);

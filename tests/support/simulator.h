@@ -37,12 +37,13 @@ enum class FaultKind {
 
 struct Fault {
   FaultKind kind = FaultKind::kError;
-  std::optional<Direction> direction;  // of the operations counted; both when not set
-  std::uint64_t nth = 1;               // counted from 1, from the moment it is planned
-  bool forever = false;                // the nth and all after it
-  int errno_value = EIO;               // kError
-  std::uint32_t keep_bytes = 512;      // kShort, kTear
-  std::int64_t shift_bytes = 4096;     // kMisdirect
+  std::optional<Direction> direction =
+      std::nullopt;                 // of the operations counted; both when not set
+  std::uint64_t nth = 1;            // counted from 1, from the moment it is planned
+  bool forever = false;             // the nth and all after it
+  int errno_value = EIO;            // kError
+  std::uint32_t keep_bytes = 512;   // kShort, kTear
+  std::int64_t shift_bytes = 4096;  // kMisdirect
 };
 
 struct SimulatorOptions {

@@ -1,0 +1,161 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spillway/aio/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "support/child.h"
+#include "support/scratch.h"
+
+namespace spillway::aio {
+namespace {
+
+std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(File, CreatesTheExactSizeWithEveryBlockAllocated) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {.size_bytes = 1'000'001});
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(*file->size_bytes(), 1'000'001u);
+  EXPECT_TRUE(file->writable());
+  struct stat status {};
+  ASSERT_EQ(::stat((scratch / "x").c_str(), &status), 0);
+  EXPECT_GE(status.st_blocks * 512, 1'000'001);
+}
+
+TEST(File, NeverTruncatesWhatIsThereUnasked) {
+  Scratch scratch;
+  std::ofstream(scratch / "x") << "precious";
+  auto file = File::create(scratch / "x", {.size_bytes = 4096});
+  ASSERT_FALSE(file);
+  EXPECT_EQ(file.error().kind, ErrorKind::kBusy);
+  EXPECT_EQ(contents(scratch / "x"), "precious");
+  file = File::create(scratch / "x", {.size_bytes = 4096, .overwrite = true});
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(contents(scratch / "x"), std::string(4096, '\0'));
+}
+
+TEST(File, LeavesNothingBehindWhenTheSpaceCannotBeHad) {
+  Scratch scratch;
+  EXPECT_EQ(in_child([&]() -> std::string {
+              ::signal(SIGXFSZ, SIG_IGN);
+              rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
+              ::setrlimit(RLIMIT_FSIZE, &limit);
+              auto file = File::create(scratch / "x", {.size_bytes = 1 << 20});
+              if (file) return "created beyond the limit";
+              if (file.error().kind != ErrorKind::kNoSpace) return file.error().message();
+              if (file.error().message().find("1048576 bytes") == std::string::npos) {
+                return "no size in: " + file.error().message();
+              }
+              return std::filesystem::exists(scratch / "x") ? "left behind" : "";
+            }),
+            "");
+}
+
+TEST(File, SaysWhyItCannotBeOpened) {
+  Scratch scratch;
+  EXPECT_EQ(File::open(scratch / "none").error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(File::create(scratch / "no/such/folder", {}).error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(File::open(scratch.path()).error().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(File::open("/dev/null").error().kind, ErrorKind::kInvalid);
+}
+
+TEST(File, AsksTheKernelForItsAlignment) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {.size_bytes = 65536});
+  ASSERT_TRUE(file);
+  if (!file->direct()) GTEST_SKIP() << "no direct I/O here: " << file->why_not_direct();
+  EXPECT_NE(::fcntl(file->fd(), F_GETFL) & O_DIRECT, 0);
+  std::uint32_t alignment = std::max(file->memory_alignment(), file->offset_alignment());
+  EXPECT_EQ(alignment & (alignment - 1), 0u);
+  void* memory = nullptr;
+  ASSERT_EQ(::posix_memalign(&memory, alignment, alignment), 0);
+  EXPECT_EQ(::pread(file->fd(), memory, alignment, alignment), alignment);
+  std::free(memory);
+}
+
+TEST(File, TmpfsSaysNoAlignmentSoThatOfAPageIsTaken) {
+  struct statfs filesystem {};
+  constexpr long kTmpfs = 0x01021994;
+  if (::statfs("/dev/shm", &filesystem) != 0 || filesystem.f_type != kTmpfs) {
+    GTEST_SKIP() << "/dev/shm is no tmpfs here";
+  }
+  std::string path = "/dev/shm/spillway_file_test." + std::to_string(::getpid());
+  auto file = File::create(path, {.size_bytes = 4096});
+  ASSERT_TRUE(file) << file.error().message();
+  if (file->direct()) {
+    EXPECT_EQ(file->memory_alignment(), 4096u);
+    EXPECT_EQ(file->offset_alignment(), 4096u);
+  } else {
+    EXPECT_NE(file->why_not_direct(), "");
+  }
+  EXPECT_TRUE(file->remove());
+}
+
+// Files of /proc know no O_DIRECT, for whoever opens them.
+TEST(File, SaysWhyItIsNotDirectOrRefuses) {
+  auto automatic = File::open("/proc/self/status");
+  ASSERT_TRUE(automatic) << automatic.error().message();
+  EXPECT_FALSE(automatic->direct());
+  EXPECT_NE(automatic->why_not_direct(), "");
+  EXPECT_EQ(automatic->memory_alignment(), 1u);
+  EXPECT_EQ(automatic->offset_alignment(), 1u);
+  auto required = File::open("/proc/self/status", {.direct = Direct::kRequired});
+  ASSERT_FALSE(required);
+  EXPECT_EQ(required.error().kind, ErrorKind::kUnsupported);
+  auto off = File::open("/proc/self/status", {.direct = Direct::kOff});
+  ASSERT_TRUE(off);
+  EXPECT_EQ(off->why_not_direct(), "not asked for");
+}
+
+TEST(File, ClosesItsDescriptorOnceAndMovesIt) {
+  Scratch scratch;
+  int fd = -1;
+  std::uint64_t id = 0;
+  {
+    auto first = File::create(scratch / "x", {});
+    ASSERT_TRUE(first);
+    fd = first->fd();
+    id = first->id();
+    File second = std::move(*first);
+    EXPECT_EQ(first->fd(), -1);
+    EXPECT_EQ(second.fd(), fd);
+    EXPECT_EQ(second.id(), id);
+    EXPECT_NE(::fcntl(fd, F_GETFD), -1);
+  }
+  EXPECT_EQ(::fcntl(fd, F_GETFD), -1);
+  auto third = File::open(scratch / "x");
+  EXPECT_EQ(third->fd(), fd) << "the number comes back";
+  EXPECT_NE(third->id(), id) << "the identity does not";
+}
+
+TEST(File, SyncsAndRemoves) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {.size_bytes = 4096});
+  ASSERT_TRUE(file);
+  EXPECT_TRUE(file->sync());
+  EXPECT_TRUE(file->remove());
+  EXPECT_FALSE(std::filesystem::exists(scratch / "x"));
+  EXPECT_EQ(*file->size_bytes(), 4096u) << "the descriptor stays usable";
+  EXPECT_EQ(file->remove().error().kind, ErrorKind::kNotFound);
+}
+
+TEST(FileDeathTest, AMovedFromFileIsNotUsed) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {});
+  File taken = std::move(*file);
+  EXPECT_EXIT((void)file->size_bytes(), ::testing::KilledBySignal(SIGABRT), "moved from");
+}
+
+}  // namespace
+}  // namespace spillway::aio

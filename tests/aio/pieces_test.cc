@@ -1,0 +1,122 @@
+// How requests are cut, and how registered memory is found: no device needed.
+#include "piece.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "registered_memory.h"
+#include "support/scratch.h"
+
+namespace spillway::aio {
+namespace {
+
+constexpr std::uint32_t kBlock = 16384;
+
+std::vector<Piece> cut_all(const File& file, std::uint64_t offset, std::size_t size_bytes,
+                           std::uintptr_t address) {
+  PendingRequest request;
+  request.file = &file;
+  request.offset = offset;
+  request.size_bytes = size_bytes;
+  request.data = reinterpret_cast<std::byte*>(address);  // never looked into
+  std::vector<Piece> pieces;
+  for (std::uint64_t from = offset; from < request.end(); from += pieces.back().keep_bytes) {
+    pieces.push_back(cut_piece(request, from, kBlock));
+  }
+  return pieces;
+}
+
+TEST(Pieces, CoverTheRequestOnceAndKeepToTheAlignment) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {});
+  ASSERT_TRUE(file);
+  if (!file->direct()) GTEST_SKIP() << "no direct I/O here: " << file->why_not_direct();
+  const std::uint32_t alignment = block_alignment(*file);
+  for (std::uint64_t offset : {0u, 1u, 511u, 4096u, 4097u, 16384u, 20000u}) {
+    for (std::size_t size_bytes : {1u, 511u, 512u, 4096u, 4097u, 50000u, 300000u}) {
+      for (std::uintptr_t address : {1u << 20, (1u << 20) + 1, (1u << 20) + 512}) {
+        std::uint64_t at = offset;
+        for (const Piece& piece : cut_all(*file, offset, size_bytes, address)) {
+          EXPECT_EQ(piece.offset % alignment, 0u);
+          EXPECT_EQ(piece.size_bytes % alignment, 0u);
+          EXPECT_GT(piece.keep_bytes, 0u);
+          EXPECT_EQ(piece.offset + piece.skip_bytes, at);
+          EXPECT_LE(piece.skip_bytes + piece.keep_bytes, piece.size_bytes);
+          EXPECT_EQ(reinterpret_cast<std::uintptr_t>(piece.data), address + (at - offset));
+          if (piece.route == Route::kEdge) {
+            EXPECT_EQ(piece.size_bytes, alignment);
+          } else {
+            EXPECT_EQ(piece.keep_bytes, piece.size_bytes);
+            EXPECT_LE(piece.size_bytes, kBlock);
+          }
+          if (piece.route == Route::kDirect) {
+            EXPECT_EQ((address + (at - offset)) % file->memory_alignment(), 0u);
+          }
+          at += piece.keep_bytes;
+        }
+        EXPECT_EQ(at, offset + size_bytes);
+      }
+    }
+  }
+}
+
+TEST(Pieces, AlignedRequestsUseTheMemoryInPlace) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {});
+  ASSERT_TRUE(file);
+  std::vector<Piece> pieces = cut_all(*file, 4096, 3 * kBlock, 1 << 20);
+  EXPECT_EQ(pieces.size(), 3u);
+  for (const Piece& piece : pieces) EXPECT_EQ(piece.route, Route::kDirect);
+}
+
+TEST(Pieces, ThePageCacheNeedsNoEdges) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {.direct = Direct::kOff});
+  ASSERT_TRUE(file);
+  for (const Piece& piece : cut_all(*file, 7, 3 * kBlock, 4099)) {
+    EXPECT_EQ(piece.route, Route::kDirect);
+  }
+}
+
+std::byte* at(std::uintptr_t address) { return reinterpret_cast<std::byte*>(address); }
+
+TEST(RegisteredMemory, FindsTheSlotThatHoldsAllOfAnOperation) {
+  RegisteredMemory memory(16);
+  std::span<std::byte> low(at(0x10000), 0x4000);
+  std::span<std::byte> high(at(0x40000), 0x1000);
+  for (auto span : {high, low}) {
+    for (const auto& slot : memory.plan(span)) memory.add(slot);
+  }
+  auto first = memory.find(at(0x10000), 0x4000);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(memory.find(at(0x13fff), 1), first);
+  auto second = memory.find(at(0x40800), 0x800);
+  ASSERT_TRUE(second);
+  EXPECT_NE(*first, *second);
+  EXPECT_FALSE(memory.find(at(0xffff), 1));
+  EXPECT_FALSE(memory.find(at(0x13fff), 2));
+  EXPECT_FALSE(memory.find(at(0x14000), 1));
+  EXPECT_FALSE(memory.find(at(0x40800), 0x801));
+  EXPECT_EQ(memory.take(low).size(), 1u);
+  EXPECT_FALSE(memory.find(at(0x10000), 1));
+  EXPECT_TRUE(memory.find(at(0x40000), 1));
+}
+
+TEST(RegisteredMemory, TakesASlotForEachGibibyteAndGivesThemBack) {
+  RegisteredMemory memory(4);
+  constexpr std::size_t kGiB = std::size_t{1} << 30;
+  std::span<std::byte> large(at(kGiB), 2 * kGiB + 4096);
+  auto slots = memory.plan(large);
+  ASSERT_EQ(slots.size(), 3u);
+  EXPECT_EQ(slots[2].size_bytes, 4096u);
+  for (const auto& slot : slots) memory.add(slot);
+  EXPECT_TRUE(memory.find(at(2 * kGiB), kGiB));
+  EXPECT_FALSE(memory.find(at(2 * kGiB - 1), 2)) << "across the border of two slots";
+  EXPECT_TRUE(memory.plan({at(16 * kGiB), 2 * kGiB}).empty()) << "one slot is left";
+  EXPECT_EQ(memory.take(large).size(), 3u);
+  EXPECT_EQ(memory.plan({at(16 * kGiB), 4 * kGiB}).size(), 4u);
+}
+
+}  // namespace
+}  // namespace spillway::aio
