@@ -1,0 +1,76 @@
+// A small ext4 on a loop device over a file: for real ENOSPC and EIO. Needs root; elsewhere
+// `why_not()` says what is missing, and the test skips with it.
+#pragma once
+
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "support/scratch.h"
+
+namespace spillway {
+
+class LoopFilesystem {
+ public:
+  explicit LoopFilesystem(std::uint64_t size_bytes) {
+    if (::geteuid() != 0) {
+      why_not_ = "mounting a loop device needs root";
+      return;
+    }
+    std::filesystem::create_directory(mount_point());
+    if (::truncate(make_image().c_str(), static_cast<off_t>(size_bytes)) != 0 ||
+        !run("mkfs.ext4 -q -F -m 0 -O ^has_journal '" + image().string() + "'")) {
+      why_not_ = "mkfs.ext4 cannot be run";
+      return;
+    }
+    device_ = output("losetup -f --show --direct-io=on '" + image().string() + "'");
+    if (device_.empty() || ::mount(device_.c_str(), mount_point().c_str(), "ext4", 0, "") != 0) {
+      why_not_ = "loop devices cannot be mounted here";
+      return;
+    }
+    mounted_ = true;
+  }
+  ~LoopFilesystem() {
+    if (mounted_) ::umount2(mount_point().c_str(), MNT_DETACH);
+    if (!device_.empty()) run("losetup -d " + device_);
+  }
+  LoopFilesystem(const LoopFilesystem&) = delete;
+  LoopFilesystem& operator=(const LoopFilesystem&) = delete;
+
+  // Empty when the filesystem is there.
+  const std::string& why_not() const noexcept { return why_not_; }
+  std::filesystem::path mount_point() const { return scratch_ / "mount"; }
+  // The file behind the device: what is cut off it can no longer be read.
+  std::filesystem::path image() const { return scratch_ / "image"; }
+
+ private:
+  static bool run(const std::string& command) {
+    return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+  }
+  static std::string output(const std::string& command) {
+    std::string line;
+    if (std::FILE* pipe = ::popen((command + " 2>/dev/null").c_str(), "r")) {
+      char part[256];
+      if (std::fgets(part, sizeof part, pipe) != nullptr) line = part;
+      ::pclose(pipe);
+    }
+    line.erase(line.find_last_not_of('\n') + 1);
+    return line;
+  }
+  std::filesystem::path make_image() const {
+    if (std::FILE* file = std::fopen(image().c_str(), "w")) std::fclose(file);
+    return image();
+  }
+
+  Scratch scratch_;
+  std::string device_;
+  std::string why_not_;
+  bool mounted_ = false;
+};
+
+}  // namespace spillway
