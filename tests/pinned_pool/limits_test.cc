@@ -46,8 +46,11 @@ TEST(MemoryLimits, TheCapabilityToLockLiftsTheLimit) {
 TEST(MemoryLimits, TheCapabilityOfAUserNamespaceDoesNot) {
   const FakeRoot root;
   root.write("proc/self/status", "CapEff:\t000001ffffffffff\n");
-  root.write("proc/self/uid_map", "         0       1000          1\n");
-  EXPECT_EQ(MemoryLimits::read(root.path()).memlock_bytes, 8 * kMiB);
+  for (const char* map :
+       {"         0       1000          1\n", "0 0 65536\n", "1000 0 4294967295\n"}) {
+    root.write("proc/self/uid_map", map);
+    EXPECT_EQ(MemoryLimits::read(root.path()).memlock_bytes, 8 * kMiB) << map;
+  }
 }
 
 TEST(MemoryLimits, UnlimitedIsNoNumber) {

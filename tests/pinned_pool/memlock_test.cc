@@ -1,13 +1,7 @@
 // RLIMIT_MEMLOCK as the kernel enforces it: in a child process that has given up CAP_IPC_LOCK.
 #include <gtest/gtest.h>
-#include <linux/capability.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
-
+#include "memlock_limit.h"
 #include "spillway/pinned_pool/limits.h"
 #include "spillway/pinned_pool/pool.h"
 
@@ -15,24 +9,6 @@ namespace spillway::pinned_pool {
 namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
-
-// In the child only: from here on at most `bytes` may be locked.
-void limit_locked_memory(std::uint64_t bytes) {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2] = {};
-  if (syscall(SYS_capget, &header, data) != 0) std::abort();
-  data[0].effective &= ~(1u << CAP_IPC_LOCK);
-  data[0].permitted &= ~(1u << CAP_IPC_LOCK);
-  if (syscall(SYS_capset, &header, data) != 0) std::abort();
-  const rlimit limit{bytes, bytes};
-  if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) std::abort();
-}
-
-// Ends the child, telling the parent by text on stderr.
-[[noreturn]] void finish(const std::string& text) {
-  std::fprintf(stderr, "%s\n", text.c_str());
-  std::_Exit(0);
-}
 
 class MemlockDeathTest : public ::testing::Test {
  protected:
@@ -51,7 +27,7 @@ void create_pool_that_must_be_locked() {
                             .name = "optimizer",
                             .huge_pages = Wish::kOff,
                             .lock = Wish::kRequired});
-  finish(pool ? "created" : pool.error().message());
+  finish_child(pool ? "created" : pool.error().message());
 }
 
 TEST_F(MemlockDeathTest, APoolThatMustBeLockedIsRefusedWithTheArithmetic) {
@@ -65,7 +41,7 @@ void create_slab_that_must_be_locked() {
   limit_locked_memory(1 * kMiB);
   auto slab =
       Slab::create({.size_bytes = 4 * kMiB, .huge_pages = Wish::kOff, .lock = Wish::kRequired});
-  finish(slab ? "created" : slab.error().message());
+  finish_child(slab ? "created" : slab.error().message());
 }
 
 TEST_F(MemlockDeathTest, TheKernelsOwnRefusalIsNamedToo) {
@@ -76,10 +52,10 @@ TEST_F(MemlockDeathTest, TheKernelsOwnRefusalIsNamedToo) {
 void create_pool_that_may_be_locked() {
   limit_locked_memory(1 * kMiB);
   auto pool = Pool::create({.buffer_bytes = 4 * kMiB, .buffer_count = 4, .huge_pages = Wish::kOff});
-  if (!pool) finish(pool.error().message());
+  if (!pool) finish_child(pool.error().message());
   std::string report = (*pool)->slab().locked() ? "locked" : "not locked";
   for (const std::string& line : (*pool)->slab().report()) report += "|" + line;
-  finish(report);
+  finish_child(report);
 }
 
 TEST_F(MemlockDeathTest, APoolThatMayBeLockedGoesOnAndSaysSo) {
@@ -93,12 +69,12 @@ void lock_drop_and_lock_again() {
       .size_bytes = 6 * kMiB, .huge_pages = Wish::kOff, .lock = Wish::kRequired};
   {
     auto first = Slab::create(options);
-    if (!first) finish("first: " + first.error().message());
-    if (MemoryLimits::read().locked_bytes != 6 * kMiB) finish("not counted");
-    if (Slab::create(options)) finish("twice");
+    if (!first) finish_child("first: " + first.error().message());
+    if (MemoryLimits::read().locked_bytes != 6 * kMiB) finish_child("not counted");
+    if (Slab::create(options)) finish_child("twice");
   }
   auto again = Slab::create(options);
-  finish(again ? "given back" : "again: " + again.error().message());
+  finish_child(again ? "given back" : "again: " + again.error().message());
 }
 
 TEST_F(MemlockDeathTest, WhatIsLockedIsCountedAndGivenBack) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "program.h"
+#include "support/scratch.h"
 
 namespace spillway {
 namespace {
@@ -23,7 +24,7 @@ class AioBench : public ::testing::Test {
     std::filesystem::create_directory(data_);
     struct statfs status {};
     ASSERT_EQ(statfs(data_.c_str(), &status), 0);
-    if (status.f_type == kTmpfsMagic) GTEST_SKIP() << "the build folder is on tmpfs, no disk";
+    if (status.f_type == kTmpfsMagic) GTEST_SKIP() << "the scratch directory is on tmpfs, no disk";
   }
   std::unique_ptr<Program> start(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), AIO_BENCH);
@@ -47,12 +48,12 @@ class AioBench : public ::testing::Test {
     EXPECT_THAT(left_behind(), IsEmpty());
   }
 
-  ScratchFolder scratch_;
-  const std::filesystem::path data_ = scratch_.path() / "data";
+  Scratch scratch_;
+  const std::filesystem::path data_ = scratch_ / "data";
 };
 
 TEST_F(AioBench, MeasuresEveryCellAndRecommendsOne) {
-  const auto json_file = scratch_.path() / "result.json";
+  const auto json_file = scratch_ / "result.json";
   auto program = start({data_, "--block-sizes", "64K,1M", "--queue-depths", "1,4", "--threads",
                         "1,2", "--repetitions", "2", "--file-size", "32M", "--json", json_file});
   ASSERT_EQ(program->wait(), 0) << program->errors();
@@ -79,7 +80,7 @@ TEST_F(AioBench, MeasuresEveryCellAndRecommendsOne) {
 }
 
 TEST_F(AioBench, MeasuresOneDirectionWithTheBackendAskedFor) {
-  const auto json_file = scratch_.path() / "result.json";
+  const auto json_file = scratch_ / "result.json";
   auto program = start({data_, "--direction", "write", "--backend", "threads", "--block-sizes",
                         "1M", "--queue-depths", "2", "--repetitions", "1", "--file-size", "8M",
                         "--json", json_file});

@@ -16,22 +16,6 @@
 
 namespace spillway {
 
-// A folder of the test's own where the tests are run, which is on a disk (/tmp may not be).
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = std::filesystem::current_path() / "scratch_XXXXXX";
-    path_ = mkdtemp(name.data());
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 class Program {
  public:
   // Output and errors go to files in `folder`.
