@@ -1,0 +1,21 @@
+// fio as a twin of the engine: the same file, block size, depth and direction.
+#pragma once
+
+#include <spillway/aio/file.h>
+#include <string>
+
+#include "engine_pass.h"
+
+namespace spillway::bench {
+
+// What a shell command prints; empty when it fails.
+std::string output_of(const std::string& command);
+
+// "fio-3.33"; empty when there is no fio.
+std::string fio_version();
+
+// One job over the whole file: io_uring, direct, with registered buffers and files as the engine
+// has them. The seconds are fio's own: starting it is not counted.
+Result<Run> run_fio(const aio::File& file, std::uint64_t size_bytes, const Setting& setting);
+
+}  // namespace spillway::bench
