@@ -75,6 +75,17 @@ TEST_F(ConfigRulesTest, AnOverrideReplacesEverySpelling) {
   EXPECT_EQ(config("{}", {.overrides = {"aio={\"num_threads\": 5}"}}).aio.thread_count, 5u);
 }
 
+TEST_F(ConfigRulesTest, AReplacedKeyIsNeitherReportedNorChecked) {
+  const std::string json = R"({"aio": {"thread_count": "many"}, "sede": 1})";
+  const ConfigInput input{.overrides = {"aio.num_threads=3", "sede=2"}};
+  EXPECT_EQ(problem(json, input), "sede: unknown key, did you mean 'seed'? (override)");
+  const Result<ConfigResult> result =
+      load(R"({"aio": {"thread_count": 2}})", {.overrides = {"aio.intra_op_parallelism=3"}});
+  ASSERT_TRUE(result);
+  ASSERT_EQ(result->keys.size(), 1u);
+  EXPECT_EQ(result->keys[0].key, "aio.intra_op_parallelism");
+}
+
 TEST_F(ConfigRulesTest, OverridesOfTextMayLookLikeJson) {
   const ConfigInput input{.overrides = {"zero_optimization.offload_param.device=nvme",
                                         "zero_optimization.offload_param.nvme_path=7"}};
