@@ -157,6 +157,7 @@ class SimulatorBackend final : public Backend {
     }
     std::uniform_int_distribution<std::uint32_t> delay(0, options.max_delay_rounds);
     held_.push_back({{.user_data = operation.user_data, .result = result}, delay(random_)});
+    if (fault && fault->kind == FaultKind::kReportTwice) held_.push_back(held_.back());
   }
 
   std::int32_t strike(const Operation& operation, const Fault& fault) {
@@ -168,6 +169,8 @@ class SimulatorBackend final : public Backend {
       case FaultKind::kZero:
       case FaultKind::kLoseCompletion:
         return 0;
+      case FaultKind::kReportTwice:
+        return transfer(operation, operation.size_bytes);
       case FaultKind::kShort:
         return transfer_short(operation, std::min(fault.keep_bytes, operation.size_bytes - 1));
       case FaultKind::kLoseWrite:

@@ -30,9 +30,10 @@ enum class FaultKind {
   kZero,            // moves nothing and says 0
   kLoseCompletion,  // is never reported; a read still writes into its memory when the engine ends
   kLoseWrite,       // says that all was written, and the old data stays
-  kMisdirect,  // moves the bytes to or from `shift_bytes` further on, and says that all is well
-  kTear,       // writes only the first `keep_bytes`, and says that all was written
-  kFlipBit,    // a read whose memory differs from the file in one bit
+  kMisdirect,    // moves the bytes to or from `shift_bytes` further on, and says that all is well
+  kTear,         // writes only the first `keep_bytes`, and says that all was written
+  kReportTwice,  // works, and is reported twice
+  kFlipBit,      // a read whose memory differs from the file in one bit
 };
 
 struct Fault {
