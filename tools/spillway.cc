@@ -4,6 +4,7 @@
 
 #include "doctor.h"
 #include "estimate.h"
+#include "train.h"
 
 int main(int argc, char** argv) {
   CLI::App program("Spillway streams model states between GPU, CPU memory and NVMe", "spillway");
@@ -13,10 +14,12 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  spillway doctor --path /local_nvme\n"
       "  spillway estimate --model gpt-lite --config nvme.json\n"
+      "  spillway train --model gpt-lite --data plays.txt --config nvme.json --steps 20\n"
       "'spillway COMMAND --help' tells more.");
   int exit_code = 0;
   spillway::tools::add_doctor(program);
   spillway::tools::add_estimate(program, exit_code);
+  spillway::tools::add_train(program, exit_code);
   CLI11_PARSE(program, argc, argv);
   return exit_code;
 }

@@ -48,6 +48,7 @@ GradientStore::GradientStore(ModelStates& states) : states_(&states) {
   } else {
     pinned_pool::SlabOptions options;
     options.size_bytes = memory_bytes_;
+    options.cuda = states.device().is_cuda() ? pinned_pool::Wish::kAuto : pinned_pool::Wish::kOff;
     if (states.config().offload_optimizer.device == OffloadDevice::kNone) {
       options.lock = options.huge_pages = options.cuda = pinned_pool::Wish::kOff;
     }

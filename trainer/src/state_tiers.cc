@@ -156,9 +156,10 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   options.buffer_count = count;
   options.name = std::string(name) + " buffers";
   options.lock = lock_wish(offload);
+  options.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
   auto pool = value_or_throw(pinned_pool::Pool::create(options, engine_.get()));
   for (const std::string& line : pool->slab().report()) {
-    notes_.push_back(options.name + ": " + line);
+    details_.push_back(options.name + ": " + line);
   }
   return pool;
 }
@@ -166,6 +167,7 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
 std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceTier** on_device) {
   swapper::RamTierOptions ram;
   ram.lock = lock_wish(where.offload);
+  ram.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
   const auto in_ram = [&](const std::vector<std::uint64_t>& elements) {
     return value_or_throw(swapper::make_ram_tier(where.layout, elements, ram));
   };

@@ -46,6 +46,8 @@ class StateTiers {
 
   swapper::Tier& weights() noexcept { return *weights_; }
   swapper::Tier& optimizer() noexcept { return *optimizer_; }
+  const swapper::Tier& weights() const noexcept { return *weights_; }
+  const swapper::Tier& optimizer() const noexcept { return *optimizer_; }
   pinned_pool::Pool* weight_pool() noexcept { return weight_pool_.get(); }
   pinned_pool::Pool* optimizer_pool() noexcept { return optimizer_pool_.get(); }
   // The same tiers when they lie in device memory, else nullptr.
@@ -56,8 +58,10 @@ class StateTiers {
   std::uint64_t nvme_read_bytes() const;
   std::uint64_t nvme_written_bytes() const;
   std::uint64_t buffer_bytes() const;
-  // Lines worth telling the user once: which engine and why, what could not be pinned.
+  // Lines worth telling the user once: which engine and why, what an earlier run left behind.
   const std::vector<std::string>& notes() const noexcept { return notes_; }
+  // What the machine did not grant (huge pages, locking), a line each.
+  const std::vector<std::string>& details() const noexcept { return details_; }
 
  private:
   struct Where;
@@ -78,6 +82,7 @@ class StateTiers {
   std::uint32_t weight_bytes_;
   at::Device device_;
   std::vector<std::string> notes_;
+  std::vector<std::string> details_;
   std::list<Directory> directories_;     // outlives the stores in it
   std::unique_ptr<aio::Engine> engine_;  // outlives what registers with it
   std::unique_ptr<pinned_pool::Pool> weight_pool_;

@@ -1,0 +1,278 @@
+#include "train.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <spillway/trainer/failure.h>
+#include <spillway/trainer/gpt.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <memory>
+#include <thread>
+
+#include "error_text.h"
+#include "train_metrics.h"
+#include "train_options.h"
+#include "train_report.h"
+
+namespace spillway::tools {
+namespace {
+
+using trainer::Communicator;
+using trainer::value_or_throw;
+using trainer::ZeroEngine;
+
+std::atomic<bool> g_stop{false};
+
+// The second signal ends the process at once.
+void stop_on(int signal) {
+  g_stop.store(true);
+  std::signal(signal, SIG_DFL);
+}
+
+// Samples `count` of the global batch, from `first` on: tokens and the tokens after them.
+struct Batch {
+  at::Tensor tokens;
+  at::Tensor targets;
+};
+
+template <typename Fill>
+Batch make_batch(const TrainInputs& inputs, const trainer::TokenFile& file, std::uint64_t count,
+                 const Fill& fill) {
+  const std::int64_t context = inputs.context;
+  const auto samples = static_cast<std::int64_t>(count);
+  Batch batch{at::empty({samples, context}, at::kLong), at::empty({samples, context}, at::kLong)};
+  for (std::int64_t i = 0; i < samples; ++i) {
+    const auto row = [&](at::Tensor& tensor) {
+      return std::span<std::int64_t>(tensor.data_ptr<std::int64_t>() + i * context, context);
+    };
+    fill(static_cast<std::uint64_t>(i), row(batch.tokens), row(batch.targets));
+  }
+  const std::int64_t largest =
+      std::max(batch.tokens.max().item<std::int64_t>(), batch.targets.max().item<std::int64_t>());
+  if (largest >= inputs.model.vocab_size) {
+    throw trainer::Failure(
+        make_error(ErrorKind::kInvalid, "read tokens", file.path(),
+                   fmt::format("token {} is outside the model's vocabulary of {}", largest,
+                               inputs.model.vocab_size))
+            .value());
+  }
+  batch.tokens = batch.tokens.to(inputs.device);
+  batch.targets = batch.targets.to(inputs.device);
+  return batch;
+}
+
+// A training run: the engine, its data, and what it tells.
+class Training {
+ public:
+  Training(const TrainOptions& options, const TrainInputs& inputs, Communicator& ranks)
+      : options_(options), inputs_(inputs), ranks_(ranks) {
+    units_ = add_gpt(model_, inputs.model);
+    engine_.emplace(config(), model_, ranks, inputs.device, &g_stop);
+  }
+
+  void run() {
+    if (leads()) announce();
+    const auto sampler =
+        value_or_throw(trainer::BatchSampler::create(inputs_.data, inputs_.context, config().seed));
+    std::optional<TrainMetrics> metrics;
+    if (leads()) metrics.emplace(options_.metrics, options_.steps, config().steps_per_print);
+    for (std::uint64_t step = 1; step <= options_.steps; ++step) {
+      const Batch batch = training_batch(sampler, step);
+      StepFigures figures;
+      figures.report = engine_->step([&](trainer::zero::Pass& pass) {
+        return gpt_token_losses(pass, units_, batch.tokens, batch.targets).sum() / tokens();
+      });
+      figures.tokens = static_cast<std::uint64_t>(tokens());
+      if (evaluates(step)) figures.eval_loss = evaluate();
+      totals_.add(figures.report);
+      if (metrics) metrics->step(figures);
+    }
+    if (metrics) metrics->finish();
+    if (options_.sample > 0) show_sample();
+    report();
+  }
+
+ private:
+  const trainer::Config& config() const { return inputs_.config.config; }
+  bool leads() const { return ranks_.rank() == 0; }
+  // Tokens of a global batch.
+  double tokens() const { return static_cast<double>(config().train_batch_size) * inputs_.context; }
+  bool evaluates(std::uint64_t step) const {
+    if (!inputs_.eval_data) return false;
+    return step == options_.steps || (options_.eval_every > 0 && step % options_.eval_every == 0);
+  }
+
+  Batch training_batch(const trainer::BatchSampler& sampler, std::uint64_t step) const {
+    const std::uint64_t local = config().train_batch_size / ranks_.world_size();
+    const std::uint64_t first = ranks_.rank() * local;
+    return make_batch(inputs_, inputs_.data, local,
+                      [&](std::uint64_t i, auto tokens, auto targets) {
+                        sampler.training_sample(step, first + i, tokens, targets);
+                      });
+  }
+
+  // Mean loss over eval_samples samples of the held-out data, the same ones every time. A rank
+  // takes every world_size-th; all run as many passes, so that their collectives match.
+  double evaluate() {
+    const at::NoGradGuard no_graph;
+    const auto sampler = value_or_throw(
+        trainer::BatchSampler::create(*inputs_.eval_data, inputs_.context, config().seed));
+    const std::uint64_t world = ranks_.world_size();
+    const std::uint64_t samples = options_.eval_samples;
+    const std::uint64_t local = (samples + world - 1) / world;
+    const Batch batch = make_batch(
+        inputs_, *inputs_.eval_data, local, [&](std::uint64_t i, auto tokens, auto targets) {
+          sampler.evaluation_sample(std::min(i * world + ranks_.rank(), samples - 1), samples,
+                                    tokens, targets);
+        });
+    trainer::zero::Pass pass = engine_->inference_pass();
+    const at::Tensor losses = gpt_token_losses(pass, units_, batch.tokens, batch.targets);
+    const std::uint64_t real = (samples + world - 1 - ranks_.rank()) / world;  // not repeated
+    const double sum =
+        losses.narrow(0, 0, static_cast<std::int64_t>(real)).to(at::kDouble).sum().item<double>();
+    return engine_->sum_over_ranks(sum) / (static_cast<double>(samples) * inputs_.context);
+  }
+
+  void announce() const {
+    fmt::print(
+        "{}: {:.2f} M parameters in {} units, {}, offload parameters {}, optimizer {}\n",
+        options_.model, static_cast<double>(engine_->states().parameter_count()) / 1e6,
+        engine_->states().units().size(), config().dtype == trainer::Dtype::kBf16 ? "bf16" : "fp32",
+        to_string(config().offload_param.device), to_string(config().offload_optimizer.device));
+    fmt::print("a step: micro-batch {} x accumulation {} x {} ranks ({}) x {} tokens\n",
+               config().micro_batch_size, config().gradient_accumulation_steps, ranks_.world_size(),
+               ranks_.backend_name(), inputs_.context);
+    for (const std::string& note : engine_->states().tiers().notes()) fmt::print("{}\n", note);
+    for (const trainer::KeyReport& key : inputs_.config.keys) {
+      if (key.fate == trainer::KeyFate::kUsed) continue;
+      fmt::print("config {}: {}\n", key.key, key.note);
+    }
+    std::fflush(stdout);
+  }
+
+  void show_sample() {
+    trainer::zero::Pass pass = engine_->inference_pass();
+    std::vector<std::int64_t> prompt(options_.prompt.begin(), options_.prompt.end());
+    for (std::int64_t& token : prompt) token &= 0xff;
+    const std::size_t given = prompt.size();
+    const trainer::GenerateOptions generate{options_.sample, options_.temperature, config().seed};
+    const auto all =
+        trainer::generate(pass, units_, inputs_.model.n_positions, std::move(prompt), generate);
+    if (!leads()) return;
+    fmt::print("\nsample:\n{}", options_.prompt);
+    for (std::size_t i = given; i < all.size(); ++i) {
+      if (inputs_.model.vocab_size > 256) {
+        fmt::print("{} ", all[i]);
+      } else {
+        std::fputc(static_cast<int>(all[i]), stdout);
+      }
+    }
+    fmt::print("\n");
+  }
+
+  void report() {
+    if (leads()) print_summary(inputs_, *engine_, totals_);
+    if (!options_.memory_report) return;
+    for (std::uint32_t rank = 0; rank < ranks_.world_size(); ++rank) {
+      if (rank == ranks_.rank()) print_memory_report(inputs_, *engine_);
+      std::fflush(stdout);
+      ranks_.barrier();
+    }
+  }
+
+  const TrainOptions& options_;
+  const TrainInputs& inputs_;
+  Communicator& ranks_;
+  trainer::ModelSpec model_;
+  trainer::GptUnits units_;
+  std::optional<ZeroEngine> engine_;
+  RunTotals totals_;
+};
+
+void set_threads(const TrainOptions& options, const Communicator& ranks) {
+  const std::uint32_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::uint32_t share = std::max(1u, cores / ranks.local_world_size());
+  at::set_num_threads(static_cast<int>(options.threads > 0 ? options.threads : share));
+}
+
+int run(const TrainOptions& options) {
+  std::signal(SIGINT, stop_on);
+  std::signal(SIGTERM, stop_on);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes EFBIG, which is reported
+  try {
+    const at::Device device = options.device == "cpu" ? at::kCPU : at::Device(options.device);
+    const auto ranks = Communicator::from_environment(device);
+    set_threads(options, *ranks);
+    const TrainInputs inputs = check_inputs(options, ranks->world_size());
+    Training(options, inputs, *ranks).run();
+    return 0;
+  } catch (const trainer::Interrupted&) {
+    fmt::print(stderr, "\nspillway train: interrupted; the swap files are removed\n");
+    return 130;
+  } catch (const trainer::Failure& failure) {
+    fmt::print(stderr, "spillway train: {}\n", error_text(failure.error()));
+  } catch (const c10::Error& error) {
+    fmt::print(stderr, "spillway train: {}\n", error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "spillway train: {}\n", error.what());
+  }
+  return 1;
+}
+
+}  // namespace
+
+void add_train(CLI::App& program, int& exit_code) {
+  const auto options = std::make_shared<TrainOptions>();
+  CLI::App* command =
+      program.add_subcommand("train", "Train a GPT with its states in GPU, CPU memory or on NVMe");
+  command->add_option("--model", options->model, "A model's name, or a JSON file with GPT-2's keys")
+      ->capture_default_str();
+  command->add_option("--data", options->data, "Training tokens: text, llm.c or nanoGPT file")
+      ->required();
+  command->add_option("--data-format", options->data_format, "Format of the token files")
+      ->check(CLI::IsMember({"auto", "text", "llmc", "nanogpt"}))
+      ->capture_default_str();
+  command->add_option("--eval-data", options->eval_data, "Held-out tokens");
+  command->add_option("--eval-every", options->eval_every,
+                      "Evaluate every so many steps (0: at the end only)");
+  command->add_option("--eval-samples", options->eval_samples, "Samples an evaluation takes")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--config", options->config, "DeepSpeed-style JSON configuration");
+  command->add_option("--set", options->set, "A configuration key and value, key=value; may repeat")
+      ->allow_extra_args(false);
+  command->add_option("--steps", options->steps, "Optimizer steps")->capture_default_str();
+  command->add_option("--seed", options->seed, "Seed of initial values, data order and dropout");
+  command->add_option("--context", options->context,
+                      "Tokens per sample (0: the model's n_positions)");
+  command->add_option("--metrics", options->metrics, "Write a JSON object per step to this file");
+  command->add_option("--device", options->device, "Where units run: cpu, cuda or cuda:N")
+      ->check([](const std::string& name) {
+        const bool known = name == "cpu" || name == "cuda" || name.starts_with("cuda:");
+        return known ? std::string() : "'" + name + "' is no device: cpu, cuda or cuda:N";
+      })
+      ->capture_default_str();
+  command->add_option("--threads", options->threads,
+                      "Compute threads (0: this machine's cores, shared by its ranks)");
+  command->add_option("--sample", options->sample, "Tokens to generate at the end");
+  command->add_option("--prompt", options->prompt, "What the generated text continues");
+  command->add_option("--temperature", options->temperature, "Of sampling; 0 takes the likeliest")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_flag("--memory-report", options->memory_report,
+                    "Show per rank and tier what is held, and where each parameter lies");
+  command->footer(
+      "Examples:\n"
+      "  spillway train --model gpt-lite-small --data plays.txt --steps 20\n"
+      "  spillway train --model gpt-lite --data plays.txt --config nvme.json \\\n"
+      "    --set zero_optimization.offload_param.device=none --metrics run.jsonl\n"
+      "  torchrun --no-python --nproc-per-node 2 spillway train --data plays.txt --config "
+      "nvme.json");
+  command->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace spillway::tools

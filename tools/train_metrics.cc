@@ -1,0 +1,124 @@
+#include "train_metrics.h"
+
+#include <fmt/format.h>
+#include <spillway/pinned_pool/limits.h>
+#include <spillway/trainer/failure.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace spillway::tools {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+void refuse_foreign_file(const std::string& path) {
+  std::ifstream existing(path);
+  std::string line;
+  if (!existing || !std::getline(existing, line)) return;
+  const ordered_json first = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (first.is_object() && first.contains("step") && first.contains("loss")) return;
+  throw trainer::Failure(make_error(ErrorKind::kInvalid, "write metrics", path,
+                                    "the file exists and holds no metrics: it is left alone, name "
+                                    "another or remove it")
+                             .value());
+}
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<long>(std::lround(seconds));
+  if (whole >= 3600)
+    return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+}  // namespace
+
+TrainMetrics::TrainMetrics(const std::string& path, std::uint64_t steps,
+                           std::uint64_t steps_per_print)
+    : path_(path),
+      steps_(steps),
+      steps_per_print_(std::max<std::uint64_t>(1, steps_per_print)),
+      terminal_(isatty(STDOUT_FILENO) == 1) {
+  const auto limits = pinned_pool::MemoryLimits::read();
+  const auto machine = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  memory_bytes_ = std::min(machine, limits.cgroup_limit_bytes);
+  if (path_.empty()) return;
+  refuse_foreign_file(path_);
+  file_.open(path_, std::ios::trunc);
+  if (!file_) throw trainer::Failure(errno_error("write metrics", path_, errno).value());
+}
+
+void TrainMetrics::step(const StepFigures& figures) {
+  seconds_ += figures.report.seconds;
+  if (!path_.empty()) write_json(figures);
+  const bool last = figures.report.step == steps_;
+  const bool due = figures.report.step % steps_per_print_ == 0 || figures.eval_loss || last;
+  if (terminal_) {
+    constexpr int kWidth = 20;
+    const auto filled =
+        static_cast<int>(kWidth * figures.report.step / std::max<std::uint64_t>(1, steps_));
+    fmt::print("\r\033[K[{:#<{}}{:.<{}}] {}", "", filled, "", kWidth - filled,
+               status_line(figures));
+    bar_open_ = true;
+  } else if (due) {
+    fmt::print("{}\n", status_line(figures));
+  }
+  std::fflush(stdout);
+}
+
+void TrainMetrics::finish() {
+  if (bar_open_) fmt::print("\n");
+  bar_open_ = false;
+}
+
+std::string TrainMetrics::status_line(const StepFigures& figures) const {
+  const trainer::StepReport& r = figures.report;
+  const double seconds = std::max(r.seconds, 1e-9);
+  std::string line = fmt::format(
+      "step {}/{} loss {:.4f} norm {:.3f} lr {:.2e} {:.2f} s (io wait {:.2f}) {:.0f} tok/s", r.step,
+      steps_, r.loss, r.grad_norm, r.learning_rate, r.seconds, r.io_wait_seconds,
+      static_cast<double>(figures.tokens) / seconds);
+  if (r.nvme_read_bytes + r.nvme_written_bytes > 0) {
+    line += fmt::format(" nvme r {:.2f} w {:.2f} GB/s",
+                        static_cast<double>(r.nvme_read_bytes) / seconds / 1e9,
+                        static_cast<double>(r.nvme_written_bytes) / seconds / 1e9);
+  }
+  line += fmt::format(" cpu {:.1f}/{:.0f} GiB",
+                      static_cast<double>(pinned_pool::memory_usage().resident_bytes) / kGiB,
+                      static_cast<double>(memory_bytes_) / kGiB);
+  if (figures.eval_loss) line += fmt::format(" eval {:.4f}", *figures.eval_loss);
+  const double left = seconds_ / static_cast<double>(r.step) * static_cast<double>(steps_ - r.step);
+  return line + " eta " + duration(left);
+}
+
+void TrainMetrics::write_json(const StepFigures& figures) {
+  const trainer::StepReport& r = figures.report;
+  const auto usage = pinned_pool::memory_usage();
+  ordered_json line{
+      {"step", r.step},
+      {"loss", r.loss},
+      {"grad_norm", r.grad_norm},
+      {"lr", r.learning_rate},
+      {"seconds", r.seconds},
+      {"io_wait_seconds", r.io_wait_seconds},
+      {"tokens_per_second", static_cast<double>(figures.tokens) / std::max(r.seconds, 1e-9)},
+      {"nvme_read_bytes", r.nvme_read_bytes},
+      {"nvme_written_bytes", r.nvme_written_bytes},
+      {"pinned_bytes", pinned_pool::MemoryLimits::read().locked_bytes},
+      {"rss_bytes", usage.resident_bytes}};
+  if (figures.eval_loss) line["eval_loss"] = *figures.eval_loss;
+  file_ << line.dump() << '\n' << std::flush;
+  if (!file_) {
+    throw trainer::Failure(errno_error("write metrics", path_, errno == 0 ? EIO : errno).value());
+  }
+}
+
+}  // namespace spillway::tools

@@ -1,0 +1,50 @@
+// What `spillway train` was asked for, and what follows from it before anything is allocated.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <spillway/trainer/config.h>
+#include <spillway/trainer/data.h>
+#include <spillway/trainer/gpt_config.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace spillway::tools {
+
+struct TrainOptions {
+  std::string model = "gpt-lite-small";
+  std::string data;
+  std::string data_format = "auto";
+  std::string eval_data;
+  std::uint64_t eval_every = 0;  // steps; 0: at the end only
+  std::uint64_t eval_samples = 64;
+  std::string config;
+  std::vector<std::string> set;
+  std::uint64_t steps = 100;
+  std::optional<std::uint64_t> seed;
+  std::uint32_t context = 0;  // tokens per sample; 0: the model's n_positions
+  std::string metrics;
+  std::string device = "cpu";
+  std::uint32_t threads = 0;  // 0: the cores of this machine shared by its ranks
+  std::uint32_t sample = 0;   // tokens to generate at the end
+  std::string prompt = "\n";
+  double temperature = 0.8;
+  bool memory_report = false;
+};
+
+// The checked inputs of a run.
+struct TrainInputs {
+  trainer::GptConfig model;
+  trainer::ConfigResult config;
+  std::uint32_t context = 0;
+  at::Device device = at::kCPU;
+  trainer::TokenFile data;
+  std::optional<trainer::TokenFile> eval_data;
+};
+
+// Throws trainer::Failure with everything that is wrong in one input.
+TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size);
+
+}  // namespace spillway::tools
