@@ -306,6 +306,9 @@ void EngineThread::give_up_in_flight() {
 }
 
 void EngineThread::register_file(int fd, std::uint64_t id) {
+  // A file that was closed without being unregistered may have left its descriptor's number here.
+  auto same_fd = [fd](const auto& entry) { return entry.first == fd; };
+  if (std::erase_if(registered_files_, same_fd) > 0) backend_->unregister_file(fd);
   backend_->register_file(fd);
   registered_files_.emplace_back(fd, id);
 }

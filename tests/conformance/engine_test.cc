@@ -242,6 +242,9 @@ TEST_P(EngineConformance, AForgottenFileRegistrationNeverReachesAnotherFile) {
   ASSERT_EQ(file_->fd(), old_fd) << "the test needs the number to come back";
   ASSERT_NO_FATAL_FAILURE(write(0, Bytes(4096, std::byte{2}), 0));
   EXPECT_EQ(plain_contents(*file_), Bytes(4096, std::byte{2}));
+  engine_->register_file(*file_);
+  ASSERT_NO_FATAL_FAILURE(write(0, Bytes(4096, std::byte{3}), 0));
+  EXPECT_EQ(plain_contents(*file_), Bytes(4096, std::byte{3}));
 }
 
 TEST_P(EngineConformance, CallbacksRunOnceOnAnEngineThreadAndMaySubmit) {
