@@ -1,6 +1,5 @@
 #include "stored_tiles.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -93,10 +92,7 @@ std::uint64_t StoredTiles::memory_bytes() const noexcept {
   return bytes;
 }
 
-void StoredTiles::start_generation(std::size_t place, Owner owner) {
-  places_[place].owner = owner;
-  std::ranges::fill(places_[place].written, std::uint8_t{0});
-}
+void StoredTiles::start_generation(std::size_t place, Owner owner) { places_[place].owner = owner; }
 
 Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {
   const Stored& stored = places_[place];

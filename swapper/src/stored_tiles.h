@@ -34,7 +34,7 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   TileStore::Place place(std::size_t place) const;
   std::uint64_t memory_bytes() const noexcept;
 
-  // From here on the place belongs to `owner`, and nothing in it is written yet.
+  // From here on the place belongs to `owner`, who writes all planes next when it had another.
   void start_generation(std::size_t place, Owner owner);
   Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
   Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
