@@ -7,8 +7,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <fstream>
 #include <functional>
+#include <thread>
+#include <vector>
 
 #include "names_in.h"
 #include "support/scratch.h"
@@ -100,6 +105,29 @@ TEST(DirectoryLock, NamesTheProcessThatHoldsIt) {
   EXPECT_THAT(lock.error().message(),
               HasSubstr("in use by process " + std::to_string(other.pid()) + ";"));
   EXPECT_THAT(lock.error().message(), HasSubstr(directory.path().string()));
+}
+
+// The holder unlinks the file when it lets go, while others have it open and try.
+TEST(DirectoryLock, NeverHasTwoHolders) {
+  const Scratch directory;
+  std::atomic<int> holders{0};
+  std::atomic<int> most{0};
+  std::atomic<int> taken{0};
+  const auto compete = [&] {
+    while (taken < 100) {
+      const auto lock = DirectoryLock::acquire(directory.path());
+      if (!lock) continue;
+      most = std::max(most.load(), ++holders);
+      ++taken;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      --holders;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(compete);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(most, 1);
+  EXPECT_TRUE(names_in(directory.path()).empty());
 }
 
 TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {

@@ -15,6 +15,7 @@ using pinned_pool::Lease;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::UnorderedElementsAre;
 
 const Layout kThreePlanes({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
@@ -145,6 +146,10 @@ TEST_F(TileStoreTest, ASecondStoreNeedsTheFirstOnesLock) {
   const auto same_name = create({5000}, {.locks = {*lock}, .name = "a"});
   ASSERT_FALSE(same_name);
   EXPECT_EQ(same_name.error().kind, ErrorKind::kBusy);
+  // The first store's file is still on the list of what a next job has to remove.
+  std::ifstream list(directory_ / "spillway.lock");
+  EXPECT_THAT(std::string(std::istreambuf_iterator<char>(list), {}),
+              Not(HasSubstr("-spillway-a-0.seg")));
   ASSERT_TRUE(ok(write_tile(*first, 0, {0, 3}, 1)));
   ASSERT_TRUE(ok(write_tile(*second, 0, {0, 3}, 2)));
   second.reset();
