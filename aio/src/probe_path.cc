@@ -130,7 +130,7 @@ Capability real_disk(const PathProbe& probe, const fs::path& sysfs) {
     result.available = true;
     result.reason = probe.block_device;
     if (!probe.device_model.empty()) result.reason += " (" + probe.device_model + ")";
-    if (probe.rotational) result.reason += ", rotational: slow at everything but long transfers";
+    if (probe.rotational) result.reason += ", which the kernel takes for rotational";
     return result;
   }
   result.fix = "choose a directory on a local disk";

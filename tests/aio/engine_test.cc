@@ -271,6 +271,33 @@ TEST_F(EngineTest, ABatchCostsFarFewerSystemCallsThanOperations) {
   EXPECT_LT((*engine)->stats().system_calls, 256u);
 }
 
+// Backends of two simulators, so that each thread's operations are counted apart.
+class TwoSimulators final : public BackendFactory {
+ public:
+  TwoSimulators(std::shared_ptr<SimulatorControl> first, std::shared_ptr<SimulatorControl> second)
+      : factories_{simulator_backend(std::move(first)), simulator_backend(std::move(second))} {}
+  Result<std::unique_ptr<Backend>> make(std::uint32_t queue_depth) override {
+    return factories_[made_++]->make(queue_depth);
+  }
+
+ private:
+  std::unique_ptr<BackendFactory> factories_[2];
+  std::size_t made_ = 0;
+};
+
+TEST_F(EngineTest, LargeRequestsAreSpreadOverTheThreads) {
+  auto other = std::make_shared<SimulatorControl>();
+  auto engine = Engine::create({.block_size_bytes = 4096, .queue_depth = 256, .thread_count = 2},
+                               std::make_unique<TwoSimulators>(control_, other));
+  ASSERT_TRUE(engine);
+  for (int i = 0; i < 20; ++i) {
+    Completion done = (*engine)->read(all(64 * kBlock), Buffer::allocate(64 * kBlock)).wait();
+    ASSERT_TRUE(done.transferred);
+  }
+  EXPECT_EQ(control_->operations() + other->operations(), 20u * 256);
+  EXPECT_GT(std::min(control_->operations(), other->operations()), 20u * 256 / 10);
+}
+
 using EngineDeathTest = EngineTest;
 
 TEST_F(EngineDeathTest, PromisesOfTheCallerAreChecked) {

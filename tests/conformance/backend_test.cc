@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -194,6 +195,19 @@ TEST_P(BackendConformance, AWakeBeforeReapIsNotLost) {
     EXPECT_EQ(backend_->reap(std::span(&event, 1), 20s), 0u);
     EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
   }
+}
+
+TEST_P(BackendConformance, AStormOfWakesHidesNoCompletion) {
+  std::atomic<bool> stop{false};
+  std::thread waker([&] {
+    while (!stop) backend_->wake();
+  });
+  std::vector<Operation> reads;
+  for (std::uint64_t i = 0; i < 64; ++i) reads.push_back(block(Direction::kRead, i));
+  for (int round = 0; round < 5; ++round) EXPECT_EQ(run(reads).size(), 64u);
+  stop = true;
+  waker.join();
+  EXPECT_TRUE(failures_.empty());
 }
 
 TEST_P(BackendConformance, CancelledOperationsStillComplete) {

@@ -121,10 +121,13 @@ class Engine {
   void write(const Request& request, Buffer buffer, Callback callback);
 
   // Registers memory with every thread's backend. Blocks. On failure the memory works
-  // unregistered; the Error says which limit forbids it.
+  // unregistered; the Error says which limit forbids it. The kernel counts the memory against
+  // RLIMIT_MEMLOCK once for each thread.
   Result<void> register_memory(std::span<std::byte> memory);
   // REQUIRES: nothing in flight inside the memory.
   void unregister_memory(std::span<std::byte> memory);
+  // Saves the kernel the look-up of a descriptor. Unregister before the File is dropped: until
+  // then its blocks stay in use even when it is removed.
   void register_file(const File& file);
   void unregister_file(const File& file);
 
