@@ -96,6 +96,11 @@ print(s.submodule_search_locations[0] if s and s.submodule_search_locations else
   esac
 }
 
+# Whether the torch in folder $1 has CUDA and all that it needs, but for the driver.
+has_cuda() {
+  [ -e "$1/lib/libtorch_cuda.so" ] && ! ldd "$1/lib/libtorch_cuda.so" | grep -v libcuda.so.1 | grep -q 'not found'
+}
+
 # A stamp is written when an installation is complete: one that was cut off is seen, and made anew.
 install_torch() {
   local kind=cpu python home
@@ -149,8 +154,8 @@ flock 9  # two commands at once: the second finds the work of the first
 find_torch
 [ -n "$torch" ] || install_torch
 install_plays
-if [ -n "$toolkit" ] && [ ! -e "$torch/lib/libtorch_cuda.so" ]; then
-  toolkit='' why_cpu='this libtorch has no CUDA'
+if [ -n "$toolkit" ] && ! has_cuda "$torch"; then
+  toolkit='' why_cpu='this libtorch lacks CUDA, or the CUDA libraries it needs'
 fi
 if [ -n "$toolkit" ]; then
   say "CUDA toolkit $toolkit: building for CUDA and CPU"
