@@ -1,6 +1,7 @@
 // aio_bench from the outside: what it prints, what it leaves behind, how it fails.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
 
 #include <algorithm>
@@ -102,7 +103,9 @@ TEST_F(AioBench, HelpShowsExamples) {
 TEST_F(AioBench, MistakesOnTheCommandLineAreOneLine) {
   expect_one_line({}, 2, "directory is required");
   expect_one_line({data_, "--direction", "sideways"}, 2, "sideways");
-  expect_one_line({data_, "--block-sizes", "1000"}, 2, "1000 is no power of two from 4K to 64M");
+  for (const char* size : {"1000", "12K", "2K", "128M"}) {
+    expect_one_line({data_, "--block-sizes", size}, 2, "is no power of two from 4K to 64M");
+  }
   expect_one_line({data_, "--block-sizes", "128Q"}, 2, "unit not recognized");
   expect_one_line({data_, "--queue-depths", "0"}, 2, "--queue-depths");
   expect_one_line({data_, "--file-size", "16M", "--queue-depths", "32", "--block-sizes", "1M"}, 2,
@@ -149,6 +152,19 @@ TEST_F(AioBench, CtrlCLeavesNoFileBehind) {
     EXPECT_EQ(program->wait(), -number);
     EXPECT_THAT(left_behind(), IsEmpty());
   }
+}
+
+// A running program may write only the first MiB of its file from now on, as if the disk refused.
+TEST_F(AioBench, AWriteThatFailsEndsTheRun) {
+  ::signal(SIGXFSZ, SIG_IGN);  // handed on to the program: the write fails and nobody is killed
+  auto program = start({data_, "--direction", "write", "--block-sizes", "1M", "--queue-depths", "4",
+                        "--repetitions", "1000", "--file-size", "256M"});
+  ASSERT_FALSE(descriptor_of_test_file(*program).empty()) << program->errors();
+  const rlimit first_mib{1 << 20, 1 << 20};
+  ASSERT_EQ(prlimit(program->pid(), RLIMIT_FSIZE, &first_mib, nullptr), 0);
+  EXPECT_EQ(program->wait(), 1);
+  EXPECT_THAT(program->errors(), HasSubstr("File too large"));
+  EXPECT_THAT(left_behind(), IsEmpty());
 }
 
 // Writes over 8 bytes of the test file again and again (the pass that fills it may come after the
