@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""What a step moves to and from NVMe: by the metrics, by the kernel's count, by estimate, and by theory."""
+
+import json
+import os
+import subprocess
+
+import program
+from program import SMALL, ZERO, EndToEndTest
+
+PADDING = 1.02  # planes end on blocks of 4 KiB
+STEPS = 4
+MIB = 1 << 20
+
+
+class BytesTest(EndToEndTest):
+    model = SMALL
+
+    def setUp(self):
+        super().setUp()
+        width, layers = SMALL["n_embd"], SMALL["n_layer"]
+        block = 12 * width * width + 13 * width
+        self.parameters = (SMALL["vocab_size"] + SMALL["n_positions"]) * width + layers * block + 2 * width
+
+    def assert_bytes(self, moved, per_parameter):
+        self.assertGreaterEqual(moved, per_parameter * self.parameters)
+        self.assertLess(moved, PADDING * per_parameter * self.parameters)
+
+    def test_optimizer_on_nvme_moves_ten_bytes_each_way(self):
+        for step in self.train(*self.offload("cpu", "nvme"), steps=STEPS):
+            self.assert_bytes(step["nvme_read_bytes"], 10)
+            self.assert_bytes(step["nvme_written_bytes"], 10)
+
+    def test_all_on_nvme_moves_sixteen_in_and_twelve_out(self):
+        for step in self.train(*self.offload("nvme", "nvme"), steps=STEPS):
+            # 12 for the update, 2 in forward; 2 in backward, less where one read serves both.
+            self.assertGreater(step["nvme_read_bytes"], 14 * self.parameters)
+            self.assertLess(step["nvme_read_bytes"], PADDING * 16 * self.parameters)
+            self.assert_bytes(step["nvme_written_bytes"], 12)
+
+    def test_fp32_on_nvme_moves_twelve_for_the_update(self):
+        step = self.train(*self.offload("none", "nvme"), "--set", "bf16.enabled=false", steps=1)[0]
+        self.assert_bytes(step["nvme_read_bytes"], 8)
+        self.assert_bytes(step["nvme_written_bytes"], 8)
+
+    def test_accumulation_moves_no_more(self):
+        places = self.offload("nvme", "nvme")
+        counts = []
+        for micro in (4, 1):
+            steps = self.train(*places, "--set", f"train_micro_batch_size_per_gpu={micro}", steps=2)
+            counts.append([(step["nvme_read_bytes"], step["nvme_written_bytes"]) for step in steps])
+        self.assertEqual(counts[0], counts[1])
+
+    def test_the_kernel_counts_the_same(self):
+        metrics = self.folder / "metrics.jsonl"
+        run = self.start(*self.offload("nvme", "nvme"), "--metrics", metrics, steps=STEPS)
+        # Not reaped yet, the dead process still tells what it moved.
+        os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
+        with open(f"/proc/{run.pid}/io", encoding="ascii") as file:
+            kernel = {name: int(value) for name, value in (line.split(": ") for line in file)}
+        self.assertEqual(self.finish(run).returncode, 0)
+        steps = program.read_metrics(metrics)
+        initial = 12 * self.parameters  # the first write of all states, before the first step
+        written = sum(step["nvme_written_bytes"] for step in steps) + initial
+        read = sum(step["nvme_read_bytes"] for step in steps)
+        print(f"kernel: {kernel['read_bytes'] / MIB:.1f} MiB read, {kernel['write_bytes'] / MIB:.1f} written; "
+              f"metrics: {read / MIB:.1f} and {written / MIB:.1f}")
+        if kernel["write_bytes"] == 0:
+            self.skipTest("the kernel counts no writes here: the scratch folder is on no disk")
+        # Beside the states: the program's own pages when they are not in the page cache, the metrics, the journal.
+        self.assertGreaterEqual(kernel["read_bytes"], read)
+        self.assertLess(kernel["read_bytes"], 1.03 * read + self.program_bytes())
+        self.assertGreaterEqual(kernel["write_bytes"], written)
+        self.assertLess(kernel["write_bytes"], 1.03 * written)
+
+    @staticmethod
+    def program_bytes():
+        """Of the program and the libraries it maps: what paging it in may read."""
+        listed = subprocess.run(["ldd", program.PROGRAM], capture_output=True, text=True, check=True).stdout.split()
+        paths = {os.path.realpath(word) for word in [program.PROGRAM, *listed] if word.startswith("/")}
+        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
+    def test_estimate_foretells_what_train_counts(self):
+        for pair in (("cpu", "nvme"), ("nvme", "nvme")):
+            with self.subTest(pair=pair):
+                places = self.offload(*pair)
+                told = subprocess.run([program.PROGRAM, "estimate", "--json", "--model", str(self.model_file),
+                                       "--config", str(self.config), *places], capture_output=True, text=True,
+                                      check=True)
+                theory = json.loads(told.stdout)["nvme_per_step"]
+                step = self.train(*places, steps=2)[1]
+                read = sum(theory[f"{phase}_read_bytes"] for phase in ("forward", "backward", "update"))
+                # Where one read serves forward and backward, fewer bytes than foretold.
+                self.assertLess(step["nvme_read_bytes"], PADDING * read)
+                self.assertGreaterEqual(step["nvme_read_bytes"], read - theory["backward_read_bytes"])
+                written = theory["update_written_bytes"]
+                self.assertLess(abs(step["nvme_written_bytes"] - written), (PADDING - 1) * written)
+
+    def test_a_cache_saves_its_share(self):
+        half = self.parameters // 2
+        step = self.train(*self.offload("cpu", "nvme"), "--set", f"{ZERO}offload_optimizer.max_in_cpu={half}",
+                          steps=2)[1]
+        self.assertLess(step["nvme_read_bytes"], 8 * self.parameters)
+        self.assertLess(step["nvme_written_bytes"], 8 * self.parameters)
+
+
+if __name__ == "__main__":
+    program.main()

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""The world's failures and the user's mistakes: one clear line, exit code not 0, no hang, nothing left or overwritten."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+
+import program
+from program import SMALL, ZERO, EndToEndTest, read_metrics
+
+MANY_STEPS = 100_000
+
+
+class FaultsTest(EndToEndTest):
+    def refused(self, *options, steps=2, **popen):
+        return self.finish(self.start(*options, steps=steps, **popen))
+
+    def test_a_missing_directory(self):
+        missing = self.folder / "missing"
+        self.assert_refused(self.refused(*self.offload("nvme", "none", missing)), str(missing), "existing directory")
+
+    def test_a_file_in_the_place_of_the_directory(self):
+        self.assert_refused(self.refused(*self.offload("none", "nvme", self.text)), str(self.text))
+        self.assertEqual(self.text.read_text(encoding="utf-8"), program.words(5000))
+
+    def test_a_read_only_directory(self):
+        if os.geteuid() != 0:
+            self.skipTest("another user is needed, and only root can become one")
+        nobody = 65534
+        parents = [folder for folder in self.folder.parents if not folder.stat().st_mode & 0o001]
+        if parents or not os.access(program.PROGRAM, os.X_OK) or hidden(program.PROGRAM):
+            self.skipTest("another user cannot reach the scratch folder or the program")
+        self.folder.chmod(0o755)
+        done = self.refused(*self.offload("nvme", "nvme"), user=nobody, group=nobody, extra_groups=[])
+        self.assert_refused(done, "Permission denied", str(self.swap))
+
+    def test_a_second_run_on_the_same_directory(self):
+        metrics = self.folder / "first.jsonl"
+        first = self.start(*self.offload("nvme", "nvme"), "--metrics", metrics, steps=MANY_STEPS)
+        self.wait_until(lambda: metrics.exists() and metrics.read_text(), "the first step")
+        before = self.left_over()
+        second = self.refused(*self.offload("nvme", "nvme"))
+        self.assertEqual(second.returncode, 1, second.stderr)
+        self.assertEqual(len(second.stderr.splitlines()), 1, second.stderr)
+        self.assertIn(f"in use by process {first.pid}", second.stderr)
+        self.assertEqual(self.left_over(), before)
+        count = len(metrics.read_text().splitlines())
+        self.wait_until(lambda: len(metrics.read_text().splitlines()) > count + 2, "further steps of the first run")
+        first.send_signal(signal.SIGINT)
+        self.assertEqual(self.finish(first).returncode, 130)
+        self.assertEqual(self.left_over(), [])
+        alone = self.train(steps=2)  # and its numbers were not disturbed
+        self.assertEqual(program.bits(read_metrics(metrics)[:1]), program.bits(alone[:1]))
+
+    def test_a_misspelt_key(self):
+        config = self.write("bad.json", json.dumps(program.CONFIG | {"zero_optimisation": {"stage": 3}}))
+        self.assert_refused(self.refused("--config", config), "did you mean 'zero_optimization'", "line 1")
+        self.assert_refused(self.refused("--set", f"{ZERO}offload_params.device=cpu"), "did you mean", "offload_param")
+
+    def test_a_trailing_comma(self):
+        config = self.write("bad.json", '{\n  "train_batch_size": 4,\n}\n')
+        self.assert_refused(self.refused("--config", config), str(config), "line 2", "column 24", "trailing comma")
+
+    def test_a_block_that_is_no_page(self):
+        self.assert_refused(self.refused("--set", "aio.block_size=1000"), "aio.block_size", "4096")
+
+    def test_a_missing_config(self):
+        self.assert_refused(self.refused("--config", self.folder / "none.json"), "none.json")
+
+    def test_data_that_is_missing_empty_or_too_short(self):
+        self.assert_refused(self.refused("--data", self.folder / "none.txt"), "none.txt", "No such file")
+        self.assert_refused(self.refused("--data", self.write("empty.txt", "")), "empty.txt")
+        # 64 tokens and the one after them are needed.
+        self.assert_refused(self.refused("--data", self.write("short.txt", "x" * 64)), "short.txt", "64", "65")
+        self.assertEqual(self.refused("--data", self.write("enough.txt", "x" * 65), steps=1).returncode, 0)
+        self.assert_refused(self.refused("--eval-data", self.folder / "none.txt"), "none.txt")
+        self.assert_refused(self.refused("--data", self.folder), str(self.folder))
+
+    def test_a_token_outside_the_vocabulary(self):
+        model = self.write("narrow.json", json.dumps(program.TINY | {"vocab_size": 100}))
+        done = self.refused("--model", model, *self.offload("nvme", "nvme"))
+        self.assert_refused(done, "token", "vocabulary of 100", str(self.text))
+
+    def test_metrics_onto_a_foreign_file(self):
+        foreign = self.write("thesis.txt", "chapter one\n")
+        self.assert_refused(self.refused("--metrics", foreign, *self.offload("nvme", "nvme")), "thesis.txt")
+        self.assertEqual(foreign.read_text(encoding="utf-8"), "chapter one\n")
+        self.assert_refused(self.refused("--metrics", self.folder / "none" / "run.jsonl"), "No such file")
+
+    def test_cuda_where_there_is_none(self):
+        done = self.refused("--device", "cuda")
+        if done.returncode == 0:
+            self.skipTest("this machine has CUDA")
+        self.assert_refused(done, "cuda", "--device cpu")
+
+    def test_an_unknown_model(self):
+        self.assert_refused(self.refused("--model", "gpt-lit-small"), "did you mean 'gpt-lite-small'")
+        model = self.write("bad.json", json.dumps(program.TINY | {"n_layers": 2}))
+        self.assert_refused(self.refused("--model", model), "n_layers", "did you mean 'n_layer'")
+
+    def test_more_context_than_positions(self):
+        self.assert_refused(self.refused("--context", 65), "64 positions")
+
+    def test_a_loss_that_is_not_finite(self):
+        options = ("--set", "optimizer.params.lr=1e30", "--set", "gradient_clipping=0", *self.offload("nvme", "nvme"))
+        self.assert_refused(self.refused(*options, steps=50), "not finite")
+
+
+class FullDiskTest(EndToEndTest):
+    model = SMALL
+
+    def test_a_file_size_limit(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
+        done = self.finish(self.start(*self.offload("nvme", "nvme"), preexec_fn=limit))
+        self.assert_refused(done, "File too large", str(self.swap))
+
+    def test_a_full_disk(self):
+        mount = self.small_filesystem(40)
+        done = self.finish(self.start(*self.offload("nvme", "nvme", mount)))
+        self.assert_refused(done, str(mount))
+        self.assertRegex(done.stderr, "No space left on device|free")
+        self.assertEqual([path.name for path in mount.iterdir() if path.name != "lost+found"], [])
+
+    def small_filesystem(self, size_mib):
+        if os.geteuid() != 0:
+            self.skipTest("mounting a loop device needs root")
+        mount, image = self.folder / "mount", self.folder / "image"
+        mount.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(size_mib << 20)
+        for command in (["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(mount)]):
+            done = subprocess.run(command, capture_output=True, text=True) if shutil.which(command[0]) else None
+            if done is None or done.returncode != 0:
+                self.skipTest(f"{command[0]} cannot be run here")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", str(mount)], check=True)
+        return mount
+
+
+def hidden(path):
+    """Whether a folder above bars other users."""
+    path = os.path.realpath(path)
+    while path != "/":
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & 0o001:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    program.main()

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Two ranks on one machine: the same bits wherever the states live, nearly those of one rank, and no rank left alone."""
+
+import signal
+import time
+
+import program
+from program import CONFIG, EndToEndTest, bits, read_metrics
+
+STEPS = 20
+TOLERANCE = 1e-3
+# Long enough that it cannot end before the test has struck.
+MANY_STEPS = 100_000
+# Gloo sees the closed connection at once; its own timeout is half an hour.
+BOUND_S = 60
+
+
+class RanksTest(EndToEndTest):
+    def start_ranks(self, *options, steps):
+        metrics = self.folder / "metrics.jsonl"
+        metrics.unlink(missing_ok=True)
+        return [self.start(*options, "--metrics", metrics, "--set", "train_micro_batch_size_per_gpu=2", steps=steps,
+                           environment=environment) for environment in program.two_ranks()]
+
+    def train_ranks(self, *options, steps=STEPS):
+        for done in [self.finish(run) for run in self.start_ranks(*options, steps=steps)]:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.left_over(), [])
+        metrics = read_metrics(self.folder / "metrics.jsonl")
+        self.assertEqual(len(metrics), steps)
+        return metrics
+
+    def test_two_ranks_agree_among_themselves_and_with_one(self):
+        expected = self.train_ranks()
+        for pair in (("cpu", "nvme"), ("nvme", "nvme")):
+            with self.subTest(pair=pair):
+                self.assertEqual(bits(self.train_ranks(*self.offload(*pair))), bits(expected))
+        one = self.train(steps=STEPS)
+        for alone, together in zip(one, expected):
+            for key in ("loss", "grad_norm"):
+                self.assertLess(abs(alone[key] - together[key]), TOLERANCE * alone[key], (key, alone["step"]))
+        self.assertNotEqual(bits(one), bits(expected), "one rank ran twice")
+        self.assertEqual(CONFIG["train_batch_size"], 4)
+
+    def test_a_killed_rank_ends_the_other(self):
+        runs = self.start_ranks(*self.offload("nvme", "nvme"), steps=MANY_STEPS)
+        metrics = self.folder / "metrics.jsonl"
+        self.wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, "the first steps")
+        killed, other = runs[1], runs[0]
+        start = time.monotonic()
+        killed.send_signal(signal.SIGKILL)
+        done = self.finish(other, timeout=BOUND_S)
+        print(f"the other rank ended {time.monotonic() - start:.1f} s later: {done.stderr.strip()}")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertTrue(lines[0].startswith("spillway train: exchange with the other ranks: "), done.stderr)
+        self.assertIn("has another rank ended?", lines[0])
+        self.assertEqual([name for name in self.left_over() if name.startswith("spillway-rank-0")], [])
+
+    def test_a_mistake_is_told_by_both_ranks(self):
+        for done in [self.finish(run, timeout=BOUND_S)
+                     for run in self.start_ranks("--set", "train_batch_size=3", steps=1)]:
+            self.assert_refused(done, "train_batch_size")
+
+
+if __name__ == "__main__":
+    program.main()
