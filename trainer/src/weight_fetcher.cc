@@ -118,10 +118,12 @@ void WeightFetcher::copy_tile(swapper::TileId tile, const at::Tensor& destinatio
   }
   start_reads(reading_, /*wait_for_first=*/true);
   SPILLWAY_CHECK(!reads_.empty() && reads_.front().tile == tile, "tiles are read in order");
-  const auto start = std::chrono::steady_clock::now();
-  const auto lease = value_or_throw(reads_.front().transfer.wait());
-  wait_seconds_ += seconds_since(start);
+  // Off the list first: when its wait throws, drop_reads() must not wait for it again.
+  Read read = std::move(reads_.front());
   reads_.pop_front();
+  const auto start = std::chrono::steady_clock::now();
+  const auto lease = value_or_throw(read.transfer.wait());
+  wait_seconds_ += seconds_since(start);
   target.copy_(at::from_blob(lease.data(), {target.numel()}, bytes));
 }
 
