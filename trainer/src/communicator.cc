@@ -1,6 +1,7 @@
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/failure.h>
 
+#include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -9,6 +10,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <optional>
@@ -19,6 +21,25 @@ namespace {
 
 [[noreturn]] void fail(ErrorKind kind, std::string detail) {
   throw Failure(make_error(kind, "start ranks", "", std::move(detail)).value());
+}
+
+[[noreturn]] void fail_exchange(const std::string& reason) {
+  const std::string line = reason.substr(0, reason.find('\n'));
+  throw Failure(errno_error("exchange with the other ranks", "", EREMOTEIO,
+                            line + "; has another rank ended?")
+                    .value());
+}
+
+// Runs a collective; what the backend throws, in words of its own, becomes a Failure.
+template <typename Body>
+void exchange(const Body& body) {
+  try {
+    body();
+  } catch (const c10::Error& error) {
+    fail_exchange(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    fail_exchange(error.what());
+  }
 }
 
 std::optional<std::uint32_t> number_from(const char* name) {
@@ -105,18 +126,20 @@ class C10dRanks final : public Communicator {
 
   void all_gather(at::Tensor full, const at::Tensor& part) override {
     at::Tensor input = part;
-    group_->_allgather_base(full, input)->wait();
+    exchange([&] { group_->_allgather_base(full, input)->wait(); });
   }
   void reduce_scatter(at::Tensor part, at::Tensor full) override {
-    group_->_reduce_scatter_base(part, full)->wait();
+    exchange([&] { group_->_reduce_scatter_base(part, full)->wait(); });
   }
   double all_reduce_sum(double value) override {
     std::vector<at::Tensor> tensors{
         at::full({1}, value, at::TensorOptions().dtype(at::kDouble).device(device_))};
-    group_->allreduce(tensors)->wait();
+    exchange([&] { group_->allreduce(tensors)->wait(); });
     return tensors[0].item<double>();
   }
-  void barrier() override { group_->barrier()->wait(); }
+  void barrier() override {
+    exchange([&] { group_->barrier()->wait(); });
+  }
 
  private:
   c10::intrusive_ptr<c10d::Backend> make_group(const c10::intrusive_ptr<c10d::Store>& store) {
