@@ -33,7 +33,8 @@ class CorruptionTest(EndToEndTest):
             if run.poll() is not None:
                 break
         done = self.finish(run, timeout=30)
-        self.assert_refused(done, "checksum mismatch", "tile ", "plane ", f"{self.swap}/spillway-rank-0/spillway-{store}-")
+        file = f"{self.swap}/spillway-rank-0/spillway-{store}-"
+        self.assert_refused(done, "checksum mismatch", "tile ", "plane ", file)
         self.assertTrue(any(plane in done.stderr for plane in planes), done.stderr)
 
     def flip(self, run, store):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The world's failures and the user's mistakes: one clear line, exit code not 0, no hang, nothing left or overwritten."""
+"""The world's failures and the user's mistakes: a clear line, a bad exit code, no hang, nothing overwritten."""
 
 import json
 import os
@@ -132,7 +132,8 @@ class FullDiskTest(EndToEndTest):
         mount.mkdir()
         with open(image, "wb") as file:
             file.truncate(size_mib << 20)
-        for command in (["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(mount)]):
+        make = ["mkfs.ext4", "-q", "-F", "-m", "0", str(image)]
+        for command in (make, ["mount", "-o", "loop", str(image), str(mount)]):
             done = subprocess.run(command, capture_output=True, text=True) if shutil.which(command[0]) else None
             if done is None or done.returncode != 0:
                 self.skipTest(f"{command[0]} cannot be run here")

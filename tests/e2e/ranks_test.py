@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two ranks on one machine: the same bits wherever the states live, nearly those of one rank, and no rank left alone."""
+"""Two ranks on one machine: the same bits wherever the states live, nearly those of one, and none left alone."""
 
 import signal
 import time
