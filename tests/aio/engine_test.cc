@@ -301,7 +301,6 @@ TEST_F(EngineTest, LargeRequestsAreSpreadOverTheThreads) {
 using EngineDeathTest = EngineTest;
 
 TEST_F(EngineDeathTest, PromisesOfTheCallerAreChecked) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   auto dies = ::testing::KilledBySignal(SIGABRT);
   EXPECT_EXIT(
       {
