@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
 
 #include "../support/scratch.h"
 #include "tiny_gpt.h"
@@ -127,6 +128,27 @@ TEST_F(ModesTest, AccumulationChangesRoundingOnlyAndNoBytes) {
   EXPECT_NEAR(chunks.losses.back(), together.losses.back(), 0.05 * together.losses.back());
   EXPECT_EQ(four[3].nvme_read_bytes, one[3].nvme_read_bytes);
   EXPECT_EQ(four[3].nvme_written_bytes, one[3].nvme_written_bytes);
+}
+
+TEST_F(ModesTest, InferenceBetweenStepsDisturbsNothing) {
+  GptConfig gpt = tiny_gpt();
+  gpt.tie_word_embeddings = false;
+  constexpr int kFewSteps = 5;
+  const Trace expected = run(all_nvme(), gpt, kFewSteps);
+  std::vector<std::int64_t> first;
+  const auto infer = [&](ZeroEngine& engine, const GptUnits& units) {
+    zero::Pass pass = engine.inference_pass();
+    const auto tokens = generate(pass, units, gpt.n_positions, {1, 2, 3}, {.tokens = 4, .seed = 5});
+    EXPECT_EQ(tokens.size(), 7u);
+    EXPECT_EQ(std::vector(tokens.begin(), tokens.begin() + 3), (std::vector<std::int64_t>{1, 2, 3}));
+    for (const std::int64_t token : tokens) EXPECT_LT(token, gpt.vocab_size);
+    if (first.empty()) first = tokens;
+  };
+  expect_same(expected, train(all_nvme(), gpt, *ranks_, kFewSteps, nullptr, infer));
+  // The same seed and weights generate the same tokens.
+  const std::vector<std::int64_t> before = std::exchange(first, {});
+  expect_same(expected, train(config(), gpt, *ranks_, kFewSteps, nullptr, infer));
+  EXPECT_EQ(first, before);
 }
 
 TEST_F(ModesTest, NothingIsLeftInTheDirectory) {

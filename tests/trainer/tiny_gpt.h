@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 namespace spillway::trainer::testing {
@@ -60,7 +61,8 @@ struct Trace {
 
 // Trains `steps` steps on this rank's share of each global batch.
 inline Trace train(const Config& config, const GptConfig& gpt, Communicator& ranks, int steps,
-                   std::vector<StepReport>* reports = nullptr) {
+                   std::vector<StepReport>* reports = nullptr,
+                   const std::function<void(ZeroEngine&, const GptUnits&)>& after_step = {}) {
   ModelSpec model;
   const GptUnits units = add_gpt(model, gpt);
   ZeroEngine engine(config, model, ranks, at::kCPU);
@@ -79,6 +81,7 @@ inline Trace train(const Config& config, const GptConfig& gpt, Communicator& ran
     trace.losses.push_back(report.loss);
     trace.grad_norms.push_back(report.grad_norm);
     if (reports != nullptr) reports->push_back(report);
+    if (after_step) after_step(engine, units);
   }
   return trace;
 }

@@ -72,10 +72,7 @@ void WeightFetcher::load(UnitId id) {
   const auto& unit = states_->units()[id];
   const UnitPartition& partition = unit.partition;
   Communicator& ranks = states_->communicator();
-  if (reading_ != id) {
-    drop_reads();
-    reading_ = id;
-  }
+  expect(id);
   const auto full = static_cast<std::int64_t>(partition.full_elements());
   at::Tensor flat = take_flat(full);
   const bool whole = ranks.world_size() == 1;
@@ -149,9 +146,15 @@ void WeightFetcher::read_ahead(const Use& now) {
   const auto next = follows_.find(now);
   if (next == follows_.end() || loaded_.contains(next->second.first)) return;
   if (states_->tiers().device_weights() != nullptr) return;
-  reading_ = next->second.first;
-  next_tile_ = 0;
+  expect(next->second.first);
   start_reads(reading_, /*wait_for_first=*/false);
+}
+
+// Makes `id` the unit whose tiles are read; another unit's are no longer wanted.
+void WeightFetcher::expect(UnitId id) {
+  if (reading_ == id) return;
+  drop_reads();
+  reading_ = id;
 }
 
 void WeightFetcher::drop_reads() {

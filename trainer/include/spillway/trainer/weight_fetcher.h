@@ -47,6 +47,7 @@ class WeightFetcher {
   void load(UnitId unit);
   void attach(UnitId unit, const at::Tensor& flat);
   void detach(UnitId unit);
+  void expect(UnitId unit);
   void start_reads(UnitId unit, bool wait_for_first);
   void copy_tile(swapper::TileId tile, const at::Tensor& destination);
   at::Tensor take_flat(std::int64_t elements);
