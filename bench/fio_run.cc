@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <spillway/pinned_pool/limits.h>
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -24,16 +25,27 @@ std::string fio_version() {
   return text.substr(0, text.find('\n'));
 }
 
-Result<Run> run_fio(const aio::File& file, std::uint64_t size_bytes, const Setting& setting) {
+bool huge_pages_are_free() {
+  constexpr std::uint64_t kEnough = 64 << 20;  // 32 operations of 1 MiB, and room to spare
+  return pinned_pool::MemoryLimits::read().free_huge_page_bytes >= kEnough;
+}
+
+Result<Run> run_fio(const aio::File& file, std::uint64_t size_bytes, const Setting& setting,
+                    FioStyle style) {
   const bool read = setting.direction == aio::Direction::kRead;
   // The file has no name any more; /proc gives it one.
   const std::string path = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file.fd());
-  const std::string command =
+  const std::string depth = std::to_string(setting.queue_depth);
+  std::string command =
       "fio --name=twin --output-format=json --ioengine=io_uring --direct=1 --fixedbufs=1"
       " --registerfiles=1 --allow_file_create=0 --fallocate=none --numjobs=1 --filename=" +
       path + " --size=" + std::to_string(size_bytes) + " --rw=" + (read ? "read" : "write") +
-      " --bs=" + std::to_string(setting.block_size_bytes) +
-      " --iodepth=" + std::to_string(setting.queue_depth);
+      " --bs=" + std::to_string(setting.block_size_bytes) + " --iodepth=" + depth;
+  if (style == FioStyle::kTuned) {
+    command += " --iodepth_batch=" + depth +
+               " --iodepth_batch_complete_min=1 --iodepth_batch_complete_max=" + depth;
+    if (huge_pages_are_free()) command += " --iomem=mmaphuge --hugepage-size=2M";
+  }
   const auto report = nlohmann::json::parse(output_of(command), nullptr, false);
   if (report.is_discarded() || !report.contains("jobs")) {
     return make_error(ErrorKind::kIo, "fio", file.path(), "it failed: " + command);
