@@ -164,7 +164,8 @@ struct RunNode final : torch::autograd::Node {
     variable_list inputs;
     for (const auto& input : saved_) inputs.push_back(input.unpack());
     variable_list input_gradients(inputs.size());
-    if (needs_backward(pass_, unit_, inputs)) {
+    // Where a gradient stopped above (a detach), none comes: it is zero for all below.
+    if (output_gradients[0].defined() && needs_backward(pass_, unit_, inputs)) {
       const Fetched fetched(pass_, unit_, Phase::kBackward);
       for_each_chunk(pass_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
         backward_chunk(pass_, unit_, inputs, output_gradients[0], first, count, &input_gradients);
