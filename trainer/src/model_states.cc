@@ -66,8 +66,8 @@ std::vector<float> flatten_part(const UnitPartition& partition, Section section,
 }  // namespace
 
 ModelStates::ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
-                         at::Device device)
-    : config_(config), communicator_(&communicator), device_(device) {
+                         at::Device device, const std::atomic<bool>* stop)
+    : config_(config), communicator_(&communicator), device_(device), stop_(stop) {
   measure(model);
   resolve_borrows(model);
   open_tiers();
@@ -83,6 +83,7 @@ void ModelStates::measure(const ModelSpec& model) {
   swapper::TileId next = 0;
   swapper::TileId next_trainable = 0;
   for (UnitId id = 0; id < model.units().size(); ++id) {
+    if (stop_requested()) throw Interrupted();
     const UnitSpec& spec = model.units()[id];
     const auto module = make_module(spec, id, config_.seed);
     UnitState unit{
@@ -116,6 +117,7 @@ void ModelStates::open_tiers() {
 void ModelStates::initialise(const ModelSpec& model) {
   const auto options = at::TensorOptions().dtype(weight_type()).device(device_);
   for (UnitId id = 0; id < units_.size(); ++id) {
+    if (stop_requested()) throw Interrupted();
     UnitState& unit = units_[id];
     unit.module = make_module(model.units()[id], id, config_.seed);
     std::vector<at::Tensor> values;

@@ -85,12 +85,18 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
   constants[0] = AdamConstants::at_step(options, step, grad_scale);
   if (states_->tiers().device_optimizer() != nullptr) return update_on_device(gradients, constants);
 
-  const auto compute = [&](std::size_t index, std::span<const swapper::PartView> parts) {
+  const auto compute = [&](std::size_t index,
+                           std::span<const swapper::PartView> parts) -> Result<void> {
+    if (states_->stop_requested()) {
+      return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
+    }
     const TileWork& work = work_[index];
     const float* gradient = gradients.part(work.unit).const_data_ptr<float>() + work.offset;
     return update_tile(work, parts, gradient, constants);
   };
-  return value_or_throw(swapper::TileStream::run(items_, compute));
+  auto updated = swapper::TileStream::run(items_, compute);
+  if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
+  return value_or_throw(std::move(updated));
 }
 
 Result<void> OptimizerStep::update_tile(const TileWork& work,

@@ -8,7 +8,7 @@ namespace spillway::trainer {
 
 ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
                        at::Device device, const std::atomic<bool>* stop)
-    : states_(config, model, communicator, device),
+    : states_(config, model, communicator, device, stop),
       fetcher_(states_),
       gradients_(states_),
       optimizer_(states_),

@@ -11,6 +11,7 @@
 #include <spillway/trainer/state_tiers.h>
 #include <spillway/trainer/unit.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -21,9 +22,10 @@ namespace spillway::trainer {
 
 class ModelStates {
  public:
-  // Throws Failure. All ranks call it with the same arguments.
+  // Throws Failure, and Interrupted once `stop` (may be null) is set: making a large model takes
+  // minutes. All ranks call it with the same arguments.
   ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
-              at::Device device);
+              at::Device device, const std::atomic<bool>* stop = nullptr);
 
   struct UnitState {
     UnitPartition partition;
@@ -51,6 +53,10 @@ class ModelStates {
   std::uint64_t trainable_parameter_count() const;
   // The unit itself and the owners it borrows from, ascending, without repetition.
   std::vector<UnitId> units_needed(UnitId unit) const;
+  // Whether the user has asked to stop.
+  bool stop_requested() const noexcept {
+    return stop_ != nullptr && stop_->load(std::memory_order_relaxed);
+  }
 
  private:
   void measure(const ModelSpec& model);
@@ -62,6 +68,7 @@ class ModelStates {
   Config config_;
   Communicator* communicator_;
   at::Device device_;
+  const std::atomic<bool>* stop_;
   std::vector<UnitState> units_;
   std::unique_ptr<StateTiers> tiers_;
 };

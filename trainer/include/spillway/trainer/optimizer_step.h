@@ -25,7 +25,8 @@ class OptimizerStep {
   static float clip_factor(double norm, double max_norm);
 
   // Updates every trainable tile with step number `step` (from 1). Blocks until all is written.
-  // REQUIRES: the WeightFetcher holds and reads nothing (invalidate). Throws Failure.
+  // REQUIRES: the WeightFetcher holds and reads nothing (invalidate). Throws Failure, and
+  // Interrupted between two tiles: the states are then of no use any more.
   swapper::StreamStats update(GradientStore& gradients, std::uint64_t step, double learning_rate,
                               float grad_scale);
 
