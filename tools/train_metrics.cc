@@ -20,6 +20,9 @@ using nlohmann::ordered_json;
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 void refuse_foreign_file(const std::string& path) {
+  std::error_code error;
+  // A device or a pipe holds nothing, and reading one might never end.
+  if (!std::filesystem::is_regular_file(path, error)) return;
   std::ifstream existing(path);
   std::string line;
   if (!existing || !std::getline(existing, line)) return;

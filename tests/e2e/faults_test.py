@@ -89,6 +89,7 @@ class FaultsTest(EndToEndTest):
         self.assert_refused(self.refused("--metrics", foreign, *self.offload("nvme", "nvme")), "thesis.txt")
         self.assertEqual(foreign.read_text(encoding="utf-8"), "chapter one\n")
         self.assert_refused(self.refused("--metrics", self.folder / "none" / "run.jsonl"), "No such file")
+        self.assert_refused(self.refused("--metrics", "/dev/full"), "No space left on device")
 
     def test_cuda_where_there_is_none(self):
         done = self.refused("--device", "cuda")
