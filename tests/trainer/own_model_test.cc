@@ -170,6 +170,27 @@ TEST_F(OwnModelTest, UnusedParametersHaveZeroGradientsInEveryStep) {
   EXPECT_TRUE(trained.values.at("gate.unused.bias").equal(trained.initial.at("gate.unused.bias")));
 }
 
+TEST_F(OwnModelTest, AUnitUsedInOneStepOnlyHasZeroGradientsInTheNext) {
+  ZeroEngine engine(config(OffloadDevice::kNvme, Dtype::kFp32), own_model(), *ranks_, at::kCPU);
+  const Samples samples = samples_of(1, kSamples);
+  const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
+    return zero::run(last_pass_, unit, inputs);
+  };
+  engine.step([&](zero::Pass& pass) {
+    last_pass_ = pass;
+    return own_losses(run, samples.points, samples.wanted).mean();
+  });
+  EXPECT_GT(gradients_of(last_pass_).at("gate.gate.weight").norm().item<double>(), 0);
+  engine.step([&](zero::Pass& pass) {
+    last_pass_ = pass;
+    return run(kResidual, {run(kLift, {samples.points})}).square().mean();
+  });
+  for (const auto& [name, gradient] : gradients_of(last_pass_)) {
+    const bool used = name.starts_with("residual.");
+    EXPECT_EQ(gradient.count_nonzero().item<std::int64_t>() > 0, used) << name;
+  }
+}
+
 TEST_F(OwnModelTest, FrozenParametersKeepTheirBits) {
   for (const Dtype dtype : {Dtype::kFp32, Dtype::kBf16}) {
     const Trained trained = train(config(OffloadDevice::kNvme, dtype));
@@ -182,7 +203,7 @@ TEST_F(OwnModelTest, FrozenParametersKeepTheirBits) {
   }
 }
 
-TEST_F(OwnModelTest, FrozenParametersHaveNoOptimizerTilesAndNoTraffic) {
+TEST_F(OwnModelTest, FrozenParametersHaveNoOptimizerTiles) {
   Config whole = config(OffloadDevice::kNvme, Dtype::kBf16);
   whole.sub_group_size = 1 << 20;  // a tile for each section of a unit
   const ZeroEngine engine(whole, own_model(), *ranks_, at::kCPU);
