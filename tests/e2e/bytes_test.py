@@ -38,7 +38,7 @@ class BytesTest(EndToEndTest):
             self.assertLess(step["nvme_read_bytes"], PADDING * 16 * self.parameters)
             self.assert_bytes(step["nvme_written_bytes"], 12)
 
-    def test_fp32_on_nvme_moves_twelve_for_the_update(self):
+    def test_fp32_moments_on_nvme_move_eight_bytes_each_way(self):
         step = self.train(*self.offload("none", "nvme"), "--set", "bf16.enabled=false", steps=1)[0]
         self.assert_bytes(step["nvme_read_bytes"], 8)
         self.assert_bytes(step["nvme_written_bytes"], 8)
@@ -52,6 +52,7 @@ class BytesTest(EndToEndTest):
         self.assertEqual(counts[0], counts[1])
 
     def test_the_kernel_counts_the_same(self):
+        self.train(*self.offload("nvme", "nvme"), steps=1)  # the program itself is in the page cache from here on
         metrics = self.folder / "metrics.jsonl"
         run = self.start(*self.offload("nvme", "nvme"), "--metrics", metrics, steps=STEPS)
         # Not reaped yet, the dead process still tells what it moved.
@@ -67,18 +68,11 @@ class BytesTest(EndToEndTest):
               f"metrics: {read / MIB:.1f} and {written / MIB:.1f}")
         if kernel["write_bytes"] == 0:
             self.skipTest("the kernel counts no writes here: the scratch folder is on no disk")
-        # Beside the states: the program's own pages when they are not in the page cache, the metrics, the journal.
+        # Beside the states: a few pages of the program, the metrics, the directory's journal.
         self.assertGreaterEqual(kernel["read_bytes"], read)
-        self.assertLess(kernel["read_bytes"], 1.03 * read + self.program_bytes())
+        self.assertLess(kernel["read_bytes"], 1.03 * read)
         self.assertGreaterEqual(kernel["write_bytes"], written)
         self.assertLess(kernel["write_bytes"], 1.03 * written)
-
-    @staticmethod
-    def program_bytes():
-        """Of the program and the libraries it maps: what paging it in may read."""
-        listed = subprocess.run(["ldd", program.PROGRAM], capture_output=True, text=True, check=True).stdout.split()
-        paths = {os.path.realpath(word) for word in [program.PROGRAM, *listed] if word.startswith("/")}
-        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
     def test_estimate_foretells_what_train_counts(self):
         for pair in (("cpu", "nvme"), ("nvme", "nvme")):
