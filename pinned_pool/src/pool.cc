@@ -53,6 +53,7 @@ struct Pool::State {
   std::mutex mutex;
   std::condition_variable came_free;
   std::vector<std::byte*> free;  // a stack: the buffer used last is the warmest in the caches
+  State* next_lost = nullptr;
 };
 
 namespace {
@@ -99,12 +100,22 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engi
       new Pool(std::make_unique<State>(std::move(*slab), options, stride)));
 }
 
+// Pools that went while Leases were out.
+std::atomic<Pool::State*> Pool::g_lost{nullptr};
+
 Pool::Pool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Pool::~Pool() {
-  const std::lock_guard lock(state_->mutex);
-  SPILLWAY_CHECK(state_->free.size() == state_->options.buffer_count,
-                 "a Pool must outlive its Leases, and the I/O that consumed them");
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->free.size() == state_->options.buffer_count) return;
+  }
+  // A device may still write into a buffer that is out: its memory is never given back. The list
+  // keeps it findable for leak checkers.
+  State* const lost = state_.release();
+  lost->next_lost = g_lost.load();
+  while (!g_lost.compare_exchange_weak(lost->next_lost, lost)) {
+  }
 }
 
 std::size_t Pool::buffer_bytes() const noexcept { return state_->stride; }

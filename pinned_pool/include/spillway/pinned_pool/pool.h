@@ -3,12 +3,14 @@
 // Capacity is fixed at start-up. `acquire` makes the caller wait when all buffers are out (that is
 // the back-pressure of the pipelines); a size that no buffer can ever hold is refused at once with
 // the arithmetic. A Lease is consumed by an I/O and comes back with its completion; dropping it
-// returns the buffer to the pool. All calls are thread-safe; the Pool must outlive its Leases
-// (a CHECK in the destructor). Under AddressSanitizer a returned buffer is poisoned.
+// returns the buffer to the pool. All calls are thread-safe. A Pool that goes while a Lease is out
+// (an I/O that never completed holds it) leaves all its memory mapped for ever, since a device may
+// still write there. Under AddressSanitizer a returned buffer is poisoned.
 #pragma once
 
 #include <spillway/aio/buffer.h>
 #include <spillway/pinned_pool/slab.h>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -71,6 +73,7 @@ class Pool {
  private:
   struct State;
   explicit Pool(std::unique_ptr<State> state);
+  static std::atomic<State*> g_lost;
   std::unique_ptr<State> state_;
 };
 
