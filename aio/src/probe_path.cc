@@ -1,8 +1,10 @@
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <spillway/aio/probe.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,6 +80,26 @@ Mount mount_of(const fs::path& path) {
     }
   }
   return result;
+}
+
+// Inside a chroot the root's own mount is not listed; then the filesystem's magic number tells.
+std::string name_by_magic(const fs::path& path) {
+  struct statfs found {};
+  if (::statfs(path.c_str(), &found) != 0) return {};
+  switch (static_cast<std::uint64_t>(found.f_type)) {
+    case EXT4_SUPER_MAGIC:
+      return "ext4";  // or ext2, ext3: they share the number
+    case XFS_SUPER_MAGIC:
+      return "xfs";
+    case BTRFS_SUPER_MAGIC:
+      return "btrfs";
+    case TMPFS_MAGIC:
+      return "tmpfs";
+    case OVERLAYFS_SUPER_MAGIC:
+      return "overlay";
+    default:
+      return "unknown";
+  }
 }
 
 // The folder of a block device in sysfs; empty when `device` is none.
@@ -195,7 +217,7 @@ PathProbe probe_path(const fs::path& directory) {
     return probe;
   }
   Mount mount = mount_of(canonical);
-  probe.filesystem = mount.filesystem;
+  probe.filesystem = mount.filesystem.empty() ? name_by_magic(canonical) : mount.filesystem;
   struct statvfs space {};
   if (::statvfs(canonical.c_str(), &space) == 0) {
     probe.free_bytes = std::uint64_t{space.f_bavail} * space.f_frsize;
