@@ -1,6 +1,7 @@
 // The spillway program: its subcommands, one file each.
 #include <spillway/version.h>
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 #include "doctor.h"
 #include "estimate.h"
@@ -21,5 +22,9 @@ int main(int argc, char** argv) {
   spillway::tools::add_estimate(program, exit_code);
   spillway::tools::add_train(program, exit_code);
   CLI11_PARSE(program, argc, argv);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::perror("spillway: write to standard output");
+    return 1;
+  }
   return exit_code;
 }

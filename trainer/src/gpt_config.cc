@@ -30,7 +30,12 @@ const std::array<NamedModel, 2>& named_models() {
         .embd_pdrop = 0.1,
         .resid_pdrop = 0.1}},
       {"gpt-lite-small",
-       {.n_layer = 6, .n_embd = 256, .n_head = 8, .n_positions = 256, .vocab_size = 256}},
+       {.n_layer = 4,
+        .n_embd = 256,
+        .n_head = 4,
+        .n_positions = 128,
+        .vocab_size = 256,
+        .tie_word_embeddings = false}},
   }};
   return kModels;
 }
