@@ -89,7 +89,8 @@ def card(directory, rounds, steps):
     print("# A train step, states in memory and on NVMe\n")
     print(f"- CPU: {cpu[1] if cpu else 'unknown'}, {os.cpu_count()} cores; {int(memory[1]) >> 20} GiB of memory; "
           f"Linux {platform.release()}")
-    print(f"- Directory: {' on '.join(disk.split())}; Spillway {output_of('git', '-C', str(ROOT), 'describe', '--always')}")
+    commit = output_of("git", "-C", str(ROOT), "describe", "--always")
+    print(f"- Directory: {' on '.join(disk.split())}; Spillway {commit}")
     print(f"- Load average before the run: {load:.1f} on {os.cpu_count()} cores"
           + ("; **the machine was busy with other work: read the ratios**" if load > 1 else ""))
     print(f"- GPT of {parameters() / 1e6:.1f} M parameters ({MODEL['n_layer']} layers, width {MODEL['n_embd']}), bf16, "
@@ -109,24 +110,18 @@ def ratio(runs, base):
     return statistics.median(median([a], "seconds") / median([b], "seconds") for a, b in pairs)
 
 
-def moved(runs, key):
-    return runs[0]["steps"][-1][key]
-
-
 def table(results):
     print("| states | s a step | of none | computing s | I/O wait s | NVMe read MB (theory) | written MB (theory) | "
           "moved GB/s | peak memory MB |\n|---|---|---|---|---|---|---|---|---|")
     for mode, runs in results.items():
-        read, written = theory(mode)
-        seconds = median(runs, "seconds")
-        bytes_moved = moved(runs, "nvme_read_bytes") + moved(runs, "nvme_written_bytes")
+        seconds, waiting = median(runs, "seconds"), median(runs, "io_wait_seconds")
         computing = statistics.median(run_["computing"] for run_ in runs)
-        peak = max(run_["peak"] for run_ in runs)
-        print(f"| {mode} | {seconds:.3f} | {ratio(runs, results['none']):.2f} | {computing:.3f} | "
-              f"{median(runs, 'io_wait_seconds'):.3f} | {moved(runs, 'nvme_read_bytes') / 1e6:.1f} ({read / 1e6:.1f}) | "
-              f"{moved(runs, 'nvme_written_bytes') / 1e6:.1f} ({written / 1e6:.1f}) | {bytes_moved / seconds / 1e9:.2f} | "
-              f"{peak / 1e6:.0f} |")
-    print(f"\nLoad average after the run: {os.getloadavg()[0]:.1f} (two of it are the bench's own threads).")
+        moved = [runs[0]["steps"][-1][f"nvme_{way}_bytes"] for way in ("read", "written")]
+        cells = [mode, f"{seconds:.3f}", f"{ratio(runs, results['none']):.2f}", f"{computing:.3f}", f"{waiting:.3f}",
+                 *(f"{really / 1e6:.1f} ({wanted / 1e6:.1f})" for really, wanted in zip(moved, theory(mode))),
+                 f"{sum(moved) / seconds / 1e9:.2f}", f"{max(run_['peak'] for run_ in runs) / 1e6:.0f}"]
+        print(f"| {' | '.join(cells)} |")
+    print(f"\nLoad average after the run: {os.getloadavg()[0]:.1f} (the bench's own two threads included).")
     print("\nSeconds, waiting, bytes: medians of all counted steps; \"of none\": median of the rounds' own ratios. "
           "Computing: of a run's mean step, warm-up included. Theory has no padding, and counts a read for forward and "
           "one for backward of every unit; the head's serves both. Losses and gradient norms of all modes and rounds "
