@@ -2,7 +2,7 @@
 # From nothing to a model that trains on Shakespeare with its parameters and optimizer states on NVMe: installs what is
 # missing, builds, trains for a minute or two on the CPU, and shows what it learnt and what moved.
 #
-#   SPILLWAY_NVME_PATH=/mnt/nvme0 tools/demo.sh     the states go there (default: build/demo)
+#   SPILLWAY_NVME_PATH=/mnt/nvme0 tools/demo.sh     the states go there (default: build/demo/nvme)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,11 @@ readonly steps=500 demo=build/demo
 nvme=${SPILLWAY_NVME_PATH:-$demo/nvme}
 
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+mkdir -p "$nvme" || fail "cannot make $nvme"
+case "$(stat -f -c %T "$nvme")" in
+  tmpfs | ramfs) fail "$nvme is memory, not a disk: set SPILLWAY_NVME_PATH to a directory on one" ;;
+esac
 
 tools/setup.sh
 . build/environment
@@ -21,11 +26,6 @@ build() {
 }
 mkdir -p "$demo"
 build > "$demo/build.log" 2>&1 || { tail -40 "$demo/build.log" >&2; fail "the build failed: $demo/build.log"; }
-
-mkdir -p "$nvme" || fail "cannot make $nvme"
-case "$(stat -f -c %T "$nvme")" in
-  tmpfs | ramfs) fail "$nvme is memory, not a disk: set SPILLWAY_NVME_PATH to a directory on one" ;;
-esac
 
 python3 tools/demo/plays_text.py "$SPILLWAY_PLAYS" "$demo/train.txt" "$demo/held-out.txt"
 entropy=$(python3 tools/demo/bigram_entropy.py "$demo/held-out.txt")
