@@ -35,7 +35,8 @@ const std::array<NamedModel, 2>& named_models() {
         .n_head = 4,
         .n_positions = 128,
         .vocab_size = 256,
-        .tie_word_embeddings = false}},
+        .tie_word_embeddings = false,
+        .initializer_range = 0.05}},
   }};
   return kModels;
 }
