@@ -189,8 +189,12 @@ void ModelStates::resolve_borrows(const ModelSpec& model) {
           std::find_if(parameters.begin(), parameters.end(),
                        [&](const ParameterInfo& info) { return info.name == borrow.parameter; });
       SPILLWAY_CHECK(found != parameters.end(), "the owner has no parameter of the borrowed name");
-      units_[id].borrows.push_back(
-          {borrow.owner, static_cast<std::uint32_t>(found - parameters.begin())});
+      const auto parameter = static_cast<std::uint32_t>(found - parameters.begin());
+      for (const UnitState::Borrowed& other : units_[id].borrows) {
+        SPILLWAY_CHECK(other.owner != borrow.owner || other.parameter != parameter,
+                       "a unit borrows a parameter once");
+      }
+      units_[id].borrows.push_back({borrow.owner, parameter});
     }
   }
 }
