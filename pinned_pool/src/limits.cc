@@ -78,8 +78,9 @@ bool may_lock_without_limit(const std::filesystem::path& root, std::string_view 
 
 void read_locking(const std::filesystem::path& root, MemoryLimits& limits) {
   const std::string status = read_text(root / "proc/self/status").value_or("");
-  limits.locked_bytes = std::max(number_after(status, "VmLck:").value_or(0),
-                                 number_after(status, "VmPin:").value_or(0));
+  limits.registered_bytes = number_after(status, "VmPin:").value_or(0);
+  limits.locked_bytes =
+      std::max(number_after(status, "VmLck:").value_or(0), limits.registered_bytes);
   if (may_lock_without_limit(root, status)) return;
   const std::string all = read_text(root / "proc/self/limits").value_or("");
   // Columns: soft, hard. "unlimited" is no number.

@@ -45,6 +45,33 @@ tl::unexpected<Error> refuse(const char* operation, const Sum& sum, std::uint64_
   return error;
 }
 
+// What io_uring will count: "buffers 4 x 40.0 MiB (160.0 MiB) x 2 I/O threads = 320.0 MiB".
+Sum add_up_registrations(const std::vector<PlannedMemory>& plan) {
+  Sum sum;
+  for (const PlannedMemory& item : plan) {
+    if (item.registrations == 0) continue;
+    for (std::uint32_t i = 0; i < item.registrations; ++i) sum.bytes = add(sum.bytes, item.bytes);
+    sum.terms += (sum.terms.empty() ? "" : " + ") + item.what + " (" + format_bytes(item.bytes) +
+                 ") x " + std::to_string(item.registrations) + " I/O thread" +
+                 (item.registrations == 1 ? "" : "s");
+  }
+  sum.terms += " = " + format_bytes(sum.bytes);
+  return sum;
+}
+
+Result<void> check_registrations(const std::vector<PlannedMemory>& plan,
+                                 const MemoryLimits& limits) {
+  const Sum registered = add_up_registrations(plan);
+  const std::uint64_t room = left(limits.memlock_bytes, limits.registered_bytes);
+  if (registered.bytes <= room) return {};
+  return refuse("registered memory", registered, room,
+                "RLIMIT_MEMLOCK leaves " + format_bytes(room) + " (limit " +
+                    format_bytes(limits.memlock_bytes) + ", registered " +
+                    format_bytes(limits.registered_bytes) +
+                    "): raise it with 'ulimit -l', plan fewer I/O threads or smaller buffers, or "
+                    "do without registration");
+}
+
 }  // namespace
 
 Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimits& limits) {
@@ -57,6 +84,7 @@ Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimi
                       format_bytes(limits.locked_bytes) +
                       "): raise it with 'ulimit -l' or set pin_memory to false");
   }
+  if (auto fits = check_registrations(plan, limits); !fits) return fits;
   const Sum all = add_up(plan, false);
   const std::uint64_t room = left(limits.cgroup_limit_bytes, limits.cgroup_used_bytes);
   if (all.bytes > room) {

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <limits>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,16 @@ std::string display_name(const PoolOptions& options) {
   return (options.name.empty() ? std::string("pool") : options.name) + " buffers";
 }
 
+// Threads of `engine` whose rings must know the memory.
+Result<std::uint32_t> required_registrations(const PoolOptions& options, aio::Engine* engine) {
+  if (options.registration != Wish::kRequired) return 0u;
+  SPILLWAY_CHECK(engine != nullptr, "registration is required, and no engine is given");
+  if (engine->backend_name() != std::string_view("threads")) return engine->options().thread_count;
+  return make_error(ErrorKind::kUnsupported, "register memory", "",
+                    display_name(options) +
+                        " must be registered with io_uring, and the engine is " + engine->choice());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engine* engine) {
@@ -80,10 +91,13 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engi
   }
   const std::size_t stride = (options.buffer_bytes + kPage - 1) / kPage * kPage;
   const std::size_t total = stride * options.buffer_count;
+  const auto registrations = required_registrations(options, engine);
+  if (!registrations) return tl::unexpected(registrations.error());
   const PlannedMemory planned{.what = display_name(options) + " " + shape(options, stride),
                               .bytes = total,
                               .locked = options.lock == Wish::kRequired,
-                              .huge_pages = options.huge_pages != Wish::kOff};
+                              .huge_pages = options.huge_pages != Wish::kOff,
+                              .registrations = *registrations};
   if (auto fits = check_plan({planned}, MemoryLimits::read()); !fits) {
     return tl::unexpected(fits.error());
   }
@@ -94,7 +108,9 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engi
                             .numa_node = options.numa_node});
   if (!slab) return tl::unexpected(slab.error());
   if (engine != nullptr) {
-    if (auto known = slab->register_with(*engine); !known) return tl::unexpected(known.error());
+    if (auto known = slab->register_with(*engine, options.registration); !known) {
+      return tl::unexpected(known.error());
+    }
   }
   return std::unique_ptr<Pool>(
       new Pool(std::make_unique<State>(std::move(*slab), options, stride)));

@@ -4,10 +4,13 @@
 
 #include <spillway/aio/engine.h>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "memlock_limit.h"
+#include "spillway/pinned_pool/limits.h"
 #include "spillway/pinned_pool/pool.h"
 #include "support/scratch.h"
 
@@ -15,6 +18,7 @@ namespace spillway::pinned_pool {
 namespace {
 
 using ::testing::Contains;
+using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
@@ -77,25 +81,43 @@ TEST(PoolWithEngine, AnAbandonedRequestGivesItsBufferBack) {
   EXPECT_TRUE((*pool)->acquire());  // waits for the last of them
 }
 
-// In a child that may lock 6 MiB: what becomes of a slab of 4 MiB that is locked, and registered
-// with each thread of an engine.
-void lock_and_register(std::uint32_t thread_count) {
+std::uint64_t peak_mapped_bytes() {
+  std::ifstream status("/proc/self/status");
+  std::uint64_t kib = 0;
+  for (std::string word; status >> word && word != "VmPeak:";) {
+  }
+  status >> kib;
+  return kib * 1024;
+}
+
+// In a child that may lock 6 MiB: what becomes of a slab of 4 MiB that is registered with each
+// thread of an engine.
+void lock_and_register(std::uint32_t thread_count, const PoolOptions& options) {
   limit_locked_memory(6 * kMiB);  // before the engine: a ring remembers what its maker was allowed
   auto engine = aio::Engine::create(
       {.backend = aio::BackendKind::kIoUring, .queue_depth = 4, .thread_count = thread_count});
   if (!engine) finish_child("no engine: " + engine.error().message());
-  auto pool = Pool::create({.buffer_bytes = 1 * kMiB,
-                            .buffer_count = 4,
-                            .huge_pages = Wish::kOff,
-                            .lock = Wish::kRequired,
-                            .cuda = Wish::kOff},
-                           engine->get());
-  if (!pool) finish_child(pool.error().message());
+  const std::uint64_t peak = peak_mapped_bytes();
+  auto pool = Pool::create(options, engine->get());
+  if (!pool) {
+    finish_child((peak_mapped_bytes() < peak + kMiB ? "nothing mapped: " : "mapped: ") +
+                 pool.error().message());
+  }
   write_and_read_back(**engine, **pool);
   if (::testing::Test::HasFailure()) finish_child("wrong bytes");
-  std::string text = "report:";
-  for (const std::string& line : (*pool)->slab().report()) text += line;
+  std::string text = "pinned " + std::to_string(MemoryLimits::read().registered_bytes / kMiB);
+  for (const std::string& line : (*pool)->slab().report()) text += "|" + line;
   finish_child(text);
+}
+
+PoolOptions four_mib(Wish lock, Wish registration) {
+  return {.buffer_bytes = 1 * kMiB,
+          .buffer_count = 4,
+          .name = "optimizer",
+          .huge_pages = Wish::kOff,
+          .lock = lock,
+          .cuda = Wish::kOff,
+          .registration = registration};
 }
 
 class MemlockWithEngineDeathTest : public ::testing::Test {
@@ -110,13 +132,40 @@ class MemlockWithEngineDeathTest : public ::testing::Test {
 
 // The kernel counts the two apart: 4 MiB locked and 4 MiB registered fit into 6 MiB.
 TEST_F(MemlockWithEngineDeathTest, LockingAndRegisteringHaveTheLimitToThemselves) {
-  EXPECT_EXIT(lock_and_register(1), ::testing::ExitedWithCode(0), "^report:\n");
+  EXPECT_EXIT(lock_and_register(1, four_mib(Wish::kRequired, Wish::kRequired)),
+              ::testing::ExitedWithCode(0), "^pinned 4\n");
 }
 
 // Each thread's ring counts the memory again: 8 MiB do not fit.
 TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsForbiddenIsReportedAndDoesNoHarm) {
-  EXPECT_EXIT(lock_and_register(2), ::testing::ExitedWithCode(0),
-              "^report:registered buffers: .*RLIMIT_MEMLOCK");
+  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kRequired, Wish::kAuto)),
+              ::testing::ExitedWithCode(0), "^pinned 0[|]registered buffers: .*RLIMIT_MEMLOCK");
+}
+
+TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsRequiredIsRefusedBeforeAnythingIsMapped) {
+  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kOff, Wish::kRequired)),
+              ::testing::ExitedWithCode(0),
+              "^nothing mapped: .*optimizer buffers 4 x 1.0 MiB .4.0 MiB. x 2 I/O threads = 8.0 "
+              "MiB, but RLIMIT_MEMLOCK leaves 6.0 MiB .limit 6.0 MiB, registered 0 B.");
+}
+
+TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsNotWishedForIsNotTried) {
+  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kOff, Wish::kOff)), ::testing::ExitedWithCode(0),
+              "^pinned 0\n");
+}
+
+TEST(PoolWithEngine, RequiredRegistrationWithAnEngineWithoutRingsIsRefused) {
+  auto engine = aio::Engine::create({.backend = aio::BackendKind::kThreadPool});
+  ASSERT_TRUE(engine) << engine.error().message();
+  const auto pool = Pool::create(four_mib(Wish::kOff, Wish::kRequired), engine->get());
+  ASSERT_FALSE(pool);
+  EXPECT_EQ(pool.error().kind, ErrorKind::kUnsupported);
+  EXPECT_THAT(pool.error().message(), HasSubstr("the engine is threads"));
+}
+
+TEST(PoolWithEngineDeathTest, RequiredRegistrationNeedsAnEngine) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH((void)Pool::create(four_mib(Wish::kOff, Wish::kRequired)), "no engine is given");
 }
 
 }  // namespace

@@ -31,6 +31,9 @@ TEST(MemoryLimits, TakesTheLargerOfTheTwoCountsOfLockedMemory) {
   const FakeRoot root;
   root.write("proc/self/status", "VmLck:\t 12 kB\nVmPin:\t 20 kB\nCapEff:\t0000000000000000\n");
   EXPECT_EQ(MemoryLimits::read(root.path()).locked_bytes, 20u * 1024);
+  root.write("proc/self/status", "VmLck:\t 30 kB\nVmPin:\t 20 kB\nCapEff:\t0000000000000000\n");
+  EXPECT_EQ(MemoryLimits::read(root.path()).locked_bytes, 30u * 1024);
+  EXPECT_EQ(MemoryLimits::read(root.path()).registered_bytes, 20u * 1024);
 }
 
 TEST(MemoryLimits, TheCapabilityToLockLiftsTheLimit) {
@@ -203,6 +206,28 @@ TEST(CheckPlan, HoldsExactlyWhatIsLeftAndNotAByteMore) {
   EXPECT_TRUE(check_plan({{"a", 5 * kMiB, true}}, limits));
   EXPECT_FALSE(check_plan({{"a", 5 * kMiB + 1, true}}, limits));
   EXPECT_TRUE(check_plan({{"a", 500 * kMiB, false}}, limits));
+}
+
+// io_uring keeps a count of its own, and counts memory once for each ring that knows it.
+TEST(CheckPlan, RefusesRegistrationsThatMemlockCannotHoldWithTheArithmetic) {
+  const MemoryLimits limits{
+      .memlock_bytes = 100 * kMiB, .locked_bytes = 100 * kMiB, .registered_bytes = 20 * kMiB};
+  EXPECT_TRUE(check_plan({{.what = "a", .bytes = 40 * kMiB, .registrations = 2}}, limits));
+  EXPECT_TRUE(check_plan({{.what = "a", .bytes = 500 * kMiB}}, limits));
+  const auto refused =
+      check_plan({{.what = "a 3 x 10.0 MiB", .bytes = 30 * kMiB, .registrations = 2},
+                  {.what = "b", .bytes = 500 * kMiB},
+                  {.what = "c", .bytes = 20 * kMiB + 1, .registrations = 1}},
+                 limits);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kNoMemory);
+  EXPECT_EQ(refused.error().wanted, 80 * kMiB + 1);
+  EXPECT_EQ(refused.error().got, 80 * kMiB);
+  EXPECT_THAT(refused.error().detail,
+              "a 3 x 10.0 MiB (30.0 MiB) x 2 I/O threads + c (20.0 MiB) x 1 I/O thread = 80.0 MiB, "
+              "but RLIMIT_MEMLOCK leaves 80.0 MiB (limit 100.0 MiB, registered 20.0 MiB): raise it "
+              "with 'ulimit -l', plan fewer I/O threads or smaller buffers, or do without "
+              "registration");
 }
 
 TEST(CheckPlan, CountsLockedAndUnlockedMemoryAgainstTheCgroup) {

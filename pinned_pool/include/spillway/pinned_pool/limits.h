@@ -18,6 +18,7 @@ struct MemoryLimits {
   // Counted against memlock already. The kernel keeps two counts, each with the limit to itself:
   // VmLck for mlock, VmPin for memory registered with io_uring. This is the larger one.
   std::uint64_t locked_bytes = 0;
+  std::uint64_t registered_bytes = 0;  // VmPin alone
   // Of the cgroup with the least room, from this process's own up to the root.
   std::uint64_t cgroup_limit_bytes = kUnlimited;
   // Charged to it, less file cache that the kernel can drop, plus this process's huge pages where
@@ -37,6 +38,9 @@ struct PlannedMemory {
   std::uint64_t bytes = 0;
   bool locked = false;      // must fit into RLIMIT_MEMLOCK
   bool huge_pages = false;  // may be taken from the free huge pages, which MemAvailable leaves out
+  // I/O threads with which it must be registered: io_uring counts it against RLIMIT_MEMLOCK once
+  // for each. 0 = need not be.
+  std::uint32_t registrations = 0;
 };
 
 // kNoMemory, with the sum and the limit written out, when the plan cannot be held.

@@ -42,13 +42,17 @@ struct PoolOptions {
   Wish huge_pages = Wish::kAuto;
   Wish lock = Wish::kAuto;
   Wish cuda = Wish::kAuto;
+  Wish registration = Wish::kAuto;  // with the engine's rings, when an engine is given
   int numa_node = -1;
 };
 
 class Pool {
  public:
   // One Slab of buffer_count x buffer_bytes, checked against the limits first (check_plan), and
-  // registered with `engine` when one is given. `engine` must outlive the Pool.
+  // registered with `engine` when one is given. A registration that is only wished for and cannot
+  // be had is a line in slab().report(); one that is required is refused before anything is mapped,
+  // with the arithmetic (kNoMemory), or because the engine has no rings (kUnsupported). `engine`
+  // must outlive the Pool. REQUIRES: an engine, when registration is required.
   static Result<std::unique_ptr<Pool>> create(const PoolOptions& options,
                                               aio::Engine* engine = nullptr);
   ~Pool();
