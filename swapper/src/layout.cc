@@ -5,6 +5,14 @@
 
 namespace spillway::swapper {
 
+std::vector<std::uint64_t> cut_into_tiles(const TileCut& cut) {
+  SPILLWAY_CHECK(cut.tile_elements > 0, "a tile has at least one element");
+  std::vector<std::uint64_t> tiles(cut.total_elements / cut.tile_elements, cut.tile_elements);
+  const std::uint64_t rest = cut.total_elements % cut.tile_elements;
+  if (rest > 0) tiles.push_back(rest);
+  return tiles;
+}
+
 Layout::Layout(std::vector<Plane> planes) : planes_(std::move(planes)) {
   SPILLWAY_CHECK(!planes_.empty(), "a layout has at least one plane");
   std::set<std::string> names;

@@ -17,6 +17,14 @@ std::byte* PartView::plane(std::uint32_t plane) const {
   return base_ + part_->tier->layout().plane_offset(plane, elements_, part_->planes.first);
 }
 
+std::byte* PartView::plane_of_elements(std::uint32_t plane, std::size_t element_bytes) const {
+  std::byte* memory = this->plane(plane);
+  const Plane& p = part_->tier->layout().planes()[plane];
+  SPILLWAY_CHECK(p.bytes_per_block == element_bytes * p.elements_per_block,
+                 "the plane's elements are of another size");
+  return memory;
+}
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -258,6 +266,22 @@ class TileStream::Run {
 
 Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute) {
   return Run(items, compute).run();
+}
+
+Result<StreamStats> TileStream::for_each_tile(Tier& tier, Access access, pinned_pool::Pool& pool,
+                                              const Visit& visit) {
+  std::vector<Item> items(tier.tile_count());
+  for (TileId tile = 0; tile < items.size(); ++tile) {
+    items[tile] = {{.tier = &tier,
+                    .tile = tile,
+                    .planes = tier.layout().all(),
+                    .access = access,
+                    .pool = &pool}};
+  }
+  return run(items, [&](std::size_t item, std::span<const PartView> parts) {
+    visit(static_cast<TileId>(item), parts[0]);
+    return Result<void>{};
+  });
 }
 
 }  // namespace spillway::swapper

@@ -1,8 +1,11 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/swapper/layout.h>
 
 namespace spillway::swapper {
 namespace {
+
+using testing::ElementsAre;
 
 TEST(Layout, PlanesFollowEachOtherPadded) {
   const Layout layout({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
@@ -35,12 +38,22 @@ TEST(Layout, SizesPast32BitsAreExact) {
   EXPECT_EQ(layout.plane_bytes(0, std::uint64_t{1} << 32), std::uint64_t{1} << 34);
 }
 
+TEST(Layout, TheLastTileTakesWhatIsLeft) {
+  EXPECT_THAT(cut_into_tiles({.total_elements = 25, .tile_elements = 10}), ElementsAre(10, 10, 5));
+  EXPECT_THAT(cut_into_tiles({.total_elements = 20, .tile_elements = 10}), ElementsAre(10, 10));
+  EXPECT_THAT(cut_into_tiles({.total_elements = 3, .tile_elements = 10}), ElementsAre(3));
+  EXPECT_THAT(cut_into_tiles({.total_elements = 0, .tile_elements = 10}), ElementsAre());
+}
+
 TEST(LayoutDeathTest, RefusesWhatIsNoLayout) {
   EXPECT_DEATH(Layout({}), "at least one plane");
   EXPECT_DEATH(Layout({{"param", 0}}), "size");
   EXPECT_DEATH(Layout({{"param", 4, 0}}), "elements");
   EXPECT_DEATH(Layout({{"param", 4}, {"param", 2}}), "distinct");
   EXPECT_DEATH(Layout({{"param", 4}}).range_bytes({0, 2}, 1), "exceeds");
+  EXPECT_DEATH(Layout({{"param", 4}}).plane_bytes(1, 1), "no such plane");
+  EXPECT_DEATH(Layout({{"a", 4}, {"b", 4}}).plane_offset(0, 1, 1), "before the first one");
+  EXPECT_DEATH(cut_into_tiles({.total_elements = 1}), "at least one element");
 }
 
 }  // namespace

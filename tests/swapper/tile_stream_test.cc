@@ -296,6 +296,25 @@ TEST_F(TileStreamTest, NoItemsIsNoWork) {
   EXPECT_EQ(stats->compute_seconds, 0);
 }
 
+TEST_F(TileStreamTest, ForEachTileVisitsAllPlanesOfEachInOrder) {
+  const auto pool = make_pool(2);
+  std::vector<TileId> visited;
+  const auto stats = TileStream::for_each_tile(
+      tier_, Access::kReadWrite, *pool, [&](TileId tile, const PartView& planes) {
+        visited.push_back(tile);
+        ASSERT_EQ(planes.values<std::uint32_t>(0).size(), kElements);
+        EXPECT_EQ(planes.values<std::uint32_t>(0).front(), tile);
+        planes.values<std::uint32_t>(0).front() += 100;
+        planes.values<std::uint32_t>(1).front() = tile;
+        planes.values<float>(1).back() = 1.5F;
+      });
+  ASSERT_TRUE(stats) << stats.error().message();
+  EXPECT_THAT(visited, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
+  expect_all_updated();
+  const auto* plane = reinterpret_cast<const float*>(tier_.plane(9, 1));
+  EXPECT_EQ(plane[kElements - 1], 1.5F);
+}
+
 using TileStreamDeathTest = TileStreamTest;
 
 TEST_F(TileStreamDeathTest, RefusesWhatCouldHangOrRace) {
@@ -319,6 +338,21 @@ TEST_F(TileStreamDeathTest, RefusesWhatCouldHangOrRace) {
   EXPECT_DEATH(run({{no_pool}}), "needs a pool");
   ManualTier larger(kLayout, {kElements * 2});
   EXPECT_DEATH(run({{{&larger, 0, kLayout.all(), Access::kRead, pool.get()}}}), "does not fit");
+  EXPECT_DEATH(run({{Part{}}}), "planes of a tier");
+}
+
+TEST_F(TileStreamDeathTest, APartShowsItsOwnPlanesAndElements) {
+  const auto pool = make_pool(1);
+  const auto look = [&](auto&& at) {
+    const Part part{&tier_, 0, {.first = 1, .count = 1}, Access::kRead, pool.get()};
+    (void)TileStream::run(std::vector<Item>{{part}}, [&](auto, auto parts) {
+      at(parts[0]);
+      return Result<void>{};
+    });
+  };
+  look([](const PartView& part) { EXPECT_NE(part.plane(1), nullptr); });
+  EXPECT_DEATH(look([](const PartView& part) { part.plane(0); }), "not in the part's range");
+  EXPECT_DEATH(look([](const PartView& part) { part.values<double>(1); }), "of another size");
 }
 
 }  // namespace

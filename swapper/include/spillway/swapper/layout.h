@@ -28,6 +28,14 @@ struct PlaneRange {
   std::uint32_t count = 0;
 };
 
+// How to cut a run of elements into tiles.
+struct TileCut {
+  std::uint64_t total_elements = 0;
+  std::uint64_t tile_elements = 0;  // of each tile but the last, which takes what is left
+};
+// Elements of each tile, as TileStore::create wants them. REQUIRES: tile_elements > 0.
+std::vector<std::uint64_t> cut_into_tiles(const TileCut& cut);
+
 class Layout {
  public:
   // REQUIRES: at least one plane, positive sizes, distinct names.

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace spillway::swapper {
@@ -33,10 +34,18 @@ class PartView {
  public:
   // Address of a plane (its number in the Layout). REQUIRES: within the part's range.
   std::byte* plane(std::uint32_t plane) const;
+  // The same as values, one an element. REQUIRES: an element of the plane takes sizeof(T) bytes.
+  template <typename T>
+  std::span<T> values(std::uint32_t plane) const {
+    static_assert(std::is_trivially_copyable_v<T>, "a tile holds bytes that may be moved");
+    return {reinterpret_cast<T*>(plane_of_elements(plane, sizeof(T))), elements_};
+  }
   std::uint64_t elements() const noexcept { return elements_; }
 
  private:
   friend class TileStream;
+  std::byte* plane_of_elements(std::uint32_t plane, std::size_t element_bytes) const;
+
   const Part* part_ = nullptr;
   std::byte* base_ = nullptr;  // start of the Lease, or nullptr when resident
   std::uint64_t elements_ = 0;
@@ -58,6 +67,12 @@ class TileStream {
   // in one part only.
   // When `compute` throws, what is in flight is abandoned (and ends safely).
   static Result<StreamStats> run(std::span<const Item> items, const Compute& compute);
+
+  using Visit = std::function<void(TileId tile, const PartView& planes)>;
+  // The common case of run: each tile of the tier once, in order, with all its planes.
+  // REQUIRES: a buffer of the pool holds any one tile.
+  static Result<StreamStats> for_each_tile(Tier& tier, Access access, pinned_pool::Pool& pool,
+                                           const Visit& visit);
 
  private:
   class Run;
