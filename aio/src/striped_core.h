@@ -1,0 +1,109 @@
+// StripedCore: the requests of one StripedFile under way on its Engines.
+//
+// Requests wait in a queue to be cut into parts; a part comes from a fixed set and goes to the
+// member's Engine, which calls back when it has ended and releases the part's Buffer when no device
+// uses the memory any more. The core lives until the StripedFile, its tickets and all its requests
+// are gone. Its lock is never held while an Engine or a caller's function is called.
+#pragma once
+
+#include <spillway/aio/striped_file.h>
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+
+namespace spillway::aio {
+
+struct StripedRequest {
+  // Set at submission. `data` is the first byte of the request inside `buffer`.
+  Direction direction = Direction::kRead;
+  StripedFile::Request wish;
+  std::byte* data = nullptr;
+  Buffer buffer;
+  Engine::Callback callback;
+
+  // Guarded by the core.
+  std::uint64_t cut_to = 0;       // bytes of the request that have been cut into parts
+  std::uint32_t outstanding = 0;  // parts cut and not ended
+  std::optional<Error> failure;   // the one nearest to the start
+  std::uint64_t failed_at = 0;    // bytes from the start of the request
+  bool memory_lost = false;       // a device may use the memory for ever: never give it back
+  bool queued = false;
+  StripedRequest* next = nullptr;
+
+  // Parts whose memory a device may still use, ended or not.
+  std::atomic<std::uint32_t> memory_out{0};
+  // Of the engine side until completion, the ticket, and each part's memory.
+  std::atomic<std::uint32_t> references{0};
+  std::shared_ptr<StripedCore> core;  // shared, for a request may outlive the StripedFile
+
+  // Between the core and the ticket.
+  std::mutex mutex;
+  std::condition_variable completed;
+  std::atomic<bool> done{false};
+  bool buffer_withheld = false;  // complete while a device may use the memory
+  Result<std::size_t> transferred = std::size_t{0};
+};
+
+class StripedCore : public std::enable_shared_from_this<StripedCore> {
+ public:
+  struct Member {
+    File file;
+    Engine* engine = nullptr;
+    std::atomic<std::uint64_t> read_bytes{0};
+    std::atomic<std::uint64_t> written_bytes{0};
+    Member(File opened, Engine* used) : file(std::move(opened)), engine(used) {}
+  };
+
+  StripedCore(StripeMap map, std::uint64_t size_bytes, std::vector<Engine*> engines,
+              std::vector<File> files);
+  ~StripedCore();
+
+  const StripeMap& map() const noexcept { return map_; }
+  std::uint64_t size_bytes() const noexcept { return size_bytes_; }
+  std::vector<std::unique_ptr<Member>>& members() noexcept { return members_; }
+
+  // `references`: 2 with a ticket, 1 without.
+  StripedRequest* submit(Direction direction, const StripedFile::Request& wish, Buffer buffer,
+                         Engine::Callback callback, std::uint32_t references);
+  void cancel(StripedRequest* request);
+  // Everything under way, for the StripedFile goes.
+  void cancel_all();
+
+  // What a caller who stops waiting is told.
+  Error error_of(const StripedRequest& request, ErrorKind kind, std::string detail) const;
+  static void release(StripedRequest* request) noexcept;
+
+ private:
+  struct Part {
+    StripedRequest* request = nullptr;
+    std::uint64_t at = 0;  // bytes from the start of the request
+    std::uint64_t size_bytes = 0;
+    StripeMap::Extent extent;
+  };
+
+  StripedRequest* take_request();
+  void put_request(StripedRequest* request) noexcept;
+  void pump();
+  bool cut(std::uint32_t& index);
+  void start(std::uint32_t index);
+  void part_ended(std::uint32_t index, Completion completion);
+  void drop_from_queue(StripedRequest* request);
+  static void fail(StripedRequest* request, std::uint64_t at, Error error);
+  void complete(StripedRequest* request);
+
+  const StripeMap map_;
+  const std::uint64_t size_bytes_;
+  std::vector<std::unique_ptr<Member>> members_;
+
+  std::mutex mutex_;  // guards what follows
+  std::array<Part, StripedFile::kMaxParts> parts_;
+  std::vector<std::uint32_t> free_parts_;
+  StripedRequest* first_ = nullptr;  // requests not fully cut
+  StripedRequest* last_ = nullptr;
+  std::vector<std::unique_ptr<StripedRequest>> requests_;  // all that were ever made
+  std::vector<StripedRequest*> free_requests_;
+};
+
+}  // namespace spillway::aio

@@ -1,0 +1,75 @@
+#include <spillway/aio/check.h>
+
+#include <utility>
+
+#include "striped_core.h"
+
+namespace spillway::aio {
+namespace {
+
+Completion take_completion(StripedRequest* request) {
+  Completion completion{.buffer = {}, .transferred = std::move(request->transferred)};
+  if (!request->buffer_withheld) completion.buffer = std::move(request->buffer);
+  return completion;
+}
+
+}  // namespace
+
+StripedTicket::StripedTicket(StripedTicket&& other) noexcept
+    : request_(std::exchange(other.request_, nullptr)) {}
+
+StripedTicket& StripedTicket::operator=(StripedTicket&& other) noexcept {
+  std::swap(request_, other.request_);
+  return *this;
+}
+
+StripedTicket::~StripedTicket() {
+  if (request_ == nullptr) return;
+  if (!done()) cancel();
+  StripedCore::release(request_);
+}
+
+bool StripedTicket::done() const noexcept {
+  SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  return request_->done.load(std::memory_order_acquire);
+}
+
+void StripedTicket::cancel() {
+  SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  request_->core->cancel(request_);
+}
+
+Completion StripedTicket::wait() {
+  SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  StripedRequest* const request = std::exchange(request_, nullptr);
+  {
+    std::unique_lock guard(request->mutex);
+    request->completed.wait(guard, [&] { return request->done.load(); });
+  }
+  Completion completion = take_completion(request);
+  StripedCore::release(request);
+  return completion;
+}
+
+Completion StripedTicket::wait_until(std::chrono::steady_clock::time_point deadline) {
+  SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  StripedRequest* const request = std::exchange(request_, nullptr);
+  bool done = false;
+  {
+    std::unique_lock guard(request->mutex);
+    done = request->completed.wait_until(guard, deadline, [&] { return request->done.load(); });
+  }
+  Completion completion;
+  if (done) {
+    completion = take_completion(request);
+  } else {
+    completion.transferred = tl::unexpected(request->core->error_of(
+        *request, ErrorKind::kDeadline,
+        "the memory stays with the engine until the kernel is done with it"));
+    request->core->cancel(request);
+  }
+  StripedCore::release(request);
+  return completion;
+}
+
+}  // namespace spillway::aio
