@@ -262,8 +262,14 @@ void EngineThread::stage_done(Slot& slot, std::uint32_t filled_bytes) {
 void EngineThread::fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail) {
   const Piece& piece = slot.work.piece;
   // Bytes of an edge block that are not the request's do not count.
+  const bool bounced = piece.route != Route::kDirect;
   std::uint64_t moved = slot.stage == Stage::kFill ? 0 : slot.done_bytes;
+  // Into a bounce buffer that the device may still write, nothing has moved for good.
+  if (bounced && slot.in_flight) moved = 0;
   moved = std::clamp<std::uint64_t>(moved, piece.skip_bytes, piece.skip_bytes + piece.keep_bytes);
+  if (bounced && is_read(slot)) {
+    std::memcpy(piece.data, slot.memory + piece.skip_bytes, moved - piece.skip_bytes);
+  }
   Ended ended{.request = slot.work.request, .failed_at = piece.offset + moved};
   ended.failure.emplace();
   ended.failure->kind = kind;

@@ -287,19 +287,33 @@ TEST_P(EngineConformance, FarMoreRequestsThanItsQueuesHold) {
   }
 }
 
-TEST_P(EngineConformance, ReadingPastTheEndSaysWhereTheFileEnds) {
-  ASSERT_NO_FATAL_FAILURE(write(0, random_bytes(5 * kBlock + 100), 0));
-  Completion done = engine_
-                        ->read({.file = &*file_, .offset = 4096, .size_bytes = 6 * kBlock},
-                               Buffer::allocate(6 * kBlock))
-                        .wait();
-  ASSERT_FALSE(done.transferred);
-  EXPECT_EQ(done.buffer.capacity(), 6 * kBlock) << "the Buffer comes back with the error";
-  const Error& error = done.transferred.error();
-  EXPECT_EQ(error.kind, ErrorKind::kShortTransfer);
-  EXPECT_EQ(error.offset, 4096u);
-  EXPECT_EQ(error.wanted, 6 * kBlock);
-  EXPECT_EQ(error.got, 5 * kBlock + 100 - 4096);
+// What the error counts as read is there, also where the bytes went through a bounce buffer.
+TEST_P(EngineConformance, ReadingPastTheEndSaysWhereTheFileEndsAndGivesTheBytesBeforeIt) {
+  const Bytes model = random_bytes(5 * kBlock + 100);
+  ASSERT_NO_FATAL_FAILURE(write(0, model, 0));
+  for (std::size_t offset : {4096u, 4099u}) {
+    for (std::size_t buffer_offset : {0u, 3u}) {
+      SCOPED_TRACE(std::to_string(offset) + " into " + std::to_string(buffer_offset));
+      Buffer buffer = Buffer::allocate(6 * kBlock + buffer_offset);
+      std::memset(buffer.data(), 0, buffer.capacity());
+      Completion done = engine_
+                            ->read({.file = &*file_,
+                                    .offset = offset,
+                                    .size_bytes = 6 * kBlock,
+                                    .buffer_offset = buffer_offset},
+                                   std::move(buffer))
+                            .wait();
+      ASSERT_FALSE(done.transferred);
+      ASSERT_EQ(done.buffer.capacity(), 6 * kBlock + buffer_offset) << "it comes back all the same";
+      const Error& error = done.transferred.error();
+      EXPECT_EQ(error.kind, ErrorKind::kShortTransfer);
+      EXPECT_EQ(error.offset, offset);
+      EXPECT_EQ(error.wanted, 6 * kBlock);
+      ASSERT_EQ(error.got, model.size() - offset);
+      EXPECT_EQ(std::memcmp(done.buffer.data() + buffer_offset, model.data() + offset, error.got),
+                0);
+    }
+  }
 }
 
 TEST_P(EngineConformance, CountsWhatItMoves) {
