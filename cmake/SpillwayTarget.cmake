@@ -4,9 +4,10 @@ include(GoogleTest)
 
 add_library(spillway_build_flags INTERFACE)
 # No contraction: the arithmetic is the same to the last bit whether or not the compiler knows of FMA.
-# -Wno-restrict: gcc 12 warns falsely about std::string's operator+ (its bug 105651).
+# -Wno-restrict: gcc 12, and only it, warns falsely about std::string's operator+ (its bug 105651).
 target_compile_options(spillway_build_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wno-restrict;-ffp-contract=off>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-ffp-contract=off>
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
   $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>)
 # The same for every target: those that share precompiled headers must agree.
 target_compile_definitions(spillway_build_flags INTERFACE $<$<BOOL:${SPILLWAY_CUDA_FOUND}>:SPILLWAY_CUDA>)

@@ -1,0 +1,28 @@
+// The reader of a model's config.json: an error with words in it, or a model whose sizes add up.
+#include <spillway/aio/check.h>
+#include <spillway/trainer/gpt_config.h>
+
+#include <fstream>
+
+#include "support/scratch.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace spillway::trainer;
+  static const spillway::Scratch scratch;
+  const std::string path = scratch / "config.json";
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  auto config = load_model(path);
+  if (!config) {
+    SPILLWAY_CHECK(config.error().kind == spillway::ErrorKind::kInvalid, "another kind of error");
+    SPILLWAY_CHECK(!config.error().detail.empty(), "an error without a reason");
+    return 0;
+  }
+  SPILLWAY_CHECK(validate(*config).has_value(), "a model that validate() refuses");
+  SPILLWAY_CHECK(config->n_embd % config->n_head == 0, "heads of a broken width");
+  if (config->n_layer > 1000) return 0;  // adding up takes long, and tells nothing new
+  unsigned __int128 sum = 0;
+  for (const UnitSize& unit : unit_sizes(*config)) sum += unit.parameters;
+  SPILLWAY_CHECK(sum == parameter_count(*config), "the units are not the model");
+  return 0;
+}

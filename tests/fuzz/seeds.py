@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""seeds.py FOLDER: writes the inputs that fuzzing starts from, FOLDER/<target>/*, and word lists, FOLDER/<target>.dict.
+
+They are made from the sources (the configuration's keys, the demo's file), so that they never lag behind."""
+
+import re
+import struct
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GPT = b"""{"n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 128, "vocab_size": 256, "attn_pdrop": 0.1,
+ "tie_word_embeddings": false, "model_type": "gpt2", "layer_norm_epsilon": 1e-5}"""
+CONFIG = b"""{"train_batch_size": "auto", "train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2,
+ "bf16": {"enabled": true}, "gradient_clipping": 1.0, "zero_optimization": {"stage": 3, "sub_group_size": 5e8,
+ "offload_param": {"device": "nvme", "nvme_path": "/x", "max_in_cpu": 10}, "stage3_prefetch_bucket_size": "auto"},
+ "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "betas": [0.9, 0.999], "eps": 1e-8}},
+ "scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 100, "warmup_num_steps": 10}},
+ "aio": {"block_size": 1048576, "queue_depth": 8, "thread_count": 2, "single_submit": false}}"""
+
+
+def quoted(paths):
+    """The strings that a reader of JSON compares with."""
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    words = set()
+    for string in re.findall(r'"([A-Za-z0-9_.]{2,60})"', text):
+        words.update([string, *string.split(".")])
+    return sorted(word for word in words if word)
+
+
+def llmc(magic, version, count, tokens):
+    return struct.pack("<256i", magic, version, count, *[0] * 253) + tokens
+
+
+def proc_files():
+    """The files memory_limits reads, in the order of its list, parted by 0xff."""
+    status = b"Name:\tx\nVmLck:\t 12 kB\nVmPin:\t 20 kB\nCapEff:\t000001ffffffffff\nHugetlbPages:\t 4096 kB\n"
+    limits = b"Limit  Soft Limit  Hard Limit  Units\nMax locked memory  8388608  unlimited  bytes\n"
+    meminfo = b"MemAvailable: 1048576 kB\nHugePages_Free: 6\nHugePages_Rsvd: 2\nHugepagesize: 2048 kB\n"
+    rest = [b"         0          0 4294967295\n", b"4:memory:/a\n0::/a\n",
+            b"35 31 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,memory_hugetlb_accounting\n",
+            b"1048576\n", b"4096\n", b"inactive_file 100\nactive_file 50\n", b"max\n"]
+    return b"\xff".join([status, limits, meminfo, *rest])
+
+
+def seeds():
+    sources = ROOT / "trainer" / "src"
+    demo = (ROOT / "tools" / "demo" / "nvme.json").read_bytes()
+    text = b"To be, or not to be, that is the question.\n"
+    journal = b"spillway-lock 1 123\n+a\n+b\n-a\n+tiles.0\n+folder\n+link\n"
+    moves = [bytes((i * 37 + j * 11) % 256 for i in range(200 + 300 * j)) for j in range(8)]
+    files = {
+        "config": [demo, CONFIG, CONFIG + b"\0aio.queue_depth=4\0optimizer.params.lr=auto", b"{}"],
+        "gpt_config": [GPT, b"{}"],
+        "token_file": [b"\0" + text, b"\0" + llmc(20240520, 1, 3, b"\1\0\2\0\3\0"),
+                       b"\2" + llmc(20240801, 7, 2, b"\1\0\0\0\2\0\0\0"), b"\3\1\0\2\0", b"\4" + text],
+        "lock_journal": [journal, journal + b"+../x", b"not ours\n", b""],
+        "memory_limits": [proc_files(), proc_files().replace(b"cgroup2 cgroup2 rw,", b"cgroup cgroup rw,memory,")],
+        "requests": moves,
+        "tile_store": moves,
+    }
+    words = {
+        "config": quoted(sources.glob("config*.cc")) + ["auto", "true", "false", "null", "1e9"],
+        "gpt_config": quoted([sources / "gpt_config.cc"]),
+        "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
+        "memory_limits": ["VmLck:", "VmPin:", " kB", "CapEff:", "Max locked memory", "max", "cgroup2", "memory", " - "],
+    }
+    return files, words
+
+
+def main():
+    folder = Path(sys.argv[1])
+    files, words = seeds()
+    for target, contents in files.items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for number, content in enumerate(contents):
+            (folder / target / str(number)).write_bytes(content)
+    for target, entries in words.items():
+        (folder / f"{target}.dict").write_text("".join(f'"{entry}"\n' for entry in entries), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
