@@ -42,7 +42,7 @@ class Stripes {
 
   // False when no directory has this much room left.
   bool add(std::uint64_t elements, std::uint64_t size_bytes, Placement& placement) {
-    const std::optional<std::size_t> chosen = least_used_with(size_bytes);
+    const std::optional<std::size_t> chosen = done_first_with(size_bytes);
     if (!chosen) return false;
     free_bytes_[directories_[*chosen].device] -= size_bytes;
     Stripe& stripe = stripes_[*chosen];
@@ -70,11 +70,15 @@ class Stripes {
     std::optional<std::uint32_t> open_segment;
   };
 
-  std::optional<std::size_t> least_used_with(std::uint64_t size_bytes) const {
+  std::optional<std::size_t> done_first_with(std::uint64_t size_bytes) const {
     std::optional<std::size_t> best;
+    double earliest = 0;
     for (std::size_t i = 0; i < directories_.size(); ++i) {
       if (free_bytes_.at(directories_[i].device) < size_bytes) continue;
-      if (!best || stripes_[i].used_bytes < stripes_[*best].used_bytes) best = i;
+      const double done = double(stripes_[i].used_bytes + size_bytes) / directories_[i].speed;
+      if (best && done >= earliest) continue;
+      best = i;
+      earliest = done;
     }
     return best;
   }

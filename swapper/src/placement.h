@@ -1,8 +1,9 @@
 // Placement: which tile lies in which segment file, worked out before a byte is written.
 //
-// A place holds one whole tile. Tile after tile goes to the directory that has the least so far
-// (and still room), so neighbours in the schedule lie on different drives. A segment is closed
-// when it has reached `segment_bytes`. Pure arithmetic: no I/O.
+// A place holds one whole tile. Tile after tile goes to the directory that will be done with it
+// first, after all it has so far (and that still has room): neighbours in the schedule lie on
+// different drives, and a drive of three times the speed gets three tiles of four. A segment is
+// closed when it has reached `segment_bytes`. Pure arithmetic: no I/O.
 #pragma once
 
 #include <spillway/swapper/layout.h>
@@ -34,6 +35,7 @@ struct DirectorySpace {
   std::string path;
   std::uint64_t device = 0;  // directories of one filesystem share their free space
   std::uint64_t free_bytes = 0;
+  double speed = 1;  // positive, in any unit that all directories share
 };
 
 struct PlacementOptions {

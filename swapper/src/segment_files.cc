@@ -1,6 +1,7 @@
 #include "segment_files.h"
 
 #include <spillway/aio/check.h>
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -25,7 +26,11 @@ void SegmentFiles::Pending::complete(aio::Completion completion) {
 }
 
 SegmentFiles::SegmentFiles(aio::Engine& engine, std::vector<File> files)
-    : engine_(engine), files_(std::move(files)) {}
+    : engine_(engine), files_(std::move(files)) {
+  std::size_t directories = 0;
+  for (const File& file : files_) directories = std::max(directories, file.directory + 1);
+  moved_ = std::vector<Moved>(directories);
+}
 
 Result<std::shared_ptr<SegmentFiles>> SegmentFiles::create(aio::Engine& engine,
                                                            std::vector<File> files,
@@ -115,7 +120,8 @@ void SegmentFiles::count(aio::Direction direction, const Region& region,
                          const aio::Completion& completion) {
   const std::uint64_t bytes =
       completion.transferred ? region.size_bytes : completion.transferred.error().got;
-  (direction == aio::Direction::kRead ? read_bytes_ : written_bytes_)
+  Moved& moved = moved_[files_[region.segment].directory];
+  (direction == aio::Direction::kRead ? moved.read_bytes : moved.written_bytes)
       .fetch_add(bytes, std::memory_order_relaxed);
 }
 
@@ -134,8 +140,26 @@ std::uint64_t SegmentFiles::storage_bytes() const noexcept {
 }
 
 TierStats SegmentFiles::stats() const noexcept {
-  return {read_bytes_.load(std::memory_order_relaxed),
-          written_bytes_.load(std::memory_order_relaxed)};
+  TierStats sum;
+  for (std::size_t directory = 0; directory < moved_.size(); ++directory) {
+    const TierStats part = stats(directory);
+    sum.read_bytes += part.read_bytes;
+    sum.written_bytes += part.written_bytes;
+  }
+  return sum;
+}
+
+TierStats SegmentFiles::stats(std::size_t directory) const noexcept {
+  if (directory >= moved_.size()) return {};  // none of the files lies there
+  const Moved& moved = moved_[directory];
+  return {moved.read_bytes.load(std::memory_order_relaxed),
+          moved.written_bytes.load(std::memory_order_relaxed)};
+}
+
+std::uint64_t SegmentFiles::storage_bytes(std::size_t directory) const noexcept {
+  std::uint64_t bytes = 0;
+  for (const File& file : files_) bytes += file.directory == directory ? file.size_bytes : 0;
+  return bytes;
 }
 
 }  // namespace spillway::swapper

@@ -26,6 +26,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::shared_ptr<DirectoryLock> lock;
     std::string name;  // in the lock's directory
     std::uint64_t size_bytes = 0;
+    std::size_t directory = 0;  // which of the store's: for the statistics
   };
   struct Region {
     std::uint32_t segment = 0;
@@ -64,6 +65,9 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   const std::string& path(std::uint32_t segment) const { return open_[segment].path(); }
   std::uint64_t storage_bytes() const noexcept;
   TierStats stats() const noexcept;
+  // Of the files of one directory.
+  TierStats stats(std::size_t directory) const noexcept;
+  std::uint64_t storage_bytes(std::size_t directory) const noexcept;
   // A waiter gave up on a request: close() need not wait for it another time.
   void overrun() noexcept { overrun_.store(true, std::memory_order_relaxed); }
 
@@ -79,8 +83,11 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   std::vector<aio::File> open_;           // of each file, in order
   std::set<DirectoryLock*> listed_with_;  // locks that have our names on their list
   std::atomic<bool> overrun_{false};
-  std::atomic<std::uint64_t> read_bytes_{0};
-  std::atomic<std::uint64_t> written_bytes_{0};
+  struct Moved {
+    std::atomic<std::uint64_t> read_bytes{0};
+    std::atomic<std::uint64_t> written_bytes{0};
+  };
+  std::vector<Moved> moved_;  // by directory
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable idle_;

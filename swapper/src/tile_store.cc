@@ -2,9 +2,11 @@
 #include <sys/statvfs.h>
 
 #include <spillway/aio/check.h>
+#include <spillway/aio/path_speed.h>
 #include <spillway/swapper/tile_store.h>
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -17,8 +19,11 @@ namespace {
 
 class FileTileStore final : public TileStore {
  public:
-  FileTileStore(std::vector<std::uint64_t> tile_elements, std::shared_ptr<StoredTiles> stored)
-      : stored_(std::move(stored)), tiles_(tile_elements.size()) {
+  FileTileStore(std::vector<std::uint64_t> tile_elements, std::shared_ptr<StoredTiles> stored,
+                std::vector<DirectorySpace> directories)
+      : stored_(std::move(stored)),
+        directories_(std::move(directories)),
+        tiles_(tile_elements.size()) {
     for (TileId tile = 0; tile < tiles_.size(); ++tile) {
       tiles_[tile].elements = tile_elements[tile];
       tiles_[tile].place = tile;
@@ -90,6 +95,19 @@ class FileTileStore final : public TileStore {
   std::uint32_t generation(TileId tile) const override { return place(tile).generation; }
   Place place(TileId tile) const override { return stored_->place(present_place(tile)); }
 
+  std::vector<DirectoryStats> directory_stats() const override {
+    std::vector<DirectoryStats> stats;
+    for (std::size_t i = 0; i < directories_.size(); ++i) {
+      const TierStats moved = stored_->files().stats(i);
+      stats.push_back({.path = directories_[i].path,
+                       .speed = directories_[i].speed,
+                       .stored_bytes = stored_->files().storage_bytes(i),
+                       .read_bytes = moved.read_bytes,
+                       .written_bytes = moved.written_bytes});
+    }
+    return stats;
+  }
+
   TierStats stats() const noexcept override { return stored_->files().stats(); }
   std::uint64_t memory_bytes() const noexcept override { return stored_->memory_bytes(); }
   std::uint64_t storage_bytes() const noexcept override { return stored_->files().storage_bytes(); }
@@ -128,6 +146,7 @@ class FileTileStore final : public TileStore {
   }
 
   const std::shared_ptr<StoredTiles> stored_;  // shared with Transfers that outlive the store
+  const std::vector<DirectorySpace> directories_;
   std::vector<Entry> tiles_;  // each used by one thread at a time, as transfers of a tile are
   std::mutex spare_mutex_;
   std::map<std::uint64_t, std::vector<std::size_t>> spare_;  // free places by their elements
@@ -141,6 +160,12 @@ Result<void> validate(const TileStoreOptions& options) {
   if (options.segment_bytes == 0) return invalid("segment_bytes: must be more than 0");
   if (!(options.spare_fraction >= 0.0 && options.spare_fraction <= 1.0)) {
     return invalid("spare_fraction: must be from 0 to 1");
+  }
+  const bool positive = std::ranges::all_of(
+      options.speeds, [](double speed) { return std::isfinite(speed) && speed > 0; });
+  if (!positive ||
+      (!options.speeds.empty() && options.speeds.size() != options.directories.size())) {
+    return invalid("speeds: must be positive, one for each directory");
   }
   if (options.name.empty() || options.name.find_first_of("/\n") != std::string::npos) {
     return invalid("name: must be part of a file name");
@@ -185,6 +210,21 @@ Result<std::vector<DirectorySpace>> free_space(const TileStoreOptions& options) 
   return spaces;
 }
 
+// Given, measured, or 1 each.
+Result<void> find_speeds(aio::Engine& engine, const TileStoreOptions& options,
+                         std::vector<DirectorySpace>& directories) {
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    if (!options.speeds.empty()) {
+      directories[i].speed = options.speeds[i];
+    } else if (options.measure_speeds && directories.size() > 1) {
+      auto speed = aio::measure_path_speed(engine, directories[i].path);
+      if (!speed) return tl::unexpected(std::move(speed.error()));
+      directories[i].speed = speed->mixed_bytes_per_second();
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const Layout& layout,
@@ -199,6 +239,8 @@ Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const 
   // After the locks: what a killed job left behind counts as free again.
   auto spaces = free_space(options);
   if (!spaces) return tl::unexpected(std::move(spaces.error()));
+  auto speeds = find_speeds(engine, options, *spaces);
+  if (!speeds) return tl::unexpected(std::move(speeds.error()));
   auto placement = place_tiles(
       layout, tile_elements, *spaces,
       {.segment_bytes = options.segment_bytes, .spare_fraction = options.spare_fraction});
@@ -209,13 +251,15 @@ Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const 
     files.push_back(
         {.lock = (*locks)[segment.directory],
          .name = "spillway-" + options.name + "-" + std::to_string(files.size()) + ".seg",
-         .size_bytes = segment.size_bytes});
+         .size_bytes = segment.size_bytes,
+         .directory = segment.directory});
   }
   auto opened = SegmentFiles::create(engine, std::move(files), options.direct);
   if (!opened) return tl::unexpected(std::move(opened.error()));
   auto stored = std::make_shared<StoredTiles>(layout, std::move(*opened), placement->places,
                                               options.checksums);
-  return std::make_unique<FileTileStore>(std::move(tile_elements), std::move(stored));
+  return std::make_unique<FileTileStore>(std::move(tile_elements), std::move(stored),
+                                         std::move(*spaces));
 }
 
 }  // namespace spillway::swapper

@@ -70,6 +70,44 @@ TEST(Placement, NeighboursLieOnDifferentDrives) {
   }
 }
 
+TEST(Placement, ATileGoesWhereItWillBeDoneSooner) {
+  const std::vector<std::uint64_t> elements(16, kMiB);
+  auto spaces = directories({1ull << 40, 1ull << 40});
+  spaces[0].speed = 200e6;
+  spaces[1].speed = 600e6;
+  const auto placed = place_tiles(kFloats, elements, spaces, {.segment_bytes = 64 * kMiB});
+  ASSERT_TRUE(placed);
+  std::vector<std::size_t> drives;
+  for (const PlacedTile& place : placed->places) {
+    drives.push_back(placed->segments[place.segment].directory);
+  }
+  // Wherever one looks, four neighbours keep both drives busy for the same time.
+  EXPECT_THAT(drives, testing::ElementsAre(1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1));
+}
+
+// Uneven sizes too: nobody is done much later than the sum of all speeds allows.
+TEST(Placement, UnevenDrivesAreDoneAtTheSameTime) {
+  std::mt19937 random(test_seed(2));
+  for (int round = 0; round < 20; ++round) {
+    auto spaces = directories({1ull << 40, 1ull << 40, 1ull << 40});
+    double together = 0;
+    for (auto& space : spaces) together += space.speed = 1 + random() % 20;
+    std::vector<std::uint64_t> elements(400);
+    for (std::uint64_t& count : elements) count = kMiB / 2 + random() % kMiB;
+    const auto placed = place_tiles(kFloats, elements, spaces, {.segment_bytes = 64 * kMiB});
+    ASSERT_TRUE(placed);
+    std::vector<double> bytes(spaces.size(), 0);
+    double all = 0;
+    for (const Segment& segment : placed->segments) {
+      bytes[segment.directory] += double(segment.size_bytes);
+      all += double(segment.size_bytes);
+    }
+    for (std::size_t i = 0; i < spaces.size(); ++i) {
+      EXPECT_LT(bytes[i] / spaces[i].speed, 1.05 * all / together);
+    }
+  }
+}
+
 TEST(Placement, AFullDriveLeavesTheRestToTheOthers) {
   const std::vector<std::uint64_t> elements(10, kMiB);  // 4 MiB each
   const auto placed = place_tiles(kFloats, elements, directories({9 * kMiB, 100 * kMiB}),

@@ -28,6 +28,11 @@ inline constexpr std::size_t kChecksumBlockBytes = std::size_t{1} << 20;
 
 struct TileStoreOptions {
   std::vector<std::filesystem::path> directories = {};  // tiles are striped over them; must exist
+  // Of each directory, in any unit: a tile goes where it will be done sooner, so that uneven drives
+  // are balanced. Empty: measured when `measure_speeds` (about a second for each of several
+  // directories, by aio::measure_path_speed), else all alike.
+  std::vector<double> speeds = {};
+  bool measure_speeds = false;
   // Locks the caller holds already, to have several stores on one directory; a directory that has
   // none here is locked by the store.
   std::vector<std::shared_ptr<DirectoryLock>> locks = {};
@@ -67,6 +72,16 @@ class TileStore : public Tier {
     std::uint32_t generation = 0;
   };
   virtual Place place(TileId tile) const = 0;
+
+  // Who got what: one for each of TileStoreOptions::directories, in order.
+  struct DirectoryStats {
+    std::string path;
+    double speed = 0;                // as given or measured (bytes a second); 1 when all are alike
+    std::uint64_t stored_bytes = 0;  // room for tiles, spare places included
+    std::uint64_t read_bytes = 0;    // moved from and to it so far
+    std::uint64_t written_bytes = 0;
+  };
+  virtual std::vector<DirectoryStats> directory_stats() const = 0;
 };
 
 }  // namespace spillway::swapper
