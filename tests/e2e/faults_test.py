@@ -5,12 +5,15 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import signal
-import subprocess
+import sys
+from pathlib import Path
 
 import program
 from program import SMALL, ZERO, EndToEndTest, read_metrics
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from small_filesystem import small_filesystem
 
 MANY_STEPS = 100_000
 
@@ -124,26 +127,11 @@ class FullDiskTest(EndToEndTest):
         self.assert_refused(done, "File too large", str(self.swap))
 
     def test_a_full_disk(self):
-        mount = self.small_filesystem(40)
+        mount = small_filesystem(self, self.folder, 40)
         done = self.finish(self.start(*self.offload("nvme", "nvme", mount)))
         self.assert_refused(done, str(mount))
         self.assertRegex(done.stderr, "No space left on device|free")
         self.assertEqual([path.name for path in mount.iterdir() if path.name != "lost+found"], [])
-
-    def small_filesystem(self, size_mib):
-        if os.geteuid() != 0:
-            self.skipTest("mounting a loop device needs root")
-        mount, image = self.folder / "mount", self.folder / "image"
-        mount.mkdir()
-        with open(image, "wb") as file:
-            file.truncate(size_mib << 20)
-        make = ["mkfs.ext4", "-q", "-F", "-m", "0", str(image)]
-        for command in (make, ["mount", "-o", "loop", str(image), str(mount)]):
-            done = subprocess.run(command, capture_output=True, text=True) if shutil.which(command[0]) else None
-            if done is None or done.returncode != 0:
-                self.skipTest(f"{command[0]} cannot be run here")
-        self.addCleanup(subprocess.run, ["umount", "--lazy", str(mount)], check=True)
-        return mount
 
 
 if __name__ == "__main__":
