@@ -1,0 +1,214 @@
+// The search on a simulated drive with a simulated clock: what it finds, and that it keeps its
+// time.
+#include "aio_bench/search.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "aio_bench/recommend.h"
+#include "support/seed.h"
+
+namespace spillway::aio_bench {
+namespace {
+
+using ::testing::SizeIs;
+
+// A drive that needs enough in flight to be busy (Little's law), and a host that spends some time
+// on each operation. Passes differ by a few per cent, shorter ones by more.
+struct SimulatedDrive {
+  double peak_gb_per_second = 6;
+  double latency_seconds = 300e-6;
+  double seconds_an_operation = 8e-6;
+  double noise = 0.02;  // of a pass of one second
+  double overhead_seconds = 0.03;
+  std::mt19937_64 random{1};
+  double clock = 0;
+  std::size_t passes = 0;
+
+  double true_rate(const Setting& setting) const {
+    const double in_flight = static_cast<double>(setting.in_flight_bytes()) / 1e9;
+    const double fed = in_flight / (latency_seconds + in_flight / peak_gb_per_second);
+    const double host =
+        setting.thread_count * setting.block_size_bytes / 1e9 / seconds_an_operation;
+    return 1 / (1 / fed + 0.2 / host);
+  }
+  Result<Measurement> measure(Workload, const Setting& setting, double seconds) {
+    ++passes;
+    std::normal_distribution<double> error(1, noise / std::sqrt(seconds));
+    const double rate = true_rate(setting) * std::clamp(error(random), 0.5, 1.5);
+    // What is in flight at the end is waited for.
+    clock +=
+        seconds + overhead_seconds + static_cast<double>(setting.in_flight_bytes()) / 1e9 / rate;
+    return Measurement{.seconds = seconds,
+                       .read_bytes = static_cast<std::uint64_t>(rate * seconds * 1e9)};
+  }
+  SearchWorld world() {
+    return {.measure = [this](Workload w, const Setting& s,
+                              double seconds) { return measure(w, s, seconds); },
+            .seconds_used = [this] { return clock; },
+            .progress = [](const std::string&, double) {}};
+  }
+};
+
+std::vector<Setting> full_grid() {
+  auto grid = grid_of({128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20, 4 << 20},
+                      {1, 2, 4, 8, 16, 32, 64}, {1, 2});
+  std::erase_if(grid, [](const Setting& one) { return one.in_flight_bytes() > 128 << 20; });
+  return grid;
+}
+
+SearchOptions two_minutes() { return {.settings = full_grid(), .seconds = 95, .pass_seconds = 1}; }
+
+TEST(Search, FindsASmallSettingThatIsAsGoodAsTheBest) {
+  std::mt19937_64 seeds(test_seed(4711));
+  for (int run = 0; run < 40; ++run) {
+    SimulatedDrive drive;
+    drive.random.seed(seeds());
+    drive.peak_gb_per_second = std::uniform_real_distribution<double>(0.5, 14)(drive.random);
+    drive.latency_seconds = std::uniform_real_distribution<double>(5e-5, 2e-3)(drive.random);
+    const SearchOptions options = two_minutes();
+    const auto results = search(options, drive.world());
+    ASSERT_TRUE(results);
+    const Setting found = recommend(*results, Workload::kMix).setting;
+
+    double best = 0;
+    for (const Setting& one : options.settings) best = std::max(best, drive.true_rate(one));
+    EXPECT_GE(drive.true_rate(found), 0.94 * best) << text_of(found) << ", run " << run;
+    // The ideal one would be the smallest within 3%; noise may double what is in flight twice.
+    std::uint64_t ideal = ~std::uint64_t{0};
+    for (const Setting& one : options.settings) {
+      if (drive.true_rate(one) >= 0.97 * best) ideal = std::min(ideal, one.in_flight_bytes());
+    }
+    EXPECT_LE(found.in_flight_bytes(), 4 * ideal) << text_of(found) << ", run " << run;
+  }
+}
+
+TEST(Search, KeepsItsTimeOnADriveOfAnySpeed) {
+  for (const double gb_per_second : {0.02, 0.2, 2.0, 20.0}) {
+    for (const double seconds : {5.0, 15.0, 95.0}) {
+      SimulatedDrive drive;
+      drive.peak_gb_per_second = gb_per_second;
+      SearchOptions options = two_minutes();
+      options.seconds = seconds;
+      // As the program does it: nothing that takes longer than a moment to drain.
+      std::erase_if(options.settings, [&](const Setting& one) {
+        return static_cast<double>(one.in_flight_bytes()) > seconds / 60 * gb_per_second * 1e9;
+      });
+      if (options.settings.empty()) options.settings = {{128 << 10, 1, 1}};
+      const auto results = search(options, drive.world());
+      ASSERT_TRUE(results);
+      EXPECT_LE(drive.clock, 1.1 * seconds) << gb_per_second << " GB/s";
+      EXPECT_GT(recommend(*results, Workload::kMix).gb_per_second, 0);
+    }
+  }
+}
+
+TEST(Search, MeasuresOneSettingWithEveryWorkloadHoweverShortTheTime) {
+  SimulatedDrive drive;
+  SearchOptions options = two_minutes();
+  options.seconds = 0.001;
+  const auto results = search(options, drive.world());
+  ASSERT_TRUE(results);
+  const Setting found = recommend(*results, Workload::kMix).setting;
+  for (const Workload workload : {Workload::kRead, Workload::kWrite, Workload::kMix}) {
+    EXPECT_NE(find(*results, workload, found), nullptr) << name_of(workload);
+  }
+}
+
+TEST(Search, FinalistsAreMeasuredWithAllWorkloadsTheOthersWithTheMixAlone) {
+  SimulatedDrive drive;
+  const auto results = search(two_minutes(), drive.world());
+  ASSERT_TRUE(results);
+  std::size_t finalists = 0;
+  for (const CellResult& one : *results) {
+    if (!one.finalist) {
+      EXPECT_EQ(one.workload, Workload::kMix);
+      EXPECT_LE(one.repetitions.size(), 2u);
+    } else {
+      ++finalists;
+      EXPECT_GE(one.repetitions.size(), 3u);
+    }
+  }
+  EXPECT_EQ(finalists, 5u * 3);
+}
+
+TEST(Search, ExhaustiveMeasuresEverything) {
+  SimulatedDrive drive;
+  SearchOptions options{.settings = grid_of({1 << 20, 4 << 20}, {1, 8}, {1, 2})};
+  options.exhaustive = true;
+  options.pass_seconds = 0.5;
+  options.repetitions = 3;
+  const auto results = search(options, drive.world());
+  ASSERT_TRUE(results);
+  ASSERT_THAT(*results, SizeIs(8 * 3));
+  for (const CellResult& one : *results) {
+    EXPECT_TRUE(one.finalist);
+    EXPECT_THAT(one.repetitions, SizeIs(3));
+    for (const Measurement& m : one.repetitions) EXPECT_EQ(m.seconds, 0.5);
+  }
+}
+
+TEST(Search, AFailureEndsIt) {
+  SimulatedDrive drive;
+  SearchWorld world = drive.world();
+  int passes = 0;
+  world.measure = [&](Workload w, const Setting& s, double seconds) -> Result<Measurement> {
+    if (++passes == 7) return make_error(ErrorKind::kIo, "read", "/disk/x", "worn out");
+    return drive.measure(w, s, seconds);
+  };
+  const auto results = search(two_minutes(), world);
+  ASSERT_FALSE(results);
+  EXPECT_EQ(results.error().path, "/disk/x");
+  EXPECT_EQ(passes, 7);
+}
+
+CellResult measured(const Setting& setting, double gb_per_second) {
+  return {Workload::kMix,
+          setting,
+          {{.seconds = 1, .read_bytes = static_cast<std::uint64_t>(gb_per_second * 1e9)}},
+          true};
+}
+
+TEST(Survivors, TheFastestAndTheSmallestThatIsAsGoodTakeTurns) {
+  const Setting large{4 << 20, 32, 1}, middle{1 << 20, 32, 1}, small{1 << 20, 4, 1},
+      slow{128 << 10, 1, 1};
+  const std::vector<CellResult> results = {measured(slow, 1), measured(small, 5.8),
+                                           measured(middle, 5.9), measured(large, 6)};
+  EXPECT_EQ(survivors(results, 1, 0.1), std::vector{large});
+  EXPECT_EQ(survivors(results, 2, 0.1), (std::vector{large, small}));
+  EXPECT_EQ(survivors(results, 3, 0.1), (std::vector{large, small, middle}));
+  EXPECT_EQ(survivors(results, 9, 0.1), (std::vector{large, small, middle, slow}));
+}
+
+TEST(Recommend, TheSmallestWithinThreePerCentOfTheBest) {
+  const Setting large{4 << 20, 32, 1}, middle{1 << 20, 32, 1}, small{1 << 20, 4, 1};
+  auto found = recommend({measured(small, 9.69), measured(middle, 9.71), measured(large, 10)},
+                         Workload::kMix);
+  EXPECT_EQ(found.setting, middle);  // 97.1%; the small one has 96.9%
+  EXPECT_EQ(found.best, large);
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("2.9% below the fastest (10.00 GB/s"));
+  found = recommend({measured(small, 9.6), measured(large, 10)}, Workload::kMix);
+  EXPECT_EQ(found.setting, large);
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("the fastest in the trainer's mix"));
+}
+
+TEST(Recommend, SameBytesInFlightFewerThreadsThenLessDepth) {
+  const Setting two_threads{1 << 20, 8, 2}, deep{512 << 10, 32, 1}, flat{2 << 20, 8, 1};
+  const auto found = recommend({measured(two_threads, 10), measured(deep, 10), measured(flat, 9.9)},
+                               Workload::kMix);
+  EXPECT_EQ(found.setting, flat);
+}
+
+TEST(Recommend, AShortLookDoesNotCount) {
+  CellResult lucky = measured({4 << 20, 1, 1}, 20);
+  lucky.finalist = false;
+  const Setting sure{1 << 20, 8, 1};
+  EXPECT_EQ(recommend({lucky, measured(sure, 5)}, Workload::kMix).best, sure);
+}
+
+}  // namespace
+}  // namespace spillway::aio_bench

@@ -1,0 +1,70 @@
+#include "figures.h"
+
+#include <algorithm>
+
+namespace spillway::aio_bench {
+namespace {
+
+template <typename Figure>
+double median_of(const std::vector<Measurement>& repetitions, Figure figure) {
+  std::vector<double> values;
+  for (const Measurement& one : repetitions) values.push_back(figure(one));
+  return median(std::move(values));
+}
+
+template <typename Results>
+auto* find_in(Results& results, Workload workload, const Setting& setting) {
+  const auto at = std::ranges::find_if(results, [&](const CellResult& result) {
+    return result.workload == workload && result.setting == setting;
+  });
+  return at == results.end() ? nullptr : &*at;
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+double CellResult::gb_per_second() const {
+  return median_of(repetitions, [](const Measurement& m) { return m.gb_per_second(); });
+}
+double CellResult::cpu_seconds_per_gb() const {
+  return median_of(repetitions, [](const Measurement& m) { return m.cpu_seconds / m.gb(); });
+}
+double CellResult::cpu_percent() const {
+  return median_of(repetitions,
+                   [](const Measurement& m) { return 100 * m.cpu_seconds / m.seconds; });
+}
+double CellResult::system_calls_per_gb() const {
+  return median_of(repetitions, [](const Measurement& m) {
+    return static_cast<double>(m.system_calls) / m.gb();
+  });
+}
+double CellResult::p50_us() const {
+  return median_of(repetitions, [](const Measurement& m) { return m.p50_us; });
+}
+double CellResult::p99_us() const {
+  return median_of(repetitions, [](const Measurement& m) { return m.p99_us; });
+}
+double CellResult::slowest_gb_per_second() const {
+  return std::ranges::min(repetitions, {}, &Measurement::gb_per_second).gb_per_second();
+}
+double CellResult::fastest_gb_per_second() const {
+  return std::ranges::max(repetitions, {}, &Measurement::gb_per_second).gb_per_second();
+}
+double CellResult::spread() const {
+  return (fastest_gb_per_second() - slowest_gb_per_second()) / gb_per_second();
+}
+
+const CellResult* find(const std::vector<CellResult>& results, Workload workload,
+                       const Setting& setting) {
+  return find_in(results, workload, setting);
+}
+CellResult* find(std::vector<CellResult>& results, Workload workload, const Setting& setting) {
+  return find_in(results, workload, setting);
+}
+
+}  // namespace spillway::aio_bench

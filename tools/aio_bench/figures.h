@@ -1,0 +1,49 @@
+// What was measured: single passes, and what their medians say.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cell.h"
+
+namespace spillway::aio_bench {
+
+struct Measurement {
+  double seconds = 0;
+  double cpu_seconds = 0;  // user and system, all threads, the check of what is read included
+  std::uint64_t read_bytes = 0;
+  std::uint64_t written_bytes = 0;
+  std::uint64_t system_calls = 0;  // of the engine
+  double p50_us = 0;               // of an operation, from submission to completion; 0 = unknown
+  double p99_us = 0;
+
+  double gb() const { return static_cast<double>(read_bytes + written_bytes) / 1e9; }
+  double gb_per_second() const { return gb() / seconds; }
+};
+
+struct CellResult {
+  Workload workload = Workload::kRead;
+  Setting setting;
+  std::vector<Measurement> repetitions = {};
+  bool finalist = false;  // measured to the end: its median counts
+
+  double gb_per_second() const;  // the median, as all of these
+  double cpu_seconds_per_gb() const;
+  double cpu_percent() const;  // of one processor
+  double system_calls_per_gb() const;
+  double p50_us() const;
+  double p99_us() const;
+  double slowest_gb_per_second() const;
+  double fastest_gb_per_second() const;
+  double spread() const;  // (fastest - slowest) / median
+};
+
+// REQUIRES: not empty.
+double median(std::vector<double> values);
+
+// The result of a cell; nullptr when it was not measured.
+const CellResult* find(const std::vector<CellResult>& results, Workload workload,
+                       const Setting& setting);
+CellResult* find(std::vector<CellResult>& results, Workload workload, const Setting& setting);
+
+}  // namespace spillway::aio_bench

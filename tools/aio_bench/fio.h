@@ -1,0 +1,21 @@
+// fio as a twin of the engine: the same file, block size, depth, threads and workload.
+#pragma once
+
+#include <spillway/aio/error.h>
+#include <string>
+#include <vector>
+
+#include "cell.h"
+#include "test_file.h"
+
+namespace spillway::aio_bench {
+
+// "fio-3.33"; empty when there is no fio.
+std::string fio_version();
+
+// One job of about `seconds` over the file: io_uring, direct, with registered buffers and files as
+// the engine has them. Writes over the file. Returns GB/s, of both directions in a mix.
+Result<double> run_fio(const TestFile& test, Workload workload, const Setting& setting,
+                       int read_percent, double seconds);
+
+}  // namespace spillway::aio_bench

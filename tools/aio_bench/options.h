@@ -1,0 +1,48 @@
+// What the command line of aio_bench asks for.
+#pragma once
+
+#include <spillway/aio/engine.h>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cell.h"
+
+namespace spillway::aio_bench {
+
+struct Options {
+  std::vector<std::filesystem::path> directories = {};  // one a drive
+  std::vector<Workload> workloads = {};
+  std::vector<std::uint32_t> block_sizes = {};
+  std::vector<std::uint32_t> queue_depths = {};
+  std::vector<std::uint32_t> thread_counts = {};
+  bool settings_given = false;   // the user named them: none is left out to save time
+  std::uint64_t file_bytes = 0;  // of the test file; 0: as fits the drive and the time
+  int repetitions = 0;
+  double seconds = 0;  // for one target; without meaning when exhaustive
+  int read_percent = 50;
+  bool quick = false;
+  bool exhaustive = false;
+  bool verify = false;
+  bool fio = false;
+  aio::BackendKind backend = aio::BackendKind::kAuto;
+  std::filesystem::path json_file = {}, svg_file = {}, config_file = {};  // empty: none
+  // Two results to compare, instead of measuring.
+  std::vector<std::filesystem::path> compare = {};
+};
+
+// Bytes in flight beyond which no setting is tried unless it was asked for.
+inline constexpr std::uint64_t kMostInFlight = 128 << 20;
+// The file must be long beside what is in flight, or every pass goes over the same bytes.
+inline constexpr std::uint64_t kFileBytesPerByteInFlight = 4;
+
+// Reads the command line. Empty, with `exit_code` set and the help or one line printed, when there
+// is nothing to run.
+std::optional<Options> parse_options(int argc, char** argv, int& exit_code);
+
+// All settings that are to be tried.
+std::vector<Setting> settings_of(const Options& options);
+
+}  // namespace spillway::aio_bench

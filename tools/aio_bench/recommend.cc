@@ -1,0 +1,69 @@
+#include "recommend.h"
+
+#include <fmt/format.h>
+#include <spillway/aio/check.h>
+#include <spillway/pinned_pool/limits.h>
+
+#include <algorithm>
+
+namespace spillway::aio_bench {
+namespace {
+
+using pinned_pool::format_bytes;
+
+constexpr double kLargeSpread = 0.10;  // from here on the reader is told to measure again
+
+std::string workload_in_words(Workload workload, int read_percent) {
+  if (workload != Workload::kMix) return fmt::format("{}s", name_of(workload));
+  if (read_percent == 50) return "the trainer's mix (as many bytes read as written)";
+  return fmt::format("a mix of {}% reads", read_percent);
+}
+
+}  // namespace
+
+Recommendation recommend(const std::vector<CellResult>& results, Workload ranked_by) {
+  std::vector<const CellResult*> finalists;
+  for (const CellResult& result : results) {
+    if (result.finalist && result.workload == ranked_by) finalists.push_back(&result);
+  }
+  SPILLWAY_CHECK(!finalists.empty(), "something must have been measured to recommend it");
+  const auto rate = [](const CellResult* one) { return one->gb_per_second(); };
+  const CellResult* best = *std::ranges::max_element(finalists, {}, rate);
+  const CellResult* chosen = best;
+  for (const CellResult* one : finalists) {
+    const bool as_good = rate(one) >= (1 - kAsGood) * rate(best);
+    if (as_good && is_smaller(one->setting, chosen->setting)) chosen = one;
+  }
+  return {.setting = chosen->setting,
+          .best = best->setting,
+          .ranked_by = ranked_by,
+          .gb_per_second = rate(chosen),
+          .best_gb_per_second = rate(best),
+          .spread = std::max(chosen->spread(), best->spread())};
+}
+
+std::string reason_of(const Recommendation& found, int read_percent) {
+  const std::string workload = workload_in_words(found.ranked_by, read_percent);
+  std::string text;
+  if (found.setting == found.best) {
+    text = fmt::format(
+        "{:.2f} GB/s: the fastest in {}, and none that holds less in flight comes within {:.0f}%",
+        found.gb_per_second, workload, 100 * kAsGood);
+  } else {
+    text = fmt::format(
+        "{:.2f} GB/s in {}: {:.1f}% below the fastest ({:.2f} GB/s with {}), but {} in flight are "
+        "enough instead of {}, which costs less memory and less waiting",
+        found.gb_per_second, workload, 100 * (1 - found.gb_per_second / found.best_gb_per_second),
+        found.best_gb_per_second, text_of(found.best),
+        format_bytes(found.setting.in_flight_bytes()), format_bytes(found.best.in_flight_bytes()));
+  }
+  if (found.spread > kLargeSpread) {
+    text += fmt::format(
+        ". But passes of one setting differ by up to {:.0f}%: measure again when the machine is "
+        "quieter, or for longer with --time",
+        100 * found.spread);
+  }
+  return text;
+}
+
+}  // namespace spillway::aio_bench

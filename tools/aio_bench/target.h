@@ -1,0 +1,29 @@
+// What is measured: a drive, or several as one in stripes.
+#pragma once
+
+#include <spillway/aio/error.h>
+#include <spillway/aio/probe.h>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace spillway::aio_bench {
+
+struct Target {
+  std::vector<std::filesystem::path> directories;
+  std::vector<aio::PathProbe> probes;  // one a directory
+
+  static Target of(const std::vector<std::filesystem::path>& directories);
+  bool striped() const { return directories.size() > 1; }
+  // "/mnt/nvme0", "/mnt/nvme0 + /mnt/nvme1".
+  std::string name() const;
+  // What a configuration calls the drives.
+  std::string device() const;
+  std::string filesystem() const;
+  std::uint64_t free_bytes() const;  // that a file striped evenly can take
+};
+
+// A reason not to start, from what is known of the directories: one line.
+Result<void> can_measure(const Target& target);
+
+}  // namespace spillway::aio_bench

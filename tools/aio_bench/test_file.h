@@ -1,0 +1,56 @@
+// The test file: one file on each drive, seen as one, in stripes where there are several.
+//
+// The files have no name while they are in use: nothing is left behind, however the program ends.
+#pragma once
+
+#include <spillway/aio/file.h>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "pattern.h"
+
+namespace spillway::aio_bench {
+
+class TestFile {
+ public:
+  // Allocates `size_bytes` (rounded up to whole stripes) and writes nothing yet. `stripe_bytes` is
+  // a multiple of Pattern::kPeriodBytes and of every request's size; a request lies in one stripe.
+  static Result<TestFile> create(const std::vector<std::filesystem::path>& directories,
+                                 std::uint64_t size_bytes, std::uint64_t stripe_bytes);
+
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  std::uint64_t stripe_bytes() const { return stripe_bytes_; }
+  const std::vector<aio::File>& files() const { return files_; }
+
+  // Where a byte of the whole lies.
+  struct Place {
+    const aio::File* file = nullptr;
+    std::uint64_t offset = 0;
+  };
+  Place place_of(std::uint64_t offset) const;
+
+  // Gives up what lies behind the first `size_bytes`: a slow drive has not been filled in time.
+  Result<void> cut_to(std::uint64_t size_bytes);
+  // So that no pass pays for what an earlier one left in the drive's cache.
+  Result<void> sync();
+
+  // Which pass wrote each page, and the number of the next one. REQUIRES: whole pages.
+  std::span<std::uint32_t> passes_of(std::uint64_t offset, std::uint64_t size_bytes);
+  std::uint32_t next_pass() { return ++last_pass_; }
+
+  // Where the last pass stopped, so that the next one goes on from there: short passes one after
+  // another move the whole file, not what the drive's cache holds of it.
+  std::uint64_t read_from = 0;
+  std::uint64_t write_from = 0;
+
+ private:
+  std::vector<aio::File> files_;
+  std::vector<std::uint32_t> page_passes_;
+  std::uint64_t size_bytes_ = 0;
+  std::uint64_t stripe_bytes_ = 0;
+  std::uint32_t last_pass_ = 0;
+};
+
+}  // namespace spillway::aio_bench

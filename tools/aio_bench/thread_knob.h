@@ -1,0 +1,11 @@
+// DeepSpeed's one knob under three names.
+#pragma once
+
+#include <array>
+
+namespace spillway::aio_bench {
+
+inline constexpr const char* kThreadKnob = "intra_op_parallelism";
+inline constexpr std::array<const char*, 2> kOlderThreadKnobs = {"thread_count", "num_threads"};
+
+}  // namespace spillway::aio_bench
