@@ -123,14 +123,7 @@ void describe_device(const fs::path& sysfs, PathProbe& probe) {
   if (open != std::string::npos && close != std::string::npos && open < close) {
     probe.scheduler = scheduler.substr(open + 1, close - open - 1);
   }
-  for (fs::path at = disk; at != "/sys" && at.has_relative_path(); at = at.parent_path()) {
-    for (const char* name : {"device/numa_node", "numa_node"}) {
-      std::string node = first_line(at / name);
-      if (node.empty()) continue;
-      probe.numa_node = std::atoi(node.c_str());
-      return;
-    }
-  }
+  probe.numa_node = numa_node_of_device(sysfs.filename().string());
 }
 
 Capability real_disk(const PathProbe& probe, const fs::path& sysfs) {

@@ -1,32 +1,22 @@
 #include "spillway/pinned_pool/numa.h"
 
-#include <hwloc.h>
-
 #include <cerrno>
-#include <memory>
+#include <utility>
+
+#include "hwloc_handles.h"
 
 namespace spillway::pinned_pool {
 namespace {
 
-struct DestroyTopology {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<std::remove_pointer_t<hwloc_topology_t>, DestroyTopology>;
-
-struct FreeBitmap {
-  void operator()(hwloc_bitmap_t bitmap) const { hwloc_bitmap_free(bitmap); }
-};
-using Bitmap = std::unique_ptr<std::remove_pointer_t<hwloc_bitmap_t>, FreeBitmap>;
-
 // Read once: it does not change, takes milliseconds, and hwloc's read-only calls are thread-safe.
 hwloc_topology_t topology() {
-  static const Topology loaded = [] {
+  static const HwlocTopology loaded = [] {
     hwloc_topology_t made = nullptr;
-    if (hwloc_topology_init(&made) != 0) return Topology();
-    Topology owner(made);
+    if (hwloc_topology_init(&made) != 0) return HwlocTopology();
+    HwlocTopology owner(made);
     // Nodes and nothing else: caches, cores and devices are the slow part.
     hwloc_topology_set_all_types_filter(made, HWLOC_TYPE_FILTER_KEEP_NONE);
-    return hwloc_topology_load(made) == 0 ? std::move(owner) : Topology();
+    return hwloc_topology_load(made) == 0 ? std::move(owner) : HwlocTopology();
   }();
   return loaded.get();
 }
@@ -66,7 +56,7 @@ Result<void> bind_to_node(void* memory, std::size_t size_bytes, int numa_node) {
 
 int node_of(const void* memory) {
   if (topology() == nullptr) return -1;
-  const Bitmap nodes(hwloc_bitmap_alloc());
+  const HwlocBitmap nodes(hwloc_bitmap_alloc());
   if (hwloc_get_area_memlocation(topology(), memory, 1, nodes.get(), HWLOC_MEMBIND_BYNODESET) !=
       0) {
     return -1;

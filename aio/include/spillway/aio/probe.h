@@ -39,4 +39,8 @@ struct PathProbe {
 // About a directory (an existing one; else the capability list says so).
 PathProbe probe_path(const std::filesystem::path& directory);
 
+// NUMA node of a block device ("nvme0n1", "sda2", "dm-0") by sysfs, -1 when unknown. A device made
+// of others (RAID, LVM, dm-crypt) or reached over several controllers: the node they all are on.
+int numa_node_of_device(const std::string& name, const std::filesystem::path& sysfs = "/sys");
+
 }  // namespace spillway::aio
