@@ -51,7 +51,7 @@ fuzz() {
       "$(sed -n 's/^stat::number_of_executed_units: //p' "$log")" "$seed"
     return
   fi
-  grep -v '^#[0-9]*.*\(NEW\|REDUCE\|pulse\|RELOAD\)' "$log" | tail -60
+  grep -v -e '^#[0-9]' -e 'NEW_FUNC' -e '^INFO' "$log" | head -60
   local input
   input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -1)
   printf 'fuzz: %s: FOUND something (seed %s)\n  reproducer: %s\n' "$target" "$seed" "${input:-none written}"

@@ -51,7 +51,7 @@ def seeds():
     journal = b"spillway-lock 1 123\n+a\n+b\n-a\n+tiles.0\n+folder\n+link\n"
     moves = [bytes((i * 37 + j * 11) % 256 for i in range(200 + 300 * j)) for j in range(8)]
     files = {
-        "config": [demo, CONFIG, CONFIG + b"\0aio.queue_depth=4\0optimizer.params.lr=auto", b"{}"],
+        "config": [demo, CONFIG, CONFIG + b"\0aio.queue_depth=4\0optimizer.params.lr=auto", b"{}", b"{}\0seed=\xff"],
         "gpt_config": [GPT, b"{}"],
         "token_file": [b"\0" + text, b"\0" + llmc(20240520, 1, 3, b"\1\0\2\0\3\0"),
                        b"\2" + llmc(20240801, 7, 2, b"\1\0\0\0\2\0\0\0"), b"\3\1\0\2\0", b"\4" + text],

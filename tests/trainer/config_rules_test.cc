@@ -145,5 +145,15 @@ TEST_F(ConfigRulesTest, MissingFileIsNotFound) {
   EXPECT_EQ(result.error().path, "/nonexistent/nvme.json");
 }
 
+// A path may be any bytes; what stands in a message is replaced, and nothing throws.
+TEST_F(ConfigRulesTest, BytesThatAreNoUtf8AreNamedInMessages) {
+  ConfigInput input;
+  input.overrides = {"train_batch_size=\xff", "bf16=\xff\xfe"};
+  const std::string text = problem("{}", input);
+  EXPECT_NE(text.find("train_batch_size: a whole number"), std::string::npos) << text;
+  EXPECT_NE(text.find("\xef\xbf\xbd"), std::string::npos) << text;
+  EXPECT_NE(text.find("bf16: a section"), std::string::npos) << text;
+}
+
 }  // namespace
 }  // namespace spillway::trainer

@@ -38,7 +38,7 @@ AppliedEntry apply_entry(const ConfigEntry& entry, ConfigDraft& draft, Problems&
   } else if (read.value && rule.key_class == KeyClass::kRefused) {
     const nlohmann::ordered_json harmless = nlohmann::ordered_json::parse(rule.standard);
     if (*read.value != *read_value(rule, harmless).value) {
-      problems.push_back(entry.key + ": " + entry.value.dump() +
+      problems.push_back(entry.key + ": " + text_of(entry.value) +
                          " would change results and is not built (" + rule.note + ")" +
                          entry.place);
     }

@@ -69,7 +69,8 @@ void ConfigEntries::walk(const std::string& written, const ordered_json& value,
       " (" + (document == nullptr ? "override" : document->place(written)) + ")";
   if (is_section(canonical.path)) {
     if (!value.is_object() && !value.is_null()) {
-      problems.push_back(written + ": a section {...} is expected, found " + value.dump() + place);
+      problems.push_back(written + ": a section {...} is expected, found " + text_of(value) +
+                         place);
     }
     if (!value.is_object()) return;
     for (const auto& [name, inner] : value.items()) {
@@ -92,8 +93,8 @@ void ConfigEntries::walk(const std::string& written, const ordered_json& value,
 void ConfigEntries::add_from_file(ConfigEntry entry, std::vector<std::string>& problems) {
   for (const ConfigEntry& other : entries_) {
     if (entry.rule == nullptr || other.rule != entry.rule || other.value == entry.value) continue;
-    problems.push_back(entry.key + ": " + entry.value.dump() + " contradicts " + other.key + ": " +
-                       other.value.dump() + entry.place);
+    problems.push_back(entry.key + ": " + text_of(entry.value) + " contradicts " + other.key +
+                       ": " + text_of(other.value) + entry.place);
   }
   entries_.push_back(std::move(entry));
 }

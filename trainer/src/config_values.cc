@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "config_keys.h"
+#include "json_document.h"
 #include "nearest_name.h"
 
 namespace spillway::trainer {
@@ -40,7 +41,7 @@ std::string out_of_range(const KeyRule& rule, double number) {
 void read_integer(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
   const double number = json.get<double>();
   if (number != std::floor(number) || std::abs(number) > kLargestInteger) {
-    read.problem = "a whole number is expected, found " + json.dump();
+    read.problem = "a whole number is expected, found " + text_of(json);
     return;
   }
   const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(number));
@@ -123,7 +124,7 @@ ReadValue read_value(const KeyRule& rule, const ordered_json& json) {
       break;
   }
   if (!read.value && read.problem.empty()) {
-    read.problem = expected_type(rule) + " is expected, found " + json.dump();
+    read.problem = expected_type(rule) + " is expected, found " + text_of(json);
   }
   return read;
 }

@@ -125,6 +125,10 @@ class PlaceRecorder {
 
 }  // namespace
 
+std::string text_of(const ordered_json& value) {
+  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
 Result<JsonDocument> JsonDocument::parse(std::string_view text, const std::string& name) {
   std::size_t count = 0;
   PlaceRecorder recorder(text, &count);

@@ -13,6 +13,9 @@
 
 namespace spillway::trainer {
 
+// As JSON, for messages. Bytes that are no UTF-8, which come from the command line, are replaced.
+std::string text_of(const nlohmann::ordered_json& value);
+
 class JsonDocument {
  public:
   // An empty object, with no places.
