@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 BLKIO = Path("/sys/fs/cgroup/blkio")
@@ -34,6 +35,15 @@ def run(*command):
     if result.returncode != 0:
         raise OSError(f"{' '.join(map(str, command))}: {result.stderr.strip() or result.returncode}")
     return result.stdout.strip()
+
+
+def unmount(path):
+    """A killed program's files are closed some time after its end: io_uring's are."""
+    for _ in range(100):
+        if subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    run("umount", "--lazy", path)
 
 
 class Disk:
@@ -79,7 +89,7 @@ class Disks:
         mount = scratch / f"disk{index}"
         mount.mkdir()
         run("mount", device, mount)
-        undo.callback(run, "umount", mount)
+        undo.callback(unmount, mount)
         return Disk(device, mount)
 
     def limit(self, mb_per_second):
