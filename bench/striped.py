@@ -92,8 +92,8 @@ def card(options):
     print(f"""# A striped file over two disks
 
 - CPU: {cpu}, {os.cpu_count()} cores; kernel {platform.release()}; load before the run: {os.getloadavg()[0]:.2f}
-- Spillway {commit.stdout.strip() or "unknown"}; one engine with its defaults (1 MiB blocks, depth 32, one thread), stripes
-  of 1 MiB
+- Spillway {commit.stdout.strip() or "unknown"}; one engine with its defaults (1 MiB blocks, depth 32, one thread);
+  stripes of 1 MiB
 - Disks: ext4 on loop devices with direct I/O over files, slowed down by blkio.throttle (cgroup v1), reads and writes
   alike: {EQUAL[0]} and {EQUAL[1]} MB/s, then {UNEVEN[0]} and {UNEVEN[1]} MB/s.
 - A run writes a file front to back, untimed, then again and reads it, timed; each page says where it belongs and is
