@@ -56,8 +56,9 @@ class Backend {
 
   // Makes memory known to the backend so that transfers inside it pin no pages. Operations are
   // matched to registered memory by address. Fails when a limit forbids it; unregistered memory
-  // still works. `unregister_memory` REQUIRES: nothing in flight inside the memory.
+  // still works.
   virtual Result<void> register_memory(std::span<std::byte> memory) = 0;
+  // REQUIRES: nothing in flight inside the memory.
   virtual void unregister_memory(std::span<std::byte> memory) = 0;
 
   // Makes a descriptor known (IORING_REGISTER_FILES). Best effort: where it cannot be, operations
@@ -69,14 +70,16 @@ class Backend {
   virtual std::uint64_t system_calls() const noexcept = 0;
 };
 
-// Makes one Backend a thread that holds up to `queue_depth` operations in flight.
-// REQUIRES: called on the thread that will use the Backend.
+// Makes one Backend a thread.
 class BackendFactory {
  public:
   virtual ~BackendFactory() = default;
+  // One that holds up to `queue_depth` operations in flight.
+  // REQUIRES: called on the thread that will use the Backend.
   virtual Result<std::unique_ptr<Backend>> make(std::uint32_t queue_depth) = 0;
 };
 
+// A ring a thread.
 std::unique_ptr<BackendFactory> io_uring_backend();
 // A pread/pwrite thread pool of `queue_depth` threads, for machines that forbid io_uring.
 std::unique_ptr<BackendFactory> thread_pool_backend();

@@ -18,6 +18,7 @@ class Buffer {
   using Release = void (*)(void* owner, std::byte* data, std::size_t capacity) noexcept;
 
   Buffer() = default;
+  // Memory that `release` gives back; nullptr: nobody does.
   Buffer(std::byte* data, std::size_t capacity, Release release, void* owner) noexcept
       : data_(data), capacity_(capacity), release_(release), owner_(owner) {}
   Buffer(Buffer&& other) noexcept { swap(other); }
@@ -45,6 +46,7 @@ class Buffer {
   std::byte* data() const noexcept { return data_; }
   std::size_t capacity() const noexcept { return capacity_; }
   void* owner() const noexcept { return owner_; }
+  // The first `bytes` of it.
   std::span<std::byte> first(std::size_t bytes) const noexcept { return {data_, bytes}; }
   explicit operator bool() const noexcept { return data_ != nullptr; }
 

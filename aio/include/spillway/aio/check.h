@@ -6,11 +6,13 @@
 
 namespace spillway {
 
+// Prints one line, place and reason, and aborts.
 [[noreturn]] void check_failed(const char* condition, const char* file, int line,
                                const char* reason) noexcept;
 
 }  // namespace spillway
 
+// Ends the process unless the condition holds.
 #define SPILLWAY_CHECK(condition, reason)                                 \
   do {                                                                    \
     if (!(condition)) [[unlikely]] {                                      \

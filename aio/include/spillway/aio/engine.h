@@ -87,6 +87,7 @@ class Ticket {
 
 class Engine {
  public:
+  // Called once, on an engine thread; gets the Buffer back.
   using Callback = std::function<void(Completion)>;
 
   // kAuto takes io_uring where the machine allows it, else the thread pool; `choice()` says which

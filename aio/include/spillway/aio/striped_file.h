@@ -103,6 +103,7 @@ class StripedFile {
   // REQUIRES: buffer_offset + size_bytes <= buffer.capacity(); a writable file for a write.
   StripedTicket read(const Request& request, Buffer buffer);
   StripedTicket write(const Request& request, Buffer buffer);
+  // The same with a callback instead of a StripedTicket.
   void read(const Request& request, Buffer buffer, Engine::Callback callback);
   void write(const Request& request, Buffer buffer, Engine::Callback callback);
 

@@ -13,10 +13,12 @@ struct CudaStatus {
   int device_count = 0;
   std::string reason;  // why device_count is 0: "libcudart.so not found", "no CUDA device", ...
 };
+// What the runtime found, or why it cannot be used.
 CudaStatus cuda_status();
 
 // cudaHostRegister with the portable flag; kUnsupported without CUDA.
 Result<void> cuda_register(void* memory, std::size_t size_bytes);
+// cudaHostUnregister of memory that cuda_register took.
 void cuda_unregister(void* memory) noexcept;
 
 }  // namespace spillway::pinned_pool

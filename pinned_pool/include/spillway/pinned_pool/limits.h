@@ -51,6 +51,7 @@ struct MemoryUsage {
   std::uint64_t peak_resident_bytes = 0;  // VmHWM + the most huge pages seen by these calls so far
   std::uint64_t huge_page_bytes = 0;      // HugetlbPages, which the kernel leaves out of VmRSS
 };
+// Of this process, now and at its peak.
 MemoryUsage memory_usage();
 
 // "1.5 GiB", "340.0 MiB", "12.0 KiB", "512 B": for messages.

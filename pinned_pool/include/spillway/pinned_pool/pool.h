@@ -19,6 +19,7 @@
 
 namespace spillway::pinned_pool {
 
+// One buffer of a Pool, or nothing. Move-only.
 class Lease {
  public:
   Lease() = default;

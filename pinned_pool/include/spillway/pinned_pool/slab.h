@@ -33,6 +33,8 @@ struct SlabOptions {
 
 class Slab {
  public:
+  // kNoMemory when the memory cannot be had; for a kRequired wish that is not granted, its reason.
+  // REQUIRES: size_bytes > 0.
   static Result<Slab> create(const SlabOptions& options);
   Slab(Slab&&) noexcept;
   Slab& operator=(Slab&&) noexcept;

@@ -29,10 +29,12 @@ class Transfer {
    public:
     virtual ~Impl() = default;
     virtual bool done() const noexcept = 0;
+    // Called once at most.
     virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
   };
 
   Transfer() = default;
+  // One that `impl` carries out.
   explicit Transfer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
   // One that is complete already.
   static Transfer completed(Result<pinned_pool::Lease> result);
@@ -62,6 +64,7 @@ class Tier {
   virtual const char* name() const noexcept = 0;  // "cpu", "nvme", "cuda"
   virtual const Layout& layout() const noexcept = 0;
   virtual std::uint32_t tile_count() const noexcept = 0;
+  // REQUIRES: tile < tile_count(), here and in all that follows.
   virtual std::uint64_t tile_elements(TileId tile) const = 0;
 
   // Address of a plane that can be used in place by the CPU, or nullptr when it must be moved.

@@ -71,6 +71,7 @@ class TileStore : public Tier {
     std::uint64_t offset = 0;  // bytes
     std::uint32_t generation = 0;
   };
+  // Where the present bytes lie.
   virtual Place place(TileId tile) const = 0;
 
   // Who got what: one for each of TileStoreOptions::directories, in order.

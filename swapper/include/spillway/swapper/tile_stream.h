@@ -59,6 +59,7 @@ struct StreamStats {
 
 class TileStream {
  public:
+  // Called for each item once its parts can be used. An error ends the run.
   using Compute = std::function<Result<void>(std::size_t item, std::span<const PartView> parts)>;
 
   // Runs all items in order; returns when everything written is in its tier. On an error: starts
@@ -68,6 +69,7 @@ class TileStream {
   // When `compute` throws, what is in flight is abandoned (and ends safely).
   static Result<StreamStats> run(std::span<const Item> items, const Compute& compute);
 
+  // Called for each tile once its planes can be used.
   using Visit = std::function<void(TileId tile, const PartView& planes)>;
   // The common case of run: each tile of the tier once, in order, with all its planes.
   // REQUIRES: a buffer of the pool holds any one tile.
