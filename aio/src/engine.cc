@@ -46,11 +46,14 @@ Result<void> validate(const EngineOptions& options) {
 class Engine::Impl {
  public:
   explicit Impl(const EngineOptions& options)
-      : options_(options), pool_(std::make_shared<RequestPool>(kMaxPending)), queue_(options) {}
+      : options_(options), pool_(std::make_shared<RequestPool>(kMaxPending)), queue_(options) {
+    pool_->set_queue(&queue_);
+  }
 
   ~Impl() {
     queue_.stop();
     for (auto& thread : threads_) thread->join();
+    pool_->set_queue(nullptr);
   }
 
   Result<void> start(BackendFactory& factory) {
@@ -71,20 +74,7 @@ class Engine::Impl {
     SPILLWAY_CHECK(direction == Direction::kRead || request.file->writable(),
                    "a write needs a File that was opened writable");
     PendingRequest* pending = pool_->take();
-    pending->direction = direction;
-    pending->file = request.file;
-    pending->offset = request.offset;
-    pending->size_bytes = request.size_bytes;
-    pending->data = buffer.data() + request.buffer_offset;
-    pending->buffer = std::move(buffer);
-    pending->callback = std::move(callback);
-    pending->cut_to = request.offset;
-    pending->outstanding = 0;
-    pending->failed_at = 0;
-    pending->memory_lost = false;
-    pending->padded_end = 0;
-    pending->exact_end = 0;
-    pending->done.store(false, std::memory_order_relaxed);
+    pending->begin(direction, request, std::move(buffer), std::move(callback));
     pending->references.store(references, std::memory_order_relaxed);
     pending->pool = pool_;
     if (!queue_.push(pending, /*may_block=*/!on_engine_thread(pool_.get()))) {
@@ -162,12 +152,12 @@ Ticket Engine::write(const Request& request, Buffer buffer) {
 }
 
 void Engine::read(const Request& request, Buffer buffer, Callback callback) {
-  SPILLWAY_CHECK(callback != nullptr, "the callback is empty");
+  SPILLWAY_CHECK(static_cast<bool>(callback), "the callback is empty");
   impl_->submit(Direction::kRead, request, std::move(buffer), std::move(callback), 1);
 }
 
 void Engine::write(const Request& request, Buffer buffer, Callback callback) {
-  SPILLWAY_CHECK(callback != nullptr, "the callback is empty");
+  SPILLWAY_CHECK(static_cast<bool>(callback), "the callback is empty");
   impl_->submit(Direction::kWrite, request, std::move(buffer), std::move(callback), 1);
 }
 
@@ -184,6 +174,12 @@ void Engine::register_file(const File& file) {
 void Engine::unregister_file(const File& file) {
   impl_->on_each_thread(
       [&](EngineThread& thread) { thread.unregister_file(file.fd(), file.id()); });
+}
+
+LatencyHistogram Engine::latency(Direction direction) const noexcept {
+  LatencyHistogram sum;
+  for (const auto& thread : impl_->threads_) sum += thread->latency(direction);
+  return sum;
 }
 
 EngineStats Engine::stats() const noexcept {

@@ -26,14 +26,16 @@ EngineThread::EngineThread(WorkQueue& queue, const EngineOptions& options, const
     : queue_(queue),
       options_(options),
       pool_(pool),
-      bounce_(options.queue_depth),
-      slots_(options.queue_depth),
-      events_(options.queue_depth) {
-  for (std::uint32_t i = options.queue_depth; i > 0; --i) free_slots_.push_back(i - 1);
-  ready_.reserve(options.queue_depth);
-  ended_.reserve(options.queue_depth);
-  work_.reserve(options.queue_depth);
-  completed_.reserve(kMaxPending);
+      bounce_(options.queue_depth + Engine::kUrgentDepth),
+      slots_(options.queue_depth + Engine::kUrgentDepth),
+      events_(slots_.size()) {
+  for (std::size_t i = slots_.size(); i > 0; --i) {
+    free_slots_.push_back(static_cast<std::uint32_t>(i - 1));
+  }
+  ready_.reserve(slots_.size());
+  ended_.reserve(slots_.size());
+  work_.reserve(slots_.size());
+  for (auto* requests : {&completed_, &expired_, &drained_}) requests->reserve(kMaxPending);
 }
 
 EngineThread::~EngineThread() { join(); }
@@ -49,7 +51,8 @@ Result<void> EngineThread::start(BackendFactory& factory) {
   try {
     thread_ = std::thread([this, &factory, &ready] {
       // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER).
-      Result<std::unique_ptr<Backend>> made = factory.make(options_.queue_depth);
+      Result<std::unique_ptr<Backend>> made =
+          factory.make(static_cast<std::uint32_t>(slots_.size()));
       if (!made) {
         ready.set_value(tl::unexpected(std::move(made.error())));
         return;
@@ -66,20 +69,26 @@ Result<void> EngineThread::start(BackendFactory& factory) {
 }
 
 void EngineThread::run() {
+  using std::chrono::steady_clock;
   set_engine_thread(pool_);
   while (round()) {
     submit_ready();
-    auto timeout = std::chrono::nanoseconds(std::chrono::hours(1));
-    if (draining_) timeout = drain_deadline_ - std::chrono::steady_clock::now();
-    if (more_to_take_ || !ended_.empty()) timeout = timeout.zero();
-    take_events(timeout);
-    if (draining_ && std::chrono::steady_clock::now() >= drain_deadline_) give_up_in_flight();
+    steady_clock::time_point until = request_deadline_;
+    if (draining_) until = std::min(until, drain_deadline_);
+    if (more_to_take_ || !ended_.empty()) {
+      take_events(std::chrono::nanoseconds::zero());
+    } else if (until == Engine::kNoDeadline) {
+      take_events(Backend::kForever);
+    } else {
+      take_events(until - steady_clock::now());
+    }
+    if (draining_ && steady_clock::now() >= drain_deadline_) give_up_in_flight();
   }
 }
 
 // Trades with the queue and completes requests. False when all is drained.
 bool EngineThread::round() {
-  completed_.clear();
+  for (auto* requests : {&completed_, &expired_, &drained_}) requests->clear();
   work_.clear();
   commands_.clear();
   WorkQueue::Round round{.ended = ended_,
@@ -87,14 +96,20 @@ bool EngineThread::round() {
                          .bounce_room = bounce_.available(),
                          .work = &work_,
                          .completed = &completed_,
+                         .expired = &expired_,
+                         .drained = &drained_,
                          .commands = &commands_};
   queue_.exchange(*this, round);
   ended_.clear();
   more_to_take_ = round.more_to_take;
+  request_deadline_ = round.deadline;
   for (Command* command : commands_) command->run();
   queue_.finish(commands_);
   for (const Work& work : work_) begin(work);
   for (PendingRequest* request : completed_) complete(request);
+  for (PendingRequest* request : expired_) complete_expired(request);
+  for (PendingRequest* request : drained_) end_expired(request);
+  if (round.look_for_cancelled) cancel_in_flight();
   if (round.stopping && !draining_) begin_draining();
   return !draining_ || in_flight_ > 0 || !ended_.empty();
 }
@@ -119,7 +134,7 @@ void EngineThread::begin(const Work& work) {
 
 // What is not done yet, from a whole block on: bytes of a block moved in part are moved again.
 void EngineThread::enqueue(Slot& slot) {
-  const File& file = *slot.work.request->file;
+  const File& file = slot.work.request->file;
   const Piece& piece = slot.work.piece;
   std::uint32_t from = slot.done_bytes & ~(block_alignment(file) - 1);
   auto index = static_cast<std::uint64_t>(&slot - slots_.data());
@@ -139,8 +154,12 @@ void EngineThread::submit_ready() {
   while (!ready_.empty()) {
     std::size_t most = options_.single_submit ? 1 : ready_.size();
     std::size_t taken = backend_->submit(std::span(ready_).first(most));
+    const auto now = options_.measure_latency ? std::chrono::steady_clock::now()
+                                              : std::chrono::steady_clock::time_point();
     for (std::size_t i = 0; i < taken; ++i) {
-      slots_[ready_[i].user_data & 0xffffffff].in_flight = true;
+      Slot& slot = slots_[ready_[i].user_data & 0xffffffff];
+      slot.in_flight = true;
+      slot.submitted = now;
       add(ready_[i].direction == Direction::kRead ? counters_.read_operations
                                                   : counters_.write_operations,
           1);
@@ -166,9 +185,13 @@ void EngineThread::judge(const Event& event) {
   if (!slot.in_flight || slot.generation != event.user_data >> 32) return;  // reported twice
   slot.in_flight = false;
   --in_flight_;
+  if (options_.measure_latency) {
+    (is_read(slot) ? read_latency_ : write_latency_)
+        .add(std::chrono::steady_clock::now() - slot.submitted);
+  }
   if (event.result < 0) return judge_failure(slot, -event.result);
   auto moved = static_cast<std::uint32_t>(event.result);
-  std::uint32_t from = slot.done_bytes & ~(block_alignment(*slot.work.request->file) - 1);
+  std::uint32_t from = slot.done_bytes & ~(block_alignment(slot.work.request->file) - 1);
   SPILLWAY_CHECK(moved <= slot.work.piece.size_bytes - from, "the backend moved more than asked");
   if (from + moved == slot.work.piece.size_bytes) {
     stage_done(slot, slot.work.piece.size_bytes);
@@ -179,9 +202,7 @@ void EngineThread::judge(const Event& event) {
 
 void EngineThread::judge_failure(Slot& slot, int errno_value) {
   bool passing = errno_value == EINTR || errno_value == EAGAIN;
-  if (draining_ && (passing || errno_value == ECANCELED)) {
-    return cancel(slot);
-  }
+  if (given_up_on(slot) && (passing || errno_value == ECANCELED)) return cancel(slot);
   if (!passing || ++slot.retries > kMaxRetries) {
     std::string detail = slot.stage == Stage::kFill ? "reading the block to be changed" : "";
     if (passing) detail += "tried " + std::to_string(kMaxRetries) + " times";
@@ -201,9 +222,13 @@ void EngineThread::judge_failure(Slot& slot, int errno_value) {
 void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   const PendingRequest& request = *slot.work.request;
   const Piece& piece = slot.work.piece;
-  const std::uint32_t mask = ~(block_alignment(*request.file) - 1);
+  const std::uint32_t mask = ~(block_alignment(request.file) - 1);
   const std::uint32_t before = slot.done_bytes & mask;
   add(counters_.short_transfers, 1);
+  if (given_up_on(slot)) {
+    slot.done_bytes = before + moved_bytes;
+    return cancel(slot);
+  }
   bool progress = ((before + moved_bytes) & mask) > before;
   slot.done_bytes = before + moved_bytes;
   bool edge_read = slot.stage == Stage::kMove && piece.route == Route::kEdge && is_read(slot);
@@ -211,7 +236,7 @@ void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
     return stage_done(slot, slot.done_bytes);
   }
   if (is_read(slot)) {
-    Result<std::uint64_t> size = request.file->size_bytes();
+    Result<std::uint64_t> size = request.file.size_bytes();
     if (!size) return fail(slot, size.error().kind, size.error().errno_value, "");
     if (piece.offset + slot.done_bytes >= *size) {
       if (slot.stage == Stage::kFill) return stage_done(slot, slot.done_bytes);
@@ -221,7 +246,6 @@ void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   if (moved_bytes == 0 && !is_read(slot)) {
     return fail(slot, ErrorKind::kShortTransfer, 0, "the device took 0 bytes");
   }
-  if (draining_) return cancel(slot);
   slot.retries = progress ? 0 : slot.retries + 1;
   if (slot.retries > kMaxRetries) {
     return fail(slot, ErrorKind::kShortTransfer, 0,
@@ -246,7 +270,7 @@ void EngineThread::stage_done(Slot& slot, std::uint32_t filled_bytes) {
     slot.stage = Stage::kMove;
     slot.done_bytes = 0;
     slot.retries = 0;
-    if (draining_) return cancel(slot);
+    if (given_up_on(slot)) return cancel(slot);
     return enqueue(slot);
   }
   bool read = is_read(slot);
@@ -288,6 +312,24 @@ void EngineThread::end(Slot& slot) {
   if (slot.work.piece.route != Route::kDirect && !slot.in_flight) bounce_.put(slot.memory);
   slot.in_use = false;
   free_slots_.push_back(static_cast<std::uint32_t>(&slot - slots_.data()));
+}
+
+void EngineThread::cancel(Slot& slot) {
+  fail(slot, ErrorKind::kCancelled, 0, (draining_ ? engine_destroyed() : given_up()).detail);
+}
+
+void EngineThread::cancel_in_flight() {
+  for (const Slot& slot : slots_) {
+    if (!slot.in_flight || !slot.work.request->cancelled) continue;
+    backend_->cancel(std::uint64_t{slot.generation} << 32 |
+                     static_cast<std::uint64_t>(&slot - slots_.data()));
+  }
+  std::erase_if(ready_, [this](const Operation& operation) {
+    Slot& slot = slots_[operation.user_data & 0xffffffff];
+    if (!slot.work.request->cancelled) return false;
+    cancel(slot);
+    return true;
+  });
 }
 
 void EngineThread::begin_draining() {

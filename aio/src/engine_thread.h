@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bounce_buffers.h"
+#include "latency_counter.h"
 #include "work_queue.h"
 
 namespace spillway::aio {
@@ -28,6 +29,9 @@ class EngineThread final : public Worker {
   void wake() noexcept override { backend_->wake(); }
   const char* backend_name() const noexcept { return backend_->name(); }
   void add_to(EngineStats& stats) const noexcept;
+  LatencyHistogram latency(Direction direction) const noexcept {
+    return (direction == Direction::kRead ? read_latency_ : write_latency_).snapshot();
+  }
 
   // On this thread only (as a Command).
   Result<void> register_memory(std::span<std::byte> memory) {
@@ -52,6 +56,7 @@ class EngineThread final : public Worker {
     bool in_flight = false;  // the Backend has it
     std::uint64_t padded_end = 0;
     std::uint64_t exact_end = 0;
+    std::chrono::steady_clock::time_point submitted;  // where latency is measured
   };
 
   struct Counters {
@@ -71,7 +76,12 @@ class EngineThread final : public Worker {
   void stage_done(Slot& slot, std::uint32_t filled_bytes);
   void end(Slot& slot);
   void fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail);
-  void cancel(Slot& slot) { fail(slot, ErrorKind::kCancelled, 0, engine_destroyed().detail); }
+  void cancel(Slot& slot);
+  void cancel_in_flight();
+  // Nobody wants the rest of it.
+  bool given_up_on(const Slot& slot) const noexcept {
+    return draining_ || slot.work.request->cancelled;
+  }
   void begin_draining();
   void give_up_in_flight();
   bool is_read(const Slot& slot) const noexcept {
@@ -92,7 +102,7 @@ class EngineThread final : public Worker {
   std::vector<Event> events_;
   std::vector<Ended> ended_;
   std::vector<Work> work_;
-  std::vector<PendingRequest*> completed_;
+  std::vector<PendingRequest*> completed_, expired_, drained_;
   std::vector<Command*> commands_;
   std::vector<std::pair<int, std::uint64_t>> registered_files_;
 
@@ -100,7 +110,9 @@ class EngineThread final : public Worker {
   bool more_to_take_ = false;
   bool draining_ = false;
   std::chrono::steady_clock::time_point drain_deadline_;
+  std::chrono::steady_clock::time_point request_deadline_ = Engine::kNoDeadline;
   Counters counters_;
+  LatencyCounter read_latency_, write_latency_;
 };
 
 }  // namespace spillway::aio

@@ -46,44 +46,51 @@ int preallocate(int fd, std::uint64_t size_bytes) {
 
 }  // namespace
 
+File::Open::~Open() {
+  if (fd >= 0) ::close(fd);
+}
+
+// errno says why fd() is -1.
+File::File(std::string path, bool writable, int flags) : open_(std::make_shared<Open>()) {
+  open_->path = std::move(path);
+  open_->writable = writable;
+  open_->id = next_id();
+  open_->fd = ::open(open_->path.c_str(), flags | O_CLOEXEC, 0644);
+}
+
 // O_DIRECT is set after opening: open(O_CREAT | O_DIRECT) leaves an empty file behind where the
 // filesystem has no direct I/O, and preallocation by writing needs no alignment without it.
 Result<void> File::make_direct(Direct wish) {
   if (wish == Direct::kOff) {
-    why_not_direct_ = "not asked for";
+    open_->why_not_direct = "not asked for";
     return {};
   }
-  int flags = ::fcntl(fd_, F_GETFL);
-  DioAlignment alignment = dio_alignment(fd_);
+  int flags = ::fcntl(fd(), F_GETFL);
+  DioAlignment alignment = dio_alignment(fd());
   constexpr std::uint32_t kLargestAlignment = 64 << 10;  // far above any device of today
   if (!alignment.possible) {
-    why_not_direct_ = "the filesystem says that it has no direct I/O for this file";
+    open_->why_not_direct = "the filesystem says that it has no direct I/O for this file";
   } else if (std::max(alignment.memory, alignment.offset) > kLargestAlignment) {
-    why_not_direct_ = "the device asks for blocks of more than 64 KiB";
-  } else if (flags < 0 || ::fcntl(fd_, F_SETFL, flags | O_DIRECT) != 0) {
-    why_not_direct_ = "the filesystem refuses O_DIRECT";
+    open_->why_not_direct = "the device asks for blocks of more than 64 KiB";
+  } else if (flags < 0 || ::fcntl(fd(), F_SETFL, flags | O_DIRECT) != 0) {
+    open_->why_not_direct = "the filesystem refuses O_DIRECT";
   } else {
-    direct_ = true;
-    memory_alignment_ = alignment.memory;
-    offset_alignment_ = alignment.offset;
+    open_->direct = true;
+    open_->memory_alignment = alignment.memory;
+    open_->offset_alignment = alignment.offset;
     return {};
   }
   if (wish == Direct::kAuto) return {};
-  return make_error(ErrorKind::kUnsupported, "open", path_,
-                    "direct I/O is required, but " + why_not_direct_);
+  return make_error(ErrorKind::kUnsupported, "open", path(),
+                    "direct I/O is required, but " + why_not_direct());
 }
 
 Result<File> File::create(const std::filesystem::path& path, const CreateOptions& options) {
-  File file;
-  file.path_ = path.string();
-  file.writable_ = true;
-  int flags = O_RDWR | O_CREAT | O_CLOEXEC | (options.overwrite ? O_TRUNC : O_EXCL);
-  file.fd_ = ::open(path.c_str(), flags, 0644);
-  if (file.fd_ < 0) return errno_error("create", file.path_, errno);
-  file.id_ = next_id();
-  if (int rc = preallocate(file.fd_, options.size_bytes); rc != 0) {
+  File file(path.string(), true, O_RDWR | O_CREAT | (options.overwrite ? O_TRUNC : O_EXCL));
+  if (file.fd() < 0) return errno_error("create", file.path(), errno);
+  if (int rc = preallocate(file.fd(), options.size_bytes); rc != 0) {
     ::unlink(path.c_str());
-    return errno_error("preallocate", file.path_, rc,
+    return errno_error("preallocate", file.path(), rc,
                        std::to_string(options.size_bytes) + " bytes were asked for");
   }
   if (auto direct = file.make_direct(options.direct); !direct) {
@@ -94,16 +101,12 @@ Result<File> File::create(const std::filesystem::path& path, const CreateOptions
 }
 
 Result<File> File::open(const std::filesystem::path& path, const OpenOptions& options) {
-  File file;
-  file.path_ = path.string();
-  file.writable_ = options.writable;
-  file.fd_ = ::open(path.c_str(), (options.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-  if (file.fd_ < 0) return errno_error("open", file.path_, errno);
-  file.id_ = next_id();
+  File file(path.string(), options.writable, options.writable ? O_RDWR : O_RDONLY);
+  if (file.fd() < 0) return errno_error("open", file.path(), errno);
   struct stat status {};
-  if (::fstat(file.fd_, &status) != 0) return errno_error("open", file.path_, errno);
+  if (::fstat(file.fd(), &status) != 0) return errno_error("open", file.path(), errno);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-    return make_error(ErrorKind::kInvalid, "open", file.path_,
+    return make_error(ErrorKind::kInvalid, "open", file.path(),
                       "neither a regular file nor a block device");
   }
   if (auto direct = file.make_direct(options.direct); !direct) {
@@ -112,42 +115,24 @@ Result<File> File::open(const std::filesystem::path& path, const OpenOptions& op
   return file;
 }
 
-File::File(File&& other) noexcept { *this = std::move(other); }
-
-File& File::operator=(File&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(id_, other.id_);
-  std::swap(writable_, other.writable_);
-  std::swap(direct_, other.direct_);
-  std::swap(memory_alignment_, other.memory_alignment_);
-  std::swap(offset_alignment_, other.offset_alignment_);
-  path_.swap(other.path_);
-  why_not_direct_.swap(other.why_not_direct_);
-  return *this;
-}
-
-File::~File() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Result<std::uint64_t> File::size_bytes() const {
-  SPILLWAY_CHECK(fd_ >= 0, "the File was moved from");
+  SPILLWAY_CHECK(fd() >= 0, "the File was moved from");
   struct stat status {};
-  if (::fstat(fd_, &status) != 0) return errno_error("stat", path_, errno);
+  if (::fstat(fd(), &status) != 0) return errno_error("stat", path(), errno);
   if (!S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
-  off_t end = ::lseek(fd_, 0, SEEK_END);  // st_size of a block device is 0
-  if (end < 0) return errno_error("stat", path_, errno);
+  off_t end = ::lseek(fd(), 0, SEEK_END);  // st_size of a block device is 0
+  if (end < 0) return errno_error("stat", path(), errno);
   return static_cast<std::uint64_t>(end);
 }
 
 Result<void> File::sync() {
-  SPILLWAY_CHECK(fd_ >= 0, "the File was moved from");
-  if (::fdatasync(fd_) != 0) return errno_error("fdatasync", path_, errno);
+  SPILLWAY_CHECK(fd() >= 0, "the File was moved from");
+  if (::fdatasync(fd()) != 0) return errno_error("fdatasync", path(), errno);
   return {};
 }
 
 Result<void> File::remove() {
-  if (::unlink(path_.c_str()) != 0) return errno_error("unlink", path_, errno);
+  if (::unlink(path().c_str()) != 0) return errno_error("unlink", path(), errno);
   return {};
 }
 

@@ -51,6 +51,7 @@ class IoUringBackend final : public Backend {
   std::size_t submit(std::span<const Operation> operations) override;
   std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override;
   void cancel_all() override;
+  void cancel(std::uint64_t user_data) override;
   void wake() noexcept override {
     std::uint64_t one = 1;
     // The counter never gets near its end, so this cannot block and need not be judged.
@@ -65,6 +66,7 @@ class IoUringBackend final : public Backend {
  private:
   int setup();
   void arm_wake();
+  void push_cancel(std::uint64_t user_data, int flags);
   void prepare(io_uring_sqe* sqe, const Operation& operation) const;
   int update_slot(const RegisteredMemory::Slot& slot, std::byte* data, std::size_t size_bytes);
   std::size_t take_completions(std::span<Event> events);
@@ -196,7 +198,9 @@ std::size_t IoUringBackend::reap(std::span<Event> events, std::chrono::nanosecon
   if (n == 0 || io_uring_sq_ready(&ring_) > 0) {
     ++system_calls_;
     int rc = 0;
-    if (wait) {
+    if (wait && timeout == kForever) {
+      rc = io_uring_submit_and_wait(&ring_, 1);  // costs the kernel no timer
+    } else if (wait) {
       auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
       __kernel_timespec time{.tv_sec = seconds.count(), .tv_nsec = (timeout - seconds).count()};
       io_uring_cqe* cqe = nullptr;
@@ -215,13 +219,22 @@ std::size_t IoUringBackend::reap(std::span<Event> events, std::chrono::nanosecon
 }
 
 void IoUringBackend::cancel_all() {
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  if (sqe == nullptr) return;
   // ANY also takes the poll for wake, which the next reap arms again.
-  io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+  push_cancel(0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+}
+
+void IoUringBackend::cancel(std::uint64_t user_data) { push_cancel(user_data, 0); }
+
+void IoUringBackend::push_cancel(std::uint64_t user_data, int flags) {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  if (sqe == nullptr) {  // many cancels at once: room is made
+    ++system_calls_;
+    io_uring_submit(&ring_);
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  if (sqe == nullptr) return;
+  io_uring_prep_cancel64(sqe, user_data, flags);
   io_uring_sqe_set_data64(sqe, kCancelData);
-  ++system_calls_;
-  io_uring_submit(&ring_);
 }
 
 int IoUringBackend::update_slot(const RegisteredMemory::Slot& slot, std::byte* data,

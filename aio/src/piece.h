@@ -40,7 +40,7 @@ inline std::uint32_t block_alignment(const File& file) {
 // The piece of `request` that starts at file offset `from`. REQUIRES: from < request.end().
 inline Piece cut_piece(const PendingRequest& request, std::uint64_t from,
                        std::uint32_t block_size_bytes) {
-  const std::uint64_t alignment = block_alignment(*request.file);
+  const std::uint64_t alignment = block_alignment(request.file);
   const std::uint64_t end = request.end();
   const std::uint64_t block = from & ~(alignment - 1);
   Piece piece;
@@ -55,7 +55,7 @@ inline Piece cut_piece(const PendingRequest& request, std::uint64_t from,
   }
   const std::uint64_t whole = (end & ~(alignment - 1)) - from;
   const bool in_place =
-      reinterpret_cast<std::uintptr_t>(piece.data) % request.file->memory_alignment() == 0;
+      reinterpret_cast<std::uintptr_t>(piece.data) % request.file.memory_alignment() == 0;
   // A block_size below the alignment is raised to it.
   std::uint64_t most = std::max<std::uint64_t>(block_size_bytes & ~(alignment - 1), alignment);
   if (!in_place) most = std::min<std::uint64_t>(most, kBounceBytes);

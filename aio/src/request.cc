@@ -4,13 +4,51 @@
 
 #include <utility>
 
+#include "work_queue.h"
+
 namespace spillway::aio {
 namespace {
 
 thread_local const RequestPool* engine_of_this_thread = nullptr;
 
 Completion take_completion(PendingRequest* request) {
-  return {.buffer = std::move(request->buffer), .transferred = std::move(request->transferred)};
+  Completion completion{.buffer = {}, .transferred = std::move(request->transferred)};
+  if (!request->buffer_withheld) completion.buffer = std::move(request->buffer);
+  return completion;
+}
+
+// Only what never changes after submission is read, and `got`.
+Error failure_of(const PendingRequest& request, Error error, std::uint64_t got) {
+  error.operation = request.direction == Direction::kRead ? "read" : "write";
+  error.path = request.file.path();
+  error.offset = request.offset;
+  error.wanted = request.size_bytes;
+  error.got = got;
+  return error;
+}
+
+Error deadline_passed() {
+  Error error;
+  error.kind = ErrorKind::kDeadline;
+  error.detail = "the memory stays with the engine until the kernel is done with it";
+  return error;
+}
+
+// An ended request lets its File go first: who waited for it may expect that dropping his own
+// closes the descriptor.
+void publish(PendingRequest* request) {
+  const bool ended = !request->expired;
+  if (request->callback) {
+    if (ended) request->drop_file();
+    Engine::Callback callback = std::move(request->callback);
+    callback(take_completion(request));
+  } else {
+    // Notified under the lock: the waiter may hand the request back as soon as it is let go.
+    std::lock_guard lock(request->mutex);
+    if (ended) request->drop_file();
+    request->done.store(true, std::memory_order_release);
+    request->completed.notify_all();
+  }
 }
 
 }  // namespace
@@ -18,38 +56,67 @@ Completion take_completion(PendingRequest* request) {
 bool on_engine_thread(const RequestPool* pool) noexcept { return engine_of_this_thread == pool; }
 void set_engine_thread(const RequestPool* pool) noexcept { engine_of_this_thread = pool; }
 
+void PendingRequest::begin(Direction towards, const Engine::Request& request, Buffer memory,
+                           Engine::Callback on_completion) {
+  direction = towards;
+  file = request.file->share();
+  offset = request.offset;
+  size_bytes = request.size_bytes;
+  priority = request.priority;
+  deadline = request.deadline;
+  data = memory.data() + request.buffer_offset;
+  buffer = std::move(memory);
+  callback = std::move(on_completion);
+  cut_to = offset;
+  outstanding = 0;
+  failed_at = 0;
+  memory_lost = false;
+  padded_end = 0;
+  exact_end = 0;
+  expired = false;
+  cancelled.store(false, std::memory_order_relaxed);
+  done.store(false, std::memory_order_relaxed);
+  buffer_withheld = false;
+}
+
+void PendingRequest::clear() {
+  buffer = Buffer();
+  callback = nullptr;
+  transferred = std::size_t{0};
+  failure.reset();
+  drop_file();
+}
+
+void PendingRequest::drop_file() { file = File(); }
+
 void complete(PendingRequest* request) {
   if (request->failure) {
-    Error& error = *request->failure;
-    error.operation = request->direction == Direction::kRead ? "read" : "write";
-    error.path = request->file->path();
-    error.offset = request->offset;
-    error.wanted = request->size_bytes;
-    error.got = request->failed_at - request->offset;
-    request->transferred = tl::unexpected(std::move(error));
+    std::uint64_t got = request->failed_at - request->offset;
+    request->transferred = tl::unexpected(failure_of(*request, std::move(*request->failure), got));
   } else {
     request->transferred = request->size_bytes;
   }
   if (request->memory_lost) request->buffer.leak();
-  if (request->callback) {
-    Engine::Callback callback = std::move(request->callback);
-    callback(take_completion(request));
-  } else {
-    // Notified under the lock: the waiter may hand the request back as soon as it is let go.
-    std::lock_guard lock(request->mutex);
-    request->done.store(true, std::memory_order_release);
-    request->completed.notify_all();
-  }
+  publish(request);
+  release(request);
+}
+
+void complete_expired(PendingRequest* request) {
+  request->transferred = tl::unexpected(failure_of(*request, deadline_passed(), 0));
+  request->buffer_withheld = true;
+  publish(request);
+  release(request);
+}
+
+void end_expired(PendingRequest* request) {
+  if (request->memory_lost) request->buffer.leak();
   release(request);
 }
 
 void release(PendingRequest* request) noexcept {
   if (request->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   std::shared_ptr<RequestPool> pool = std::move(request->pool);
-  request->buffer = Buffer();
-  request->callback = nullptr;
-  request->transferred = std::size_t{0};
-  request->failure.reset();
+  request->clear();
   pool->put(request);
 }
 
@@ -78,6 +145,25 @@ void RequestPool::put(PendingRequest* request) noexcept {
   free_.push_back(request);
 }
 
+void RequestPool::set_queue(WorkQueue* queue) {
+  std::lock_guard lock(queue_mutex_);
+  queue_ = queue;
+}
+
+void RequestPool::cancel(PendingRequest* request) {
+  bool ended = false;
+  {
+    std::lock_guard lock(queue_mutex_);
+    ended = queue_ != nullptr && queue_->cancel(request);
+  }
+  if (ended) complete(request);
+}
+
+void RequestPool::expedite(PendingRequest* request) {
+  std::lock_guard lock(queue_mutex_);
+  if (queue_ != nullptr) queue_->expedite(request);
+}
+
 Ticket::Ticket(Ticket&& other) noexcept : request_(std::exchange(other.request_, nullptr)) {}
 
 Ticket& Ticket::operator=(Ticket&& other) noexcept {
@@ -86,7 +172,19 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 }
 
 Ticket::~Ticket() {
-  if (request_ != nullptr) release(request_);
+  if (request_ == nullptr) return;
+  if (!request_->done.load(std::memory_order_acquire)) request_->pool->cancel(request_);
+  release(request_);
+}
+
+void Ticket::cancel() {
+  SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
+  request_->pool->cancel(request_);
+}
+
+void Ticket::expedite() {
+  SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
+  request_->pool->expedite(request_);
 }
 
 bool Ticket::done() const noexcept {
@@ -111,25 +209,16 @@ Completion Ticket::wait() {
 Completion Ticket::wait_until(std::chrono::steady_clock::time_point deadline) {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
   PendingRequest* request = std::exchange(request_, nullptr);
-  bool done = false;
+  Completion completion;
   {
     std::unique_lock lock(request->mutex);
-    done = request->completed.wait_until(lock, deadline, [&] { return request->done.load(); });
+    if (request->completed.wait_until(lock, deadline, [&] { return request->done.load(); })) {
+      completion = take_completion(request);
+    } else {
+      completion.transferred = tl::unexpected(failure_of(*request, deadline_passed(), 0));
+    }
   }
-  Completion completion;
-  if (done) {
-    completion = take_completion(request);
-  } else {
-    // The engine still works on it: only what never changes may be read here.
-    Error error;
-    error.kind = ErrorKind::kDeadline;
-    error.operation = request->direction == Direction::kRead ? "read" : "write";
-    error.path = request->file->path();
-    error.offset = request->offset;
-    error.wanted = request->size_bytes;
-    error.detail = "the memory stays with the engine until the kernel is done with it";
-    completion.transferred = tl::unexpected(std::move(error));
-  }
+  if (!request->done) request->pool->cancel(request);
   release(request);
   return completion;
 }

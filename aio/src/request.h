@@ -17,18 +17,22 @@
 namespace spillway::aio {
 
 class RequestPool;
+class WorkQueue;
+struct RequestList;
 
 struct PendingRequest {
   // Set at submission. `data` is the first byte of the request inside `buffer`.
   Direction direction = Direction::kRead;
-  const File* file = nullptr;
+  File file;  // shares the descriptor: the caller may drop his
   std::uint64_t offset = 0;
   std::size_t size_bytes = 0;
   std::byte* data = nullptr;
   Buffer buffer;
   Engine::Callback callback;
+  std::chrono::steady_clock::time_point deadline;
 
   // Guarded by the WorkQueue.
+  Priority priority = Priority::kNormal;
   std::uint64_t cut_to = 0;       // file offset up to which it is cut into pieces
   std::uint32_t outstanding = 0;  // pieces cut and not ended
   std::optional<Error> failure;   // the one nearest to the start; its `got` is set at the end
@@ -37,13 +41,20 @@ struct PendingRequest {
   // A padded last block reached past the end of the file: cut the file back from `padded_end`.
   std::uint64_t padded_end = 0;
   std::uint64_t exact_end = 0;
+  bool expired = false;         // completed by its deadline: only its memory is still awaited
+  RequestList* list = nullptr;  // where it waits to be cut; nullptr when it does not
   PendingRequest* next = nullptr;
-  std::size_t active_index = 0;
+  PendingRequest* previous = nullptr;
+  static constexpr std::size_t kNotActive = ~std::size_t{0};
+  std::size_t active_index = kNotActive;
+  // Its pieces shall end early. Set under the WorkQueue's lock, read by the threads.
+  std::atomic<bool> cancelled{false};
 
   // Between the engine and the Ticket.
   std::mutex mutex;
   std::condition_variable completed;
   std::atomic<bool> done{false};
+  bool buffer_withheld = false;  // completed while the kernel may use the memory
   Result<std::size_t> transferred = std::size_t{0};
   std::atomic<int> references{0};
   // Shared, for a Ticket may outlive its Engine.
@@ -51,11 +62,23 @@ struct PendingRequest {
 
   std::uint64_t end() const noexcept { return offset + size_bytes; }
   bool fully_cut() const noexcept { return cut_to == end(); }
+
+  // Sets all but `pool` and `references` for a new request.
+  void begin(Direction towards, const Engine::Request& request, Buffer memory,
+             Engine::Callback on_completion);
+  // Gives back what it holds, ready for the next one.
+  void clear();
+  void drop_file();
 };
 
 // Publishes the result: wakes who waits on the Ticket, or runs the callback. Drops the engine's
 // reference, so `request` must not be used afterwards.
 void complete(PendingRequest* request);
+
+// Publishes kDeadline for a request of which the kernel still has some memory: the Buffer stays
+// until end_expired(). Drops one of the engine's references, of which an expired request has two.
+void complete_expired(PendingRequest* request);
+void end_expired(PendingRequest* request);
 
 // Drops one reference.
 void release(PendingRequest* request) noexcept;
@@ -72,7 +95,14 @@ class RequestPool {
   PendingRequest* take();
   void put(PendingRequest* request) noexcept;
 
+  // The engine's queue, by which a Ticket reaches it; nullptr once the engine goes.
+  void set_queue(WorkQueue* queue);
+  void cancel(PendingRequest* request);
+  void expedite(PendingRequest* request);
+
  private:
+  std::mutex queue_mutex_;  // taken before the WorkQueue's own lock
+  WorkQueue* queue_ = nullptr;
   std::mutex mutex_;
   std::vector<PendingRequest*> free_;
   std::size_t made_ = 0;

@@ -21,6 +21,7 @@ class BoundedQueue {
  public:
   explicit BoundedQueue(std::size_t capacity) : slots_(capacity) {}
   bool empty() const { return size_ == 0; }
+  std::size_t size() const { return size_; }
   void push(const T& value) { slots_[(first_ + size_++) % slots_.size()] = value; }
   T pop() {
     T value = slots_[first_];
@@ -117,7 +118,11 @@ class ThreadPoolBackend final : public Backend {
   std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
     std::unique_lock lock(shared_->mutex);
     auto news = [&] { return shared_->awake || !shared_->finished.empty(); };
-    if (!news() && timeout > timeout.zero()) shared_->has_news.wait_for(lock, timeout, news);
+    if (timeout == kForever) {
+      shared_->has_news.wait(lock, news);
+    } else if (!news() && timeout > timeout.zero()) {
+      shared_->has_news.wait_for(lock, timeout, news);
+    }
     shared_->awake = false;
     std::size_t n = 0;
     while (n < events.size() && !shared_->finished.empty()) events[n++] = shared_->finished.pop();
@@ -130,6 +135,18 @@ class ThreadPoolBackend final : public Backend {
     std::lock_guard lock(shared_->mutex);
     while (!shared_->todo.empty()) {
       shared_->finished.push({.user_data = shared_->todo.pop().user_data, .result = -ECANCELED});
+    }
+  }
+
+  void cancel(std::uint64_t user_data) override {
+    std::lock_guard lock(shared_->mutex);
+    for (std::size_t left = shared_->todo.size(); left > 0; --left) {
+      Operation operation = shared_->todo.pop();
+      if (operation.user_data == user_data) {
+        shared_->finished.push({.user_data = user_data, .result = -ECANCELED});
+      } else {
+        shared_->todo.push(operation);
+      }
     }
   }
 

@@ -10,12 +10,19 @@
 
 namespace spillway::aio {
 
-Error engine_destroyed() {
+namespace {
+
+Error reason(ErrorKind kind, const char* detail) {
   Error error;
-  error.kind = ErrorKind::kCancelled;
-  error.detail = "the engine was destroyed";
+  error.kind = kind;
+  error.detail = detail;
   return error;
 }
+
+}  // namespace
+
+Error engine_destroyed() { return reason(ErrorKind::kCancelled, "the engine was destroyed"); }
+Error given_up() { return reason(ErrorKind::kCancelled, "given up by the caller"); }
 
 void WorkQueue::add(Worker& worker) {
   std::lock_guard lock(mutex_);
@@ -31,24 +38,59 @@ bool WorkQueue::push(PendingRequest* request, bool may_block) {
     if (stopping_) return false;  // a callback of a cancelled request submitted the next one
     request->active_index = active_.size();
     active_.push_back(request);
-    request->next = nullptr;
-    (first_ == nullptr ? first_ : last_->next) = request;
-    last_ = request;
-    queued_bytes_ += request->size_bytes;
-    count = pick_sleepers(request->size_bytes / block_size_bytes_ + 1, sleepers);
+    waiting_.add(request);
+    count = pick_sleepers(*request, sleepers);
+    if (request->deadline < next_deadline_) {
+      next_deadline_ = request->deadline;
+      if (count == 0) sleepers[count++] = workers_.front();  // its sleep is too long now
+    }
   }
   for (std::size_t i = 0; i < count; ++i) sleepers[i]->wake();
   return true;
 }
 
 // Marks them as awake, so that the next push costs no system call for them.
-std::size_t WorkQueue::pick_sleepers(std::uint64_t pieces, std::span<Worker*> out) {
+std::size_t WorkQueue::pick_sleepers(const PendingRequest& request, std::span<Worker*> out) {
+  const std::uint64_t pieces = request.size_bytes / block_size_bytes_ + 1;
+  const bool urgent = request.priority == Priority::kUrgent;
   std::size_t count = 0;
   for (std::size_t i = 0; i < workers_.size() && count < pieces && count < out.size(); ++i) {
     Worker* worker = workers_[next_worker_++ % workers_.size()];
-    if (worker->asleep_.exchange(false, std::memory_order_relaxed)) out[count++] = worker;
+    Worker::Sleep sleep = worker->sleep_.load(std::memory_order_relaxed);
+    if (sleep == Worker::kAwake || (sleep == Worker::kForUrgent && !urgent)) continue;
+    worker->sleep_.store(Worker::kAwake, std::memory_order_relaxed);
+    out[count++] = worker;
   }
   return count;
+}
+
+bool WorkQueue::cancel(PendingRequest* request) {
+  std::lock_guard lock(mutex_);
+  if (request->active_index == PendingRequest::kNotActive || request->cancelled) return false;
+  request->cancelled = true;
+  drop_queued_part(request, given_up());
+  if (request->outstanding == 0) {
+    retire(request);
+    return true;
+  }
+  look_for_cancelled();
+  return false;
+}
+
+void WorkQueue::look_for_cancelled() {
+  for (Worker* worker : workers_) {
+    worker->look_for_cancelled_ = true;
+    worker->wake();
+  }
+}
+
+void WorkQueue::expedite(PendingRequest* request) {
+  std::array<Worker*, 64> sleepers;
+  std::lock_guard lock(mutex_);
+  if (request->list == nullptr || request->priority == Priority::kUrgent) return;
+  waiting_.expedite(request);
+  std::size_t count = pick_sleepers(*request, sleepers);
+  for (std::size_t i = 0; i < count; ++i) sleepers[i]->wake();
 }
 
 void WorkQueue::run_on(Worker& worker, Command& command) {
@@ -73,25 +115,17 @@ void WorkQueue::stop() {
 
 void WorkQueue::exchange(Worker& worker, Round& round) {
   std::lock_guard lock(mutex_);
-  for (Ended& ended : round.ended) record(ended, *round.completed);
-  while (stopping_ && first_ != nullptr) {
-    PendingRequest* request = first_;
-    if (!request->failure) {
-      request->failure = engine_destroyed();
-      request->failed_at = request->cut_to;
-    }
-    drop_queued_part(request);
-    if (request->outstanding == 0) retire(request, *round.completed);
-  }
-  std::size_t taken = take(round);
+  for (Ended& ended : round.ended) record(ended, round);
+  if (stopping_) end_queued(round);
+  if (next_deadline_ != Engine::kNoDeadline) expire(round);
+  take(worker, round);
   round.stopping = stopping_;
+  round.deadline = next_deadline_;
   round.commands->swap(worker.commands_);
-  round.more_to_take = first_ != nullptr && taken > 0 && taken < round.room;
-  bool sleeps = first_ == nullptr && taken < round.room && !stopping_;
-  worker.asleep_.store(sleeps, std::memory_order_relaxed);
+  round.look_for_cancelled = std::exchange(worker.look_for_cancelled_, false);
 }
 
-void WorkQueue::record(Ended& ended, std::vector<PendingRequest*>& completed) {
+void WorkQueue::record(Ended& ended, Round& round) {
   PendingRequest* request = ended.request;
   --request->outstanding;
   request->memory_lost |= ended.memory_lost;
@@ -104,26 +138,78 @@ void WorkQueue::record(Ended& ended, std::vector<PendingRequest*>& completed) {
       request->failure = std::move(ended.failure);
       request->failed_at = ended.failed_at;
     }
-    drop_queued_part(request);
+    drop_queued_part(request, {});
   }
-  if (request->outstanding == 0 && request->fully_cut()) retire(request, completed);
+  if (request->outstanding > 0 || !request->fully_cut()) return;
+  if (request->expired) {
+    if (request->padded_end != 0) cut_back(*request);
+    round.drained->push_back(request);
+  } else {
+    retire(request);
+    round.completed->push_back(request);
+  }
 }
 
-// Requests are cut in order, so one that is cut in part is the first.
-void WorkQueue::drop_queued_part(PendingRequest* request) {
-  if (request != first_) return;
-  queued_bytes_ -= request->end() - request->cut_to;
+// `why` is the failure of a request that has none yet.
+void WorkQueue::drop_queued_part(PendingRequest* request, Error why) {
+  if (request->list == nullptr) return;
+  waiting_.remove(request);
+  if (!request->failure) {
+    request->failure = std::move(why);
+    request->failed_at = request->cut_to;
+  }
   request->cut_to = request->end();
-  first_ = request->next;
 }
 
-void WorkQueue::retire(PendingRequest* request, std::vector<PendingRequest*>& completed) {
+void WorkQueue::end_queued(Round& round) {
+  for (std::size_t i = active_.size(); i > 0; --i) {
+    PendingRequest* request = active_[i - 1];
+    drop_queued_part(request, engine_destroyed());
+    if (request->outstanding > 0) continue;
+    retire(request);
+    round.completed->push_back(request);
+  }
+}
+
+void WorkQueue::deactivate(PendingRequest* request) {
   active_[request->active_index] = active_.back();
   active_[request->active_index]->active_index = request->active_index;
   active_.pop_back();
-  if (request->padded_end != 0) cut_back(*request);
+  request->active_index = PendingRequest::kNotActive;
   has_room_.notify_one();
-  completed.push_back(request);
+}
+
+void WorkQueue::retire(PendingRequest* request) {
+  deactivate(request);
+  if (request->padded_end != 0) cut_back(*request);
+}
+
+// Completes what is late. Of what the kernel still has, the memory is awaited behind the scenes.
+void WorkQueue::expire(Round& round) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_deadline_) return;
+  next_deadline_ = Engine::kNoDeadline;
+  bool in_flight = false;
+  for (std::size_t i = active_.size(); i > 0; --i) {
+    PendingRequest* request = active_[i - 1];
+    if (request->deadline > now) {
+      next_deadline_ = std::min(next_deadline_, request->deadline);
+      continue;
+    }
+    drop_queued_part(request, reason(ErrorKind::kDeadline, "the deadline passed"));
+    request->cancelled = true;
+    if (request->outstanding == 0) {
+      retire(request);
+      round.completed->push_back(request);
+      continue;
+    }
+    in_flight = true;
+    request->expired = true;
+    request->references.fetch_add(1, std::memory_order_relaxed);
+    deactivate(request);
+    round.expired->push_back(request);
+  }
+  if (in_flight) look_for_cancelled();
 }
 
 // Runs under the lock, so no write can be handed out between the look and the cut. A write on its
@@ -131,13 +217,13 @@ void WorkQueue::retire(PendingRequest* request, std::vector<PendingRequest*>& co
 // covers the padding.
 void WorkQueue::cut_back(PendingRequest& request) {
   for (const PendingRequest* other : active_) {
-    if (other->direction == Direction::kWrite && other->file->id() == request.file->id() &&
+    if (other->direction == Direction::kWrite && other->file.id() == request.file.id() &&
         other->end() > request.exact_end) {
       return;
     }
   }
   struct stat status {};
-  int fd = request.file->fd();
+  int fd = request.file.fd();
   bool ok = ::fstat(fd, &status) == 0;
   if (ok && static_cast<std::uint64_t>(status.st_size) == request.padded_end) {
     ok = ::ftruncate(fd, static_cast<off_t>(request.exact_end)) == 0;
@@ -152,35 +238,55 @@ void WorkQueue::cut_back(PendingRequest& request) {
 
 // With several threads none takes more than its share of what is queued, so that a large request
 // is spread over all of them.
-std::size_t WorkQueue::fair_share(std::size_t room) const {
+std::size_t WorkQueue::fair_share(std::uint64_t waiting_bytes, std::size_t room) const {
   if (thread_count_ == 1) return room;
-  std::uint64_t pieces = queued_bytes_ / block_size_bytes_ + 1;
+  std::uint64_t pieces = waiting_bytes / block_size_bytes_ + 1;
   return static_cast<std::size_t>(
       std::min<std::uint64_t>(room, (pieces + thread_count_ - 1) / thread_count_));
 }
 
-std::size_t WorkQueue::take(Round& round) {
-  const std::size_t most = fair_share(round.room);
-  std::size_t taken = 0;
-  while (first_ != nullptr) {
-    PendingRequest* request = first_;
-    while (!request->fully_cut() && taken < most) {
-      Piece piece = cut_piece(*request, request->cut_to, block_size_bytes_);
-      if (piece.route != Route::kDirect) {
-        if (round.bounce_room == 0) return taken;
-        --round.bounce_room;
-      }
-      request->cut_to += piece.keep_bytes;
-      queued_bytes_ -= piece.keep_bytes;
-      ++request->outstanding;
-      round.work->push_back({request, piece});
-      ++taken;
+void WorkQueue::take(Worker& worker, Round& round) {
+  const std::size_t urgent_most = fair_share(waiting_.urgent_bytes(), round.room);
+  std::size_t urgent = 0;
+  std::size_t normal = 0;
+  bool bounce_missing = false;
+  // What may be taken of normal ones: the last kUrgentDepth places are not theirs.
+  const auto normal_room = [&] {
+    const std::size_t kept = Engine::kUrgentDepth + urgent;
+    return round.room > kept ? round.room - kept : 0;
+  };
+  const std::size_t normal_most = fair_share(waiting_.normal_bytes(), normal_room());
+  while (!bounce_missing) {
+    PendingRequest* request = urgent < urgent_most ? waiting_.next_urgent() : nullptr;
+    const bool is_urgent = request != nullptr;
+    if (!is_urgent && normal < std::min(normal_most, normal_room())) {
+      request = waiting_.next_normal();
     }
-    if (!request->fully_cut()) break;
-    first_ = request->next;
-    if (request->outstanding == 0) retire(request, *round.completed);  // of 0 bytes
+    if (request == nullptr) break;
+    if (request->fully_cut()) {  // of 0 bytes
+      waiting_.remove(request);
+      retire(request);
+      round.completed->push_back(request);
+      continue;
+    }
+    Piece piece = cut_piece(*request, request->cut_to, block_size_bytes_);
+    if (piece.route != Route::kDirect) {
+      bounce_missing = round.bounce_room == 0;
+      if (bounce_missing) break;
+      --round.bounce_room;
+    }
+    waiting_.cut(request, piece.keep_bytes);
+    ++request->outstanding;
+    round.work->push_back({request, piece});
+    ++(is_urgent ? urgent : normal);
   }
-  return taken;
+  const std::size_t room_left = round.room - urgent - normal;
+  round.more_to_take = !waiting_.empty() && urgent + normal > 0 && normal < normal_room();
+  Worker::Sleep sleep = Worker::kAwake;
+  if (room_left > 0 && !waiting_.urgent_waits() && !stopping_) {
+    sleep = waiting_.empty() && normal < normal_room() ? Worker::kForAny : Worker::kForUrgent;
+  }
+  worker.sleep_.store(sleep, std::memory_order_relaxed);
 }
 
 }  // namespace spillway::aio

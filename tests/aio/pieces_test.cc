@@ -16,10 +16,9 @@ constexpr std::uint32_t kBlock = 16384;
 std::vector<Piece> cut_all(const File& file, std::uint64_t offset, std::size_t size_bytes,
                            std::uintptr_t address) {
   PendingRequest request;
-  request.file = &file;
-  request.offset = offset;
-  request.size_bytes = size_bytes;
-  request.data = reinterpret_cast<std::byte*>(address);  // never looked into
+  auto* memory = reinterpret_cast<std::byte*>(address);  // never looked into
+  request.begin(Direction::kRead, {.file = &file, .offset = offset, .size_bytes = size_bytes},
+                Buffer::borrow({memory, size_bytes}), nullptr);
   std::vector<Piece> pieces;
   for (std::uint64_t from = offset; from < request.end(); from += pieces.back().keep_bytes) {
     pieces.push_back(cut_piece(request, from, kBlock));

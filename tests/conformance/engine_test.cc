@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <optional>
 #include <random>
@@ -253,7 +254,7 @@ TEST_P(EngineConformance, CallbacksRunOnceOnAnEngineThreadAndMaySubmit) {
   std::atomic<int> failures{0};
   std::promise<void> end;
   std::set<std::thread::id> threads;
-  Engine::Callback next = [&](Completion done) {
+  std::function<void(Completion)> next = [&](Completion done) {
     if (!done.transferred) ++failures;
     threads.insert(std::this_thread::get_id());
     int n = ++calls;

@@ -76,7 +76,8 @@ TEST(PoolWithEngine, AnAbandonedRequestGivesItsBufferBack) {
   const Scratch scratch;
   const aio::File file = make_file(scratch);
   for (int i = 0; i < 100; ++i) {
-    (*engine)->read({.file = &file, .size_bytes = kBytes}, (*pool)->acquire().release());
+    const aio::Ticket dropped =
+        (*engine)->read({.file = &file, .size_bytes = kBytes}, (*pool)->acquire().release());
   }
   EXPECT_TRUE((*pool)->acquire());  // waits for the last of them
 }

@@ -92,7 +92,7 @@ class SimulatorBackend final : public Backend {
     const SimulatorOptions& options = control_->options();
     std::size_t taken = 0;
     while (taken < operations.size() && taken < options.accept_at_most &&
-           held_.size() + lost_.size() < queue_depth_) {
+           held_.size() + lost_.size() + stalled_.size() < queue_depth_) {
       start(operations[taken++]);
     }
     ++system_calls_;
@@ -103,6 +103,7 @@ class SimulatorBackend final : public Backend {
     std::unique_lock lock(mutex_);
     ++system_calls_;
     if (held_.empty() && timeout > timeout.zero()) {
+      timeout = std::min<std::chrono::nanoseconds>(timeout, std::chrono::hours(1));
       wakes_.wait_for(lock, timeout, [&] { return awake_; });
     }
     awake_ = false;
@@ -117,7 +118,17 @@ class SimulatorBackend final : public Backend {
     return n;
   }
 
-  void cancel_all() override {}
+  void cancel_all() override {
+    std::lock_guard lock(mutex_);
+    while (!stalled_.empty()) end_stalled(stalled_.begin());
+  }
+  void cancel(std::uint64_t user_data) override {
+    std::lock_guard lock(mutex_);
+    auto stalled = std::find_if(stalled_.begin(), stalled_.end(), [&](const Operation& operation) {
+      return operation.user_data == user_data;
+    });
+    if (stalled != stalled_.end()) end_stalled(stalled);
+  }
   void wake() noexcept override {
     std::lock_guard lock(mutex_);
     awake_ = true;
@@ -135,6 +146,11 @@ class SimulatorBackend final : public Backend {
     std::uint32_t delay_rounds = 0;
   };
 
+  void end_stalled(std::vector<Operation>::iterator stalled) {
+    held_.push_back({{.user_data = stalled->user_data, .result = -ECANCELED}, 0});
+    stalled_.erase(stalled);
+  }
+
   bool chance(double p) { return p > 0 && std::uniform_real_distribution<>(0, 1)(random_) < p; }
 
   void start(const Operation& operation) {
@@ -143,6 +159,10 @@ class SimulatorBackend final : public Backend {
     std::int32_t result = 0;
     if (fault && fault->kind == FaultKind::kLoseCompletion) {
       lost_.push_back(operation);
+      return;
+    }
+    if (fault && fault->kind == FaultKind::kStall) {
+      stalled_.push_back(operation);
       return;
     }
     if (fault) {
@@ -168,6 +188,7 @@ class SimulatorBackend final : public Backend {
         return -fault.errno_value;
       case FaultKind::kZero:
       case FaultKind::kLoseCompletion:
+      case FaultKind::kStall:
         return 0;
       case FaultKind::kReportTwice:
         return transfer(operation, operation.size_bytes);
@@ -201,6 +222,7 @@ class SimulatorBackend final : public Backend {
   std::mt19937_64 random_;
   std::vector<Held> held_;
   std::vector<Operation> lost_;
+  std::vector<Operation> stalled_;
   std::uint64_t system_calls_ = 0;
   std::mutex mutex_;
   std::condition_variable wakes_;

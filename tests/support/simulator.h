@@ -29,6 +29,7 @@ enum class FaultKind {
   kShort,           // moves a part: `keep_bytes` (direct writes: whole blocks of that)
   kZero,            // moves nothing and says 0
   kLoseCompletion,  // is never reported; a read still writes into its memory when the engine ends
+  kStall,           // moves nothing and waits until it is cancelled: then ECANCELED
   kLoseWrite,       // says that all was written, and the old data stays
   kMisdirect,    // moves the bytes to or from `shift_bytes` further on, and says that all is well
   kTear,         // writes only the first `keep_bytes`, and says that all was written

@@ -44,12 +44,17 @@ class Backend {
   // latest by the next reap (so io_uring needs one system call for both).
   virtual std::size_t submit(std::span<const Operation> operations) = 0;
 
+  // A timeout that never comes.
+  static constexpr auto kForever = std::chrono::nanoseconds::max();
+
   // Fills `events` from the front and returns how many. Waits up to `timeout` for the first one;
   // returns 0 when the time is over, `wake` was called, or a signal came.
   virtual std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) = 0;
 
-  // Asks the kernel to give up on what is in flight. Best effort: completions still arrive.
+  // Asks the kernel to give up on what is in flight, or on the operation with that user_data, at
+  // the latest at the next reap. Best effort: completions still arrive.
   virtual void cancel_all() = 0;
+  virtual void cancel(std::uint64_t user_data) = 0;
 
   // Makes a reap that waits return soon; where none waits, the next one. Any thread.
   virtual void wake() noexcept = 0;

@@ -7,6 +7,12 @@
 // unaligned edges go through a bounce buffer (a write then reads the edge block first, so two
 // writes must not share an edge block at one time).
 //
+// What goes first: urgent requests, in the order they came; they also have kUrgentDepth operations
+// on each thread beyond the queue_depth, so that one waits for the device, not for a queue full of
+// writes. Then reads and writes, each in their order, mixed by how much of either is waiting.
+// After start-up no heap memory is taken per I/O, as long as at most 1024 requests and their
+// Tickets are alive at a time.
+//
 // Threads: any thread may submit, wait and poll. Callbacks run on an engine thread and must not
 // block; they may submit. Destroying the Engine cancels what is in flight, waits for it, and
 // completes every request (kCancelled) with its Buffer. What a dead device has not given back
@@ -16,79 +22,29 @@
 
 #include <spillway/aio/backend.h>
 #include <spillway/aio/buffer.h>
+#include <spillway/aio/engine_options.h>
 #include <spillway/aio/error.h>
 #include <spillway/aio/file.h>
+#include <spillway/aio/inline_function.h>
+#include <spillway/aio/latency_histogram.h>
+#include <spillway/aio/ticket.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
 namespace spillway::aio {
 
-enum class BackendKind { kAuto, kIoUring, kThreadPool };
-
-struct EngineOptions {
-  BackendKind backend = BackendKind::kAuto;
-  std::uint32_t block_size_bytes = 1 << 20;  // a positive multiple of 4096, at most 1 GiB
-  std::uint32_t queue_depth = 32;            // operations in flight per thread, 1 to 4096
-  std::uint32_t thread_count = 1;            // 1 to 64
-  bool single_submit = false;                // one system call per operation (DeepSpeed's knob)
-  // How long the destructor waits for what is in flight before it gives the memory up for lost.
-  std::chrono::milliseconds drain_timeout{10'000};
-};
-
-// What is wrong with the options, in words that name the field; kInvalid.
-Result<void> validate(const EngineOptions& options);
-
-struct EngineStats {
-  std::uint64_t read_bytes = 0;     // bytes that reached their Buffer, bounce included
-  std::uint64_t written_bytes = 0;  // bytes that left for the file
-  std::uint64_t read_operations = 0;
-  std::uint64_t write_operations = 0;
-  std::uint64_t short_transfers = 0;
-  std::uint64_t retries = 0;
-  std::uint64_t system_calls = 0;
-};
-
-struct Completion {
-  Buffer buffer;                        // the memory the request consumed
-  Result<std::size_t> transferred = 0;  // all bytes asked for, or the reason why not
-};
-
-struct PendingRequest;
-
-// Handle on one request; may outlive the Engine. Move-only. Dropping a Ticket abandons the request:
-// it still runs to its end inside the engine, and the Buffer is released there.
-class Ticket {
- public:
-  Ticket() = default;
-  Ticket(Ticket&&) noexcept;
-  Ticket& operator=(Ticket&&) noexcept;
-  ~Ticket();
-
-  bool valid() const noexcept { return request_ != nullptr; }
-  // Whether wait() would return at once. Does not block.
-  bool done() const noexcept;
-  // Blocks until the request is complete and consumes the Ticket. REQUIRES: valid().
-  Completion wait();
-  // As wait, but gives up at the deadline with kDeadline: the request is abandoned, and its Buffer
-  // stays with the engine until the kernel is done with it (the returned Buffer is empty).
-  Completion wait_until(std::chrono::steady_clock::time_point deadline);
-
- private:
-  friend class Engine;
-  explicit Ticket(PendingRequest* request) noexcept : request_(request) {}
-  PendingRequest* request_ = nullptr;
-};
-
 class Engine {
  public:
-  // Called once, on an engine thread; gets the Buffer back.
-  using Callback = std::function<void(Completion)>;
+  // Called once, on an engine thread; gets the Buffer back. Captures up to 64 bytes, with no
+  // allocation.
+  using Callback = InlineFunction<void(Completion)>;
+  // Operations that urgent requests may have in flight on each thread beyond the queue_depth.
+  static constexpr std::uint32_t kUrgentDepth = 4;
+  static constexpr auto kNoDeadline = std::chrono::steady_clock::time_point::max();
 
   // kAuto takes io_uring where the machine allows it, else the thread pool; `choice()` says which
   // and why. A backend that was named and cannot be had is an error.
@@ -106,10 +62,15 @@ class Engine {
       const noexcept;  // "io_uring", or "threads: io_uring_setup: EPERM ..."
 
   struct Request {
-    const File* file = nullptr;     // must outlive the request
+    const File* file = nullptr;     // read during the call; the request shares it
     std::uint64_t offset = 0;       // bytes from the start of the file
     std::size_t size_bytes = 0;     // any length; 0 completes at once
     std::size_t buffer_offset = 0;  // bytes from the start of the Buffer
+    Priority priority = Priority::kNormal;
+    // Then the request is cancelled and completes at once with kDeadline, wherever it was. If the
+    // kernel still has some of the memory, the Buffer of the Completion is empty, and the engine
+    // releases it when the kernel lets go.
+    std::chrono::steady_clock::time_point deadline = kNoDeadline;
   };
   // Moves bytes into / out of `buffer`. Blocks only while 1024 requests are pending (in a callback
   // never). A write past the end of the file extends it to the last byte written: the padding of
@@ -133,6 +94,9 @@ class Engine {
   void unregister_file(const File& file);
 
   EngineStats stats() const noexcept;
+  // From submission to completion of each operation (at most block_size_bytes) so far; empty
+  // without EngineOptions::measure_latency.
+  LatencyHistogram latency(Direction direction) const noexcept;
 
  private:
   class Impl;

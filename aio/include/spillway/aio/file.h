@@ -2,13 +2,15 @@
 //
 // Opened with O_DIRECT where the filesystem has it (`direct()` tells; where it has not, the file
 // works through the page cache and `why_not_direct()` says why). Alignments come from statx
-// STATX_DIOALIGN, or are 4096 where the kernel does not say. A File is move-only, closes its
-// descriptor when dropped, and may be used by several threads. Every call here blocks.
+// STATX_DIOALIGN, or are 4096 where the kernel does not say. A File is move-only and may be used
+// by several threads. Its descriptor is closed when it and every request on it are gone: the
+// number cannot come back for another file while a request is on its way. Every call here blocks.
 #pragma once
 
 #include <spillway/aio/error.h>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 
 namespace spillway::aio {
@@ -36,20 +38,20 @@ class File {
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});
 
-  File(File&& other) noexcept;
-  File& operator=(File&& other) noexcept;
-  ~File();
+  File(File&&) noexcept = default;
+  File& operator=(File&&) noexcept = default;
 
-  int fd() const noexcept { return fd_; }
+  int fd() const noexcept { return open_ == nullptr ? -1 : open_->fd; }
   // Never used twice in a process, unlike fd(): a descriptor's number comes back after close.
-  std::uint64_t id() const noexcept { return id_; }
-  const std::string& path() const noexcept { return path_; }
-  bool writable() const noexcept { return writable_; }
-  bool direct() const noexcept { return direct_; }
-  const std::string& why_not_direct() const noexcept { return why_not_direct_; }
+  // REQUIRES, here and below: not moved from.
+  std::uint64_t id() const noexcept { return open_->id; }
+  const std::string& path() const noexcept { return open_->path; }
+  bool writable() const noexcept { return open_->writable; }
+  bool direct() const noexcept { return open_->direct; }
+  const std::string& why_not_direct() const noexcept { return open_->why_not_direct; }
   // Multiples of these, in bytes, move without a bounce buffer. 1 when not direct.
-  std::uint32_t memory_alignment() const noexcept { return memory_alignment_; }
-  std::uint32_t offset_alignment() const noexcept { return offset_alignment_; }
+  std::uint32_t memory_alignment() const noexcept { return open_->memory_alignment; }
+  std::uint32_t offset_alignment() const noexcept { return open_->offset_alignment; }
 
   Result<std::uint64_t> size_bytes() const;
   // fdatasync. A failure is final: the caller must treat the file's contents as unknown.
@@ -58,17 +60,32 @@ class File {
   Result<void> remove();
 
  private:
+  friend class Engine;
+  friend struct PendingRequest;
+
+  // Shared with the requests on it, which may outlive the File.
+  struct Open {
+    ~Open();
+    int fd = -1;
+    std::uint64_t id = 0;
+    bool writable = false;
+    bool direct = false;
+    std::uint32_t memory_alignment = 1;
+    std::uint32_t offset_alignment = 1;
+    std::string path;
+    std::string why_not_direct;
+  };
+
   File() = default;
+  File(std::string path, bool writable, int flags);
+  File share() const noexcept {
+    File file;
+    file.open_ = open_;
+    return file;
+  }
   Result<void> make_direct(Direct wish);
 
-  int fd_ = -1;
-  std::uint64_t id_ = 0;
-  bool writable_ = false;
-  bool direct_ = false;
-  std::uint32_t memory_alignment_ = 1;
-  std::uint32_t offset_alignment_ = 1;
-  std::string path_;
-  std::string why_not_direct_;
+  std::shared_ptr<Open> open_;
 };
 
 }  // namespace spillway::aio

@@ -1,0 +1,92 @@
+// RequestLists: the requests that wait to be cut into pieces, and which of them is next.
+//
+// Urgent ones first, in the order they came. Then reads and writes, each in their order, mixed
+// piece by piece in proportion to the bytes of either that wait: neither is stuck behind gigabytes
+// of the other, and both end at about the same time. Intrusive: nothing is allocated. Guarded by
+// the WorkQueue.
+#pragma once
+
+#include <cstdint>
+
+#include "request.h"
+
+namespace spillway::aio {
+
+struct RequestList {
+  PendingRequest* first = nullptr;
+  PendingRequest* last = nullptr;
+  std::uint64_t waiting_bytes = 0;  // not yet cut
+};
+
+class RequestLists {
+ public:
+  void add(PendingRequest* request) {
+    RequestList& list = list_of(*request);
+    request->list = &list;
+    request->next = nullptr;
+    request->previous = list.last;
+    (list.last == nullptr ? list.first : list.last->next) = request;
+    list.last = request;
+    list.waiting_bytes += waiting_bytes_of(*request);
+  }
+
+  // Takes it out with what is not cut of it. REQUIRES: it waits.
+  void remove(PendingRequest* request) {
+    RequestList& list = *request->list;
+    (request->previous == nullptr ? list.first : request->previous->next) = request->next;
+    (request->next == nullptr ? list.last : request->next->previous) = request->previous;
+    list.waiting_bytes -= waiting_bytes_of(*request);
+    request->list = nullptr;
+  }
+
+  // `bytes` of the waiting request are cut; fully cut it waits no more.
+  void cut(PendingRequest* request, std::uint32_t bytes) {
+    request->cut_to += bytes;
+    request->list->waiting_bytes -= bytes;
+    if (request->fully_cut()) remove(request);
+  }
+
+  // Of which request the next piece is cut; nullptr when none waits.
+  PendingRequest* next_urgent() const noexcept { return urgent_.first; }
+  PendingRequest* next_normal() noexcept {
+    if (reads_.first == nullptr) return writes_.first;
+    if (writes_.first == nullptr) return reads_.first;
+    // Reads get their share of the picks as evenly spaced as whole picks allow (Bresenham).
+    const auto reads = static_cast<std::int64_t>(reads_.waiting_bytes);
+    const auto all = reads + static_cast<std::int64_t>(writes_.waiting_bytes);
+    if (credit_ < -all || credit_ > all) credit_ = 0;
+    credit_ += reads;
+    if (2 * credit_ < all) return writes_.first;
+    credit_ -= all;
+    return reads_.first;
+  }
+
+  void expedite(PendingRequest* request) {
+    remove(request);
+    request->priority = Priority::kUrgent;
+    add(request);
+  }
+
+  bool empty() const noexcept {
+    return urgent_.first == nullptr && reads_.first == nullptr && writes_.first == nullptr;
+  }
+  bool urgent_waits() const noexcept { return urgent_.first != nullptr; }
+  std::uint64_t urgent_bytes() const noexcept { return urgent_.waiting_bytes; }
+  std::uint64_t normal_bytes() const noexcept {
+    return reads_.waiting_bytes + writes_.waiting_bytes;
+  }
+
+ private:
+  static std::uint64_t waiting_bytes_of(const PendingRequest& request) {
+    return request.end() - request.cut_to;
+  }
+  RequestList& list_of(const PendingRequest& request) {
+    if (request.priority == Priority::kUrgent) return urgent_;
+    return request.direction == Direction::kRead ? reads_ : writes_;
+  }
+
+  RequestList urgent_, reads_, writes_;
+  std::int64_t credit_ = 0;  // of reads, in bytes
+};
+
+}  // namespace spillway::aio
