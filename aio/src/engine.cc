@@ -7,6 +7,7 @@
 
 #include "engine_thread.h"
 #include "request.h"
+#include "thread_affinity.h"
 #include "work_queue.h"
 
 namespace spillway::aio {
@@ -36,6 +37,11 @@ Result<void> validate(const EngineOptions& options) {
   }
   if (options.thread_count < 1 || options.thread_count > 64) {
     return out_of_range("thread_count", options.thread_count, "1 to 64");
+  }
+  for (const int cpu : options.cpus) {
+    if (cpu >= 0 && cpu < kMaxCpus) continue;
+    return make_error(ErrorKind::kInvalid, "engine options", "",
+                      "cpus has " + std::to_string(cpu) + ", must be 0 to 1023");
   }
   if (options.drain_timeout.count() < 0) {
     return make_error(ErrorKind::kInvalid, "engine options", "", "drain_timeout is negative");
@@ -159,6 +165,11 @@ void Engine::read(const Request& request, Buffer buffer, Callback callback) {
 void Engine::write(const Request& request, Buffer buffer, Callback callback) {
   SPILLWAY_CHECK(static_cast<bool>(callback), "the callback is empty");
   impl_->submit(Direction::kWrite, request, std::move(buffer), std::move(callback), 1);
+}
+
+Ticket Engine::start(Direction direction, const Request& request, Buffer buffer,
+                     Callback callback) {
+  return Ticket(impl_->submit(direction, request, std::move(buffer), std::move(callback), 2));
 }
 
 Result<void> Engine::register_memory(std::span<std::byte> memory) {

@@ -8,6 +8,8 @@
 #include <future>
 #include <system_error>
 
+#include "thread_affinity.h"
+
 namespace spillway::aio {
 namespace {
 
@@ -50,9 +52,11 @@ Result<void> EngineThread::start(BackendFactory& factory) {
   std::future<Result<void>> result = ready.get_future();
   try {
     thread_ = std::thread([this, &factory, &ready] {
-      // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER).
-      Result<std::unique_ptr<Backend>> made =
-          factory.make(static_cast<std::uint32_t>(slots_.size()));
+      // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER), and its memory to the
+      // node where that ran.
+      Result<std::unique_ptr<Backend>> made = run_this_thread_on(options_.cpus).and_then([&] {
+        return factory.make(static_cast<std::uint32_t>(slots_.size()));
+      });
       if (!made) {
         ready.set_value(tl::unexpected(std::move(made.error())));
         return;

@@ -67,6 +67,8 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
                  "the request does not fit into its Buffer");
   SPILLWAY_CHECK(direction == Direction::kRead || members_.front()->file.writable(),
                  "a write needs a StripedFile that was opened writable");
+  // A callback may let another thread drop the StripedFile before this call is over.
+  const std::shared_ptr<StripedCore> alive = shared_from_this();
   StripedRequest* const request = take_request();
   request->direction = direction;
   request->wish = wish;
@@ -76,10 +78,11 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
   request->cut_to = 0;
   request->failed_at = 0;
   request->memory_lost = false;
+  request->cancelled = false;
   request->buffer_withheld = false;
   request->done.store(false, std::memory_order_relaxed);
   request->references.store(references, std::memory_order_relaxed);
-  request->core = shared_from_this();
+  request->core = alive;
   const bool inside = wish.offset <= size_bytes_ && wish.size_bytes <= size_bytes_ - wish.offset;
   if (!inside || wish.size_bytes == 0) {
     if (!inside) {
@@ -90,15 +93,26 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
     complete(request);
     return request;
   }
-  {
-    const std::lock_guard guard(mutex_);
-    request->queued = true;
-    (first_ == nullptr ? first_ : last_->next) = request;
-    last_ = request;
-    request->next = nullptr;
-  }
+  put_in_queue(request);
   pump();
   return request;
+}
+
+// Urgent ones before all others, and else in the order they came.
+void StripedCore::put_in_queue(StripedRequest* request) {
+  const std::lock_guard guard(mutex_);
+  StripedRequest* before = last_;
+  if (request->wish.priority == Priority::kUrgent) {
+    before = nullptr;
+    for (StripedRequest* at = first_; at != nullptr; at = at->next) {
+      if (at->wish.priority != Priority::kUrgent) break;
+      before = at;
+    }
+  }
+  StripedRequest*& link = before == nullptr ? first_ : before->next;
+  request->next = std::exchange(link, request);
+  if (request->next == nullptr) last_ = request;
+  request->queued = true;
 }
 
 // Cuts and starts parts while there are any. An Engine that is being destroyed calls back inside
@@ -130,24 +144,61 @@ bool StripedCore::cut(std::uint32_t& index) {
 }
 
 void StripedCore::start(std::uint32_t index) {
-  const Part part = parts_[index];
+  const Part& part = parts_[index];  // nobody else's until the Engine has it
   StripedRequest* const request = part.request;
   Member& member = *members_[part.extent.member];
   Buffer memory(request->data + part.at, part.extent.size_bytes, &give_back_part, request);
   const Engine::Request wish{.file = &member.file,
                              .offset = kStripeHeadBytes + part.extent.offset,
-                             .size_bytes = part.extent.size_bytes};
-  auto ended = [this, index](Completion completion) { part_ended(index, std::move(completion)); };
-  if (request->direction == Direction::kRead) {
-    member.engine->read(wish, std::move(memory), ended);
-  } else {
-    member.engine->write(wish, std::move(memory), ended);
+                             .size_bytes = part.extent.size_bytes,
+                             .priority = request->wish.priority,
+                             .deadline = request->wish.deadline};
+  Ticket ticket = member.engine->start(
+      request->direction, wish, std::move(memory),
+      [this, index](Completion completion) { part_ended(index, std::move(completion)); });
+  bool cancelled = false;
+  {
+    const std::lock_guard guard(mutex_);
+    parts_[index].ticket = std::move(ticket);
+    parts_[index].started = true;
+    // The request may be gone, but not before its last part.
+    cancelled = !part.ended && part.request->cancelled;
+    ticket = retire(index);
   }
+  if (cancelled) cancel_part(index);
+}
+
+// Gives the part back when nobody needs it any more; the ticket is to be dropped without the lock.
+Ticket StripedCore::retire(std::uint32_t index) {
+  Part& part = parts_[index];
+  if (!part.started || !part.ended || part.cancelling) return {};
+  part.request = nullptr;
+  part.started = false;
+  part.ended = false;
+  free_parts_.push_back(index);
+  return std::exchange(part.ticket, Ticket());
+}
+
+void StripedCore::cancel_part(std::uint32_t index) {
+  {
+    const std::lock_guard guard(mutex_);
+    Part& part = parts_[index];
+    if (!part.started || part.ended || part.cancelling || !part.request->cancelled) return;
+    part.cancelling = true;
+  }
+  parts_[index].ticket.cancel();
+  Ticket over;
+  {
+    const std::lock_guard guard(mutex_);
+    parts_[index].cancelling = false;
+    over = retire(index);
+  }
+  pump();
 }
 
 // The request holds the core until the end of complete(), its last part until the end of this.
 void StripedCore::part_ended(std::uint32_t index, Completion completion) {
-  const Part part = parts_[index];
+  const Part& part = parts_[index];  // stays as it is until it is retired
   StripedRequest* const request = part.request;
   const std::shared_ptr<StripedCore> alive = request->core;
   Member& member = *members_[part.extent.member];
@@ -161,6 +212,7 @@ void StripedCore::part_ended(std::uint32_t index, Completion completion) {
       !completion.buffer && !ok && completion.transferred.error().kind != ErrorKind::kDeadline;
   completion.buffer = Buffer();
   bool ended = false;
+  Ticket over;
   {
     const std::lock_guard guard(mutex_);
     if (!ok) {
@@ -174,7 +226,8 @@ void StripedCore::part_ended(std::uint32_t index, Completion completion) {
       request->memory_lost = request->memory_lost || lost;
       drop_from_queue(request);
     }
-    free_parts_.push_back(index);
+    parts_[index].ended = true;
+    over = retire(index);
     ended = --request->outstanding == 0 && !request->queued;
   }
   if (ended) complete(request);
@@ -212,12 +265,22 @@ void StripedCore::cancel(StripedRequest* request) {
   bool ended = false;
   {
     const std::lock_guard guard(mutex_);
-    if (!request->queued) return;
-    fail(request, request->cut_to, error_of(*request, ErrorKind::kCancelled, "cancelled"));
-    drop_from_queue(request);
+    if (request->cancelled || (!request->queued && request->outstanding == 0)) return;
+    request->cancelled = true;
+    if (request->queued) {
+      fail(request, request->cut_to, error_of(*request, ErrorKind::kCancelled, "cancelled"));
+      drop_from_queue(request);
+    }
     ended = request->outstanding == 0;
   }
-  if (ended) complete(request);
+  if (ended) return complete(request);
+  for (std::uint32_t index = 0; index < StripedFile::kMaxParts; ++index) {
+    const auto mine = [&] {
+      const std::lock_guard guard(mutex_);
+      return parts_[index].request == request;
+    };
+    if (mine()) cancel_part(index);
+  }
 }
 
 void StripedCore::cancel_all() {

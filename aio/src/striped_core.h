@@ -3,7 +3,8 @@
 // Requests wait in a queue to be cut into parts; a part comes from a fixed set and goes to the
 // member's Engine, which calls back when it has ended and releases the part's Buffer when no device
 // uses the memory any more. The core lives until the StripedFile, its tickets and all its requests
-// are gone. Its lock is never held while an Engine or a caller's function is called.
+// are gone. Its lock is never held while an Engine or a caller's function is called: an Engine that
+// goes, or cancels what had not begun, calls back at once.
 #pragma once
 
 #include <spillway/aio/striped_file.h>
@@ -29,6 +30,7 @@ struct StripedRequest {
   std::optional<Error> failure;   // the one nearest to the start
   std::uint64_t failed_at = 0;    // bytes from the start of the request
   bool memory_lost = false;       // a device may use the memory for ever: never give it back
+  bool cancelled = false;
   bool queued = false;
   StripedRequest* next = nullptr;
 
@@ -81,6 +83,10 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
     std::uint64_t at = 0;  // bytes from the start of the request
     std::uint64_t size_bytes = 0;
     StripeMap::Extent extent;
+    Ticket ticket = {};       // for cancel() alone; from `started` on
+    bool started = false;     // the Engine has it
+    bool ended = false;       // the Engine has called back
+    bool cancelling = false;  // somebody uses the ticket
   };
 
   StripedRequest* take_request();
@@ -88,7 +94,10 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   void pump();
   bool cut(std::uint32_t& index);
   void start(std::uint32_t index);
+  void cancel_part(std::uint32_t index);
+  Ticket retire(std::uint32_t index);
   void part_ended(std::uint32_t index, Completion completion);
+  void put_in_queue(StripedRequest* request);
   void drop_from_queue(StripedRequest* request);
   static void fail(StripedRequest* request, std::uint64_t at, Error error);
   void complete(StripedRequest* request);

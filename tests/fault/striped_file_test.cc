@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <thread>
 #include <tuple>
 
 #include "support/simulator.h"
@@ -186,6 +187,81 @@ TEST_F(StripedFaults, ACancelledRequestEndsOnceWithItsBuffer) {
   expect_contents();
 }
 
+TEST_F(StripedFaults, TheKernelIsAskedToGiveUpWhatHangs) {
+  start({});
+  for (const Direction direction : {Direction::kRead, Direction::kWrite}) {
+    const std::uint64_t before = bad_->faults();
+    bad_->plan({.kind = FaultKind::kStall, .nth = 2, .forever = true});
+    StripedTicket ticket = submit(direction, 0, kFileBytes);
+    while (bad_->faults() < before + 3) std::this_thread::sleep_for(1ms);
+    EXPECT_FALSE(ticket.done());
+    ticket.cancel();
+    Completion done = ticket.wait();
+    EXPECT_TRUE(done.buffer);
+    ASSERT_FALSE(done.transferred);
+    EXPECT_EQ(done.transferred.error().kind, ErrorKind::kCancelled);
+    EXPECT_EQ(done.transferred.error().wanted, kFileBytes);
+    EXPECT_LT(done.transferred.error().got, kFileBytes);
+    bad_->clear();
+  }
+  EXPECT_EQ(outstanding_, 0);
+  expect_contents();
+}
+
+TEST_F(StripedFaults, ADeadlineEndsTheRequestAndNotTheUseOfItsMemory) {
+  start({});
+  bad_->plan({.kind = FaultKind::kStall, .forever = true});
+  int hung = 0;
+  for (int round = 0; round < 5; ++round) {
+    const std::uint64_t before = bad_->faults();
+    StripedTicket ticket = file_->read({.offset = kStripe,
+                                        .size_bytes = kStripe,
+                                        .deadline = std::chrono::steady_clock::now() + 60ms},
+                                       counted(kStripe));
+    const Completion done = ticket.wait();
+    ASSERT_FALSE(done.transferred);
+    EXPECT_EQ(done.transferred.error().kind, ErrorKind::kDeadline);
+    EXPECT_THAT(done.transferred.error().path, EndsWith("d1/data"));
+    // On a machine this busy that nothing had begun by then, the Buffer comes back at once.
+    const bool began = bad_->faults() > before;
+    EXPECT_EQ(static_cast<bool>(done.buffer), !began);
+    hung += began;
+  }
+  EXPECT_GT(hung, 0);
+  // It is given back when the kernel has let go.
+  for (int i = 0; i < 5000 && outstanding_ > 0; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(outstanding_, 0);
+}
+
+// All parts are taken by a drive that hangs, and more wait for one: an urgent request gets the
+// next.
+TEST_F(StripedFaults, AnUrgentRequestGoesFirst) {
+  start({});
+  bad_->plan({.kind = FaultKind::kStall, .forever = true});
+  std::vector<StripedTicket> stuck;
+  constexpr std::size_t kPartsOfBad = kFileBytes / kStripe / 2;
+  for (std::size_t i = 0; i * kPartsOfBad < StripedFile::kMaxParts + 200; ++i) {
+    stuck.push_back(submit(Direction::kRead, 0, kFileBytes));
+  }
+  const auto hanging = [&] { return good_->operations(); };
+  for (std::uint64_t seen = 0; seen != hanging();) {  // until the good drive has nothing to do
+    seen = hanging();
+    std::this_thread::sleep_for(50ms);
+  }
+  StripedTicket urgent =
+      file_->read({.offset = 2 * kStripe, .size_bytes = kStripe, .priority = Priority::kUrgent},
+                  counted(kStripe));
+  stuck.front().cancel();
+  const Completion done = urgent.wait_until(std::chrono::steady_clock::now() + 20s);
+  ASSERT_TRUE(done.transferred) << done.transferred.error().message();
+  EXPECT_EQ(std::memcmp(done.buffer.data(), &model_[2 * kStripe], kStripe), 0);
+  EXPECT_FALSE(stuck.back().done());
+  stuck.clear();
+  file_.reset();
+  engine_.reset();
+  second_engine_.reset();
+}
+
 TEST_F(StripedFaults, AbandonedRequestsGiveTheirBuffersBack) {
   start({.max_delay_rounds = 5});
   std::atomic<int> callbacks{0};
@@ -214,6 +290,7 @@ TEST_F(StripedFaults, MemoryThatADeviceKeepsIsNeverGivenBack) {
   start({});
   bad_->plan({.kind = FaultKind::kLoseCompletion, .direction = Direction::kRead, .nth = 2});
   StripedTicket ticket = submit(Direction::kRead, 0, kFileBytes);
+  while (bad_->faults() == 0) std::this_thread::sleep_for(1ms);
   file_.reset();
   engine_.reset();
   second_engine_.reset();

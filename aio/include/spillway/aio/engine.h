@@ -100,6 +100,9 @@ class Engine {
 
  private:
   class Impl;
+  friend class StripedCore;
+  // As read and write with a callback, and a Ticket for cancel() alone.
+  Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

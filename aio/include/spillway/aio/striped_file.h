@@ -97,6 +97,9 @@ class StripedFile {
     std::uint64_t offset = 0;       // bytes from the start of the logical file
     std::size_t size_bytes = 0;     // any length; 0 completes at once
     std::size_t buffer_offset = 0;  // bytes from the start of the Buffer
+    Priority priority = Priority::kNormal;
+    // Of each of its parts, from the moment that it is with its Engine.
+    std::chrono::steady_clock::time_point deadline = Engine::kNoDeadline;
   };
   // An Error has the path of the member and, in its detail, the offset there; offset, wanted and
   // got are the logical request's: the first `got` bytes have been moved.
