@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -40,7 +41,11 @@ std::string fio_version() {
 
 Result<double> run_fio(const TestFile& test, Workload workload, const Setting& setting,
                        int read_percent, double seconds) {
-  const std::uint64_t share = test.size_bytes() / test.files().size();
+  // fio deals evenly: no more of each file than the shortest has.
+  std::uint64_t share = test.size_bytes();
+  for (const aio::File& file : test.files()) {
+    share = std::min(share, file.size_bytes().value_or(0));
+  }
   const char* kind = workload == Workload::kMix ? "rw" : name_of(workload);
   // Each job has a part of the file to itself, as the engine's threads never move the same bytes.
   const std::uint64_t part =

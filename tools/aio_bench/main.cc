@@ -78,14 +78,17 @@ Result<void> run(Options options) {
     options.fio = false;
   }
   std::vector<Report> reports;
+  std::vector<double> speeds;  // of the drives alone
   for (const Target& target : targets) {
-    auto report = measure_target(target, options, progress);
+    auto report = measure_target(target, target.striped() ? speeds : std::vector<double>{1},
+                                 options, progress);
     progress.clear();
     if (!report) return tl::unexpected(report.error());
     print_table(*report);
     print_fio(*report);
     print_recommendation(*report);
     if (&target != &targets.back()) fmt::print("\n");
+    speeds.push_back(report->recommendation.best_gb_per_second);
     reports.push_back(std::move(*report));
   }
   return write_results(options, reports);

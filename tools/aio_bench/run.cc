@@ -69,8 +69,9 @@ std::string file_choice(const Options& options, const TestFile& test, std::uint6
 
 class TargetRun {
  public:
-  TargetRun(const Options& options, Progress& progress, const Target& target)
-      : options_(options), progress_(progress) {
+  TargetRun(const Options& options, Progress& progress, const Target& target,
+            const std::vector<double>& speeds)
+      : options_(options), progress_(progress), speeds_(speeds) {
     report_.target = target;
     report_.read_percent = options.read_percent;
   }
@@ -102,11 +103,17 @@ class TargetRun {
     auto bytes = file_bytes_for(report_.target, options_);
     if (!bytes) return tl::unexpected(bytes.error());
     wished_file_bytes_ = *bytes;
-    std::uint64_t stripe = Pattern::kPeriodBytes;
-    for (const Setting& one : settings) {
-      stripe = std::max<std::uint64_t>(stripe, one.block_size_bytes);
+    std::uint32_t stripe = Pattern::kPeriodBytes;
+    for (const Setting& one : settings) stripe = std::max(stripe, one.block_size_bytes);
+    auto test = TestFile::create(report_.target.directories, *bytes, stripe, speeds_);
+    if (!test || !report_.target.striped()) return test;
+    std::string shares;
+    for (const std::uint32_t weight : test->stripes().weights()) {
+      shares += (shares.empty() ? "" : " : ") + std::to_string(weight);
     }
-    return TestFile::create(report_.target.directories, *bytes, stripe);
+    report_.notes.push_back(fmt::format("stripes of {}, dealt {} by the speeds measured alone",
+                                        short_size(stripe), shares));
+    return test;
   }
 
   Result<void> measure(const Rig& rig, std::vector<Setting> settings) {
@@ -201,6 +208,7 @@ class TargetRun {
 
   const Options& options_;
   Progress& progress_;
+  const std::vector<double>& speeds_;
   Report report_;
   const Pattern pattern_;
   const Stopwatch watch_;
@@ -209,8 +217,9 @@ class TargetRun {
 
 }  // namespace
 
-Result<Report> measure_target(const Target& target, const Options& options, Progress& progress) {
-  return TargetRun(options, progress, target).run();
+Result<Report> measure_target(const Target& target, const std::vector<double>& speeds,
+                              const Options& options, Progress& progress) {
+  return TargetRun(options, progress, target, speeds).run();
 }
 
 }  // namespace spillway::aio_bench

@@ -35,6 +35,7 @@ Result<aio::File> create_unnamed(const std::filesystem::path& path) {
 }
 
 Result<void> allocate(const aio::File& file, std::uint64_t size_bytes) {
+  if (size_bytes == 0) return {};  // a drive so slow that it gets no stripe
   // Where the filesystem cannot allocate, the writes of the first pass do it.
   if (fallocate(file.fd(), 0, 0, static_cast<off_t>(size_bytes)) == 0 || errno == EOPNOTSUPP) {
     return {};
@@ -46,38 +47,37 @@ Result<void> allocate(const aio::File& file, std::uint64_t size_bytes) {
 }  // namespace
 
 Result<TestFile> TestFile::create(const std::vector<std::filesystem::path>& directories,
-                                  std::uint64_t size_bytes, std::uint64_t stripe_bytes) {
-  TestFile test;
-  const std::uint64_t row_bytes = stripe_bytes * directories.size();
-  const std::uint64_t rows = (size_bytes + row_bytes - 1) / row_bytes;
-  test.stripe_bytes_ = stripe_bytes;
-  test.size_bytes_ = directories.size() == 1 ? size_bytes : rows * row_bytes;
-  test.page_passes_.resize(test.size_bytes_ / Pattern::kPageBytes);
-  for (const auto& directory : directories) {
-    auto file = create_unnamed(directory / (".aio_bench." + std::to_string(getpid())));
+                                  std::uint64_t size_bytes, std::uint32_t stripe_bytes,
+                                  const std::vector<double>& speeds) {
+  auto stripes = aio::StripeMap::create(stripe_bytes, aio::StripeMap::weights_of(speeds));
+  if (!stripes) return tl::unexpected(stripes.error());
+  const std::uint64_t whole = (size_bytes + stripe_bytes - 1) / stripe_bytes * stripe_bytes;
+  TestFile test(std::move(*stripes), directories.size() == 1 ? size_bytes : whole);
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    auto file = create_unnamed(directories[i] / (".aio_bench." + std::to_string(getpid())));
     if (!file) return tl::unexpected(file.error());
-    const std::uint64_t share = directories.size() == 1 ? size_bytes : rows * stripe_bytes;
-    if (auto done = allocate(*file, share); !done) return tl::unexpected(done.error());
+    auto done = allocate(*file, test.bytes_of_file(i));
+    if (!done) return tl::unexpected(done.error());
     test.files_.push_back(std::move(*file));
   }
   return test;
 }
 
+std::uint64_t TestFile::bytes_of_file(std::size_t index) const {
+  return stripes_.member_count() == 1 ? size_bytes_ : stripes_.member_bytes(index, size_bytes_);
+}
+
 TestFile::Place TestFile::place_of(std::uint64_t offset) const {
-  const std::uint64_t stripe = offset / stripe_bytes_;
-  const std::uint64_t row = stripe / files_.size();
-  return {&files_[stripe % files_.size()], row * stripe_bytes_ + offset % stripe_bytes_};
+  const auto extent = stripes_.extent_at(offset, 1);
+  return {&files_[extent.member], extent.offset};
 }
 
 Result<void> TestFile::cut_to(std::uint64_t size_bytes) {
   size_bytes_ = size_bytes;
   page_passes_.resize(size_bytes / Pattern::kPageBytes);
-  const std::uint64_t row_bytes = stripe_bytes_ * files_.size();
-  for (const aio::File& file : files_) {
-    const std::uint64_t longest = (size_bytes + row_bytes - 1) / row_bytes * stripe_bytes_;
-    const std::uint64_t kept = files_.size() == 1 ? size_bytes : longest;
-    if (ftruncate(file.fd(), static_cast<off_t>(kept)) != 0) {
-      return errno_error("cut the test file", file.path(), errno);
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    if (ftruncate(files_[i].fd(), static_cast<off_t>(bytes_of_file(i))) != 0) {
+      return errno_error("cut the test file", files_[i].path(), errno);
     }
   }
   return {};

@@ -1,12 +1,14 @@
-// The test file: one file on each drive, seen as one, in stripes where there are several.
+// The test file: one file on each drive, seen as one, in stripes dealt as StripedFile deals them.
 //
 // The files have no name while they are in use: nothing is left behind, however the program ends.
 #pragma once
 
 #include <spillway/aio/file.h>
+#include <spillway/aio/stripe_map.h>
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pattern.h"
@@ -17,11 +19,13 @@ class TestFile {
  public:
   // Allocates `size_bytes` (rounded up to whole stripes) and writes nothing yet. `stripe_bytes` is
   // a multiple of Pattern::kPeriodBytes and of every request's size; a request lies in one stripe.
+  // `speeds`, one a directory: each gets stripes in proportion.
   static Result<TestFile> create(const std::vector<std::filesystem::path>& directories,
-                                 std::uint64_t size_bytes, std::uint64_t stripe_bytes);
+                                 std::uint64_t size_bytes, std::uint32_t stripe_bytes,
+                                 const std::vector<double>& speeds);
 
   std::uint64_t size_bytes() const { return size_bytes_; }
-  std::uint64_t stripe_bytes() const { return stripe_bytes_; }
+  const aio::StripeMap& stripes() const { return stripes_; }
   const std::vector<aio::File>& files() const { return files_; }
 
   // Where a byte of the whole lies.
@@ -46,10 +50,17 @@ class TestFile {
   std::uint64_t write_from = 0;
 
  private:
+  std::uint64_t bytes_of_file(std::size_t index) const;
+
+  TestFile(aio::StripeMap stripes, std::uint64_t size_bytes)
+      : stripes_(std::move(stripes)),
+        page_passes_(size_bytes / Pattern::kPageBytes),
+        size_bytes_(size_bytes) {}
+
+  aio::StripeMap stripes_;
   std::vector<aio::File> files_;
   std::vector<std::uint32_t> page_passes_;
   std::uint64_t size_bytes_ = 0;
-  std::uint64_t stripe_bytes_ = 0;
   std::uint32_t last_pass_ = 0;
 };
 
