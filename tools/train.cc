@@ -17,6 +17,7 @@
 #include "train_metrics.h"
 #include "train_options.h"
 #include "train_report.h"
+#include "tuned_drive.h"
 
 namespace spillway::tools {
 namespace {
@@ -79,7 +80,10 @@ class Training {
     const auto sampler =
         value_or_throw(trainer::BatchSampler::create(inputs_.data, inputs_.context, config().seed));
     std::optional<TrainMetrics> metrics;
-    if (leads()) metrics.emplace(options_.metrics, options_.steps, config().steps_per_print);
+    if (leads()) {
+      metrics.emplace(options_.metrics, options_.steps, config().steps_per_print, config().tuned,
+                      ranks_.local_world_size());
+    }
     for (std::uint64_t step = 1; step <= options_.steps; ++step) {
       const Batch batch = training_batch(sampler, step);
       StepFigures figures;
@@ -147,6 +151,7 @@ class Training {
                config().micro_batch_size, config().gradient_accumulation_steps, ranks_.world_size(),
                ranks_.backend_name(), inputs_.context);
     for (const std::string& note : engine_->states().tiers().notes()) fmt::print("{}\n", note);
+    for (const std::string& note : tuning_notes(config())) fmt::print("note: {}\n", note);
     for (const trainer::KeyReport& key : inputs_.config.keys) {
       if (key.fate == trainer::KeyFate::kUsed) continue;
       fmt::print("config {}: {}\n", key.key, key.note);

@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "tuned_drive.h"
+
 namespace spillway::tools {
 namespace {
 
@@ -44,10 +46,13 @@ std::string duration(double seconds) {
 }  // namespace
 
 TrainMetrics::TrainMetrics(const std::string& path, std::uint64_t steps,
-                           std::uint64_t steps_per_print)
+                           std::uint64_t steps_per_print, const trainer::TunedDrive& tuned,
+                           std::uint32_t local_ranks)
     : path_(path),
       steps_(steps),
       steps_per_print_(std::max<std::uint64_t>(1, steps_per_print)),
+      tuned_(tuned),
+      local_ranks_(local_ranks),
       terminal_(isatty(STDOUT_FILENO) == 1) {
   const auto limits = pinned_pool::MemoryLimits::read();
   const auto machine = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
@@ -93,6 +98,9 @@ std::string TrainMetrics::status_line(const StepFigures& figures) const {
     line += fmt::format(" nvme r {:.2f} w {:.2f} GB/s",
                         static_cast<double>(r.nvme_read_bytes) / seconds / 1e9,
                         static_cast<double>(r.nvme_written_bytes) / seconds / 1e9);
+    // The ranks' shares of the states are equal, and so is what they move.
+    line += share_of_tuned(tuned_, local_ranks_ * r.nvme_read_bytes,
+                           local_ranks_ * r.nvme_written_bytes, seconds);
   }
   line += fmt::format(" cpu {:.1f}/{:.0f} GiB",
                       static_cast<double>(pinned_pool::memory_usage().resident_bytes) / kGiB,

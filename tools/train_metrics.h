@@ -2,6 +2,7 @@
 // JSON object per step. Rank 0 alone makes one.
 #pragma once
 
+#include <spillway/trainer/config.h>
 #include <spillway/trainer/zero_engine.h>
 
 #include <cstdint>
@@ -19,9 +20,11 @@ struct StepFigures {
 
 class TrainMetrics {
  public:
+  // `tuned`: the drive's speeds, which all `local_ranks` of this machine share.
   // Opens `path` (empty: no file). An existing file is replaced only when it holds metrics of an
   // earlier run; anything else is refused. Throws trainer::Failure.
-  TrainMetrics(const std::string& path, std::uint64_t steps, std::uint64_t steps_per_print);
+  TrainMetrics(const std::string& path, std::uint64_t steps, std::uint64_t steps_per_print,
+               const trainer::TunedDrive& tuned, std::uint32_t local_ranks);
 
   // Throws trainer::Failure when the file cannot be written (a full disk).
   void step(const StepFigures& figures);
@@ -36,6 +39,8 @@ class TrainMetrics {
   std::ofstream file_;
   std::uint64_t steps_;
   std::uint64_t steps_per_print_;
+  trainer::TunedDrive tuned_;
+  std::uint32_t local_ranks_;
   std::uint64_t memory_bytes_;  // what this process may use: the cgroup's limit or the machine's
   double seconds_ = 0;          // of all steps so far
   bool terminal_;

@@ -145,6 +145,37 @@ TEST_F(ConfigRulesTest, MissingFileIsNotFound) {
   EXPECT_EQ(result.error().path, "/nonexistent/nvme.json");
 }
 
+// As `aio_bench --write-config` writes it.
+constexpr const char* kTuned = R"json({"aio": {"block_size": 1048576, "queue_depth": 16,
+  "intra_op_parallelism": 1, "single_submit": false, "overlap_events": true,
+  "tuned": {"device": "/dev/nvme0n1 (Fast)", "filesystem": "ext4", "read_gb_per_second": 6,
+            "write_gb_per_second": 3, "mix_gb_per_second": 4}}})json";
+
+TEST_F(ConfigRulesTest, WhatTheBlockWasTunedOnIsKept) {
+  const TunedDrive tuned = config(kTuned).tuned;
+  EXPECT_EQ(tuned.device, "/dev/nvme0n1 (Fast)");
+  EXPECT_EQ(tuned.filesystem, "ext4");
+  EXPECT_EQ(tuned.read_gb_per_second, 6);
+  EXPECT_EQ(tuned.write_gb_per_second, 3);
+  EXPECT_EQ(tuned.mix_gb_per_second, 4);
+  EXPECT_EQ(config("{}").tuned.device, "");
+  EXPECT_THAT(problem(R"({"aio": {"tuned": {"devise": "x"}}})"),
+              HasSubstr("did you mean 'device'?"));
+}
+
+TEST_F(ConfigRulesTest, TunedSecondsTakeAsMuchAsCanBeForAMix) {
+  const TunedDrive tuned = config(kTuned).tuned;
+  EXPECT_DOUBLE_EQ(tuned.seconds_for(6'000'000'000, 0), 1);
+  EXPECT_DOUBLE_EQ(tuned.seconds_for(0, 6'000'000'000), 2);
+  EXPECT_DOUBLE_EQ(tuned.seconds_for(2'000'000'000, 2'000'000'000), 1);
+  EXPECT_DOUBLE_EQ(tuned.seconds_for(5'000'000'000, 2'000'000'000), 1.5);
+  EXPECT_EQ(tuned.seconds_for(0, 0), 0);
+  TunedDrive reads_only;
+  reads_only.read_gb_per_second = 6;
+  EXPECT_DOUBLE_EQ(reads_only.seconds_for(3'000'000'000, 0), 0.5);
+  EXPECT_EQ(reads_only.seconds_for(3'000'000'000, 1), 0);  // not known
+}
+
 // A path may be any bytes; what stands in a message is replaced, and nothing throws.
 TEST_F(ConfigRulesTest, BytesThatAreNoUtf8AreNamedInMessages) {
   ConfigInput input;

@@ -1,4 +1,6 @@
 #include <spillway/trainer/config.h>
+#include <algorithm>
+#include <utility>
 
 #include "config_entries.h"
 #include "config_keys.h"
@@ -164,6 +166,21 @@ Problems apply_all(const ConfigEntries& entries, ConfigDraft& draft,
 }
 
 }  // namespace
+
+double TunedDrive::seconds_for(std::uint64_t read_bytes, std::uint64_t written_bytes) const {
+  const double read = static_cast<double>(read_bytes) / 1e9;
+  const double written = static_cast<double>(written_bytes) / 1e9;
+  const double both = std::min(read, written);
+  double seconds = 0;
+  for (const auto& [gb, gb_per_second] :
+       {std::pair(2 * both, mix_gb_per_second), std::pair(read - both, read_gb_per_second),
+        std::pair(written - both, write_gb_per_second)}) {
+    if (gb <= 0) continue;
+    if (gb_per_second <= 0) return 0;
+    seconds += gb / gb_per_second;
+  }
+  return seconds;
+}
 
 const char* to_string(OffloadDevice device) {
   switch (device) {

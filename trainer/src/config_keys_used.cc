@@ -216,11 +216,42 @@ std::vector<KeyRule> aio_keys() {
   };
 }
 
+// What aio_bench found on the drive that it tuned the block for.
+std::vector<KeyRule> tuned_keys() {
+  const auto text = [](const char* name, void (*apply)(Draft&, const Value&)) {
+    return KeyRule{.path = std::string("aio.tuned.") + name,
+                   .type = kString,
+                   .standard = "null",
+                   .note = "written by aio_bench; not a DeepSpeed key",
+                   .may_be_null = true,
+                   .apply = apply};
+  };
+  const auto speed = [](const char* name, void (*apply)(Draft&, const Value&)) {
+    return KeyRule{.path = std::string("aio.tuned.") + name,
+                   .type = kNumber,
+                   .standard = "null",
+                   .note = "written by aio_bench; not a DeepSpeed key",
+                   .may_be_null = true,
+                   .apply = apply};
+  };
+  return {
+      text("device", [](Draft& d, const Value& v) { d.config.tuned.device = v.text; }),
+      text("filesystem", [](Draft& d, const Value& v) { d.config.tuned.filesystem = v.text; }),
+      speed("read_gb_per_second",
+            [](Draft& d, const Value& v) { d.config.tuned.read_gb_per_second = v.number; }),
+      speed("write_gb_per_second",
+            [](Draft& d, const Value& v) { d.config.tuned.write_gb_per_second = v.number; }),
+      speed("mix_gb_per_second",
+            [](Draft& d, const Value& v) { d.config.tuned.mix_gb_per_second = v.number; }),
+  };
+}
+
 }  // namespace
 
 std::vector<KeyRule> used_keys() {
   std::vector<KeyRule> rules;
-  for (auto part : {batch_keys(), run_keys(), zero_keys(), deprecated_zero_keys(), aio_keys()}) {
+  for (auto part :
+       {batch_keys(), run_keys(), zero_keys(), deprecated_zero_keys(), aio_keys(), tuned_keys()}) {
     rules.insert(rules.end(), part.begin(), part.end());
   }
   return rules;

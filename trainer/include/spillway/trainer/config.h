@@ -52,6 +52,19 @@ struct SchedulerConfig {
 
 enum class Dtype { kFp32, kBf16 };
 
+// What aio_bench measured when it tuned the "aio" block; empty and 0 where it did not.
+struct TunedDrive {
+  std::string device;  // as aio_bench names it; several joined by " + "
+  std::string filesystem;
+  double read_gb_per_second = 0;
+  double write_gb_per_second = 0;
+  double mix_gb_per_second = 0;  // of both directions together, as many bytes each way
+
+  // The seconds that so many bytes take at the measured speeds, as much of it as can be as a mix;
+  // 0 when a speed that is needed was not measured.
+  double seconds_for(std::uint64_t read_bytes, std::uint64_t written_bytes) const;
+};
+
 struct Config {
   std::uint64_t train_batch_size =
       0;  // samples per step, all ranks; = micro x accumulation x world
@@ -66,6 +79,7 @@ struct Config {
   OptimizerConfig optimizer;
   SchedulerConfig scheduler;
   aio::EngineOptions aio;
+  TunedDrive tuned;
   std::uint64_t steps_per_print = 1;
   std::uint64_t seed = 42;
 };
