@@ -14,8 +14,8 @@ std::string tuned_elsewhere(const trainer::TunedDrive& tuned, const aio::PathPro
   const std::string device = device_label(probe);
   if (tuned.device.empty() || names_device(tuned.device, device)) return "";
   return fmt::format(
-      "the aio block was tuned on {}, but {} is on {}: tune it there with aio_bench {} "
-      "--write-config",
+      "the aio block was tuned on {}, but {} is on {}: tune it with 'aio_bench {} --write-config "
+      "CONFIG'",
       tuned.device, probe.path, device, probe.path);
 }
 

@@ -113,6 +113,37 @@ class EstimateTest(unittest.TestCase):
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
 
+class TrainTest(unittest.TestCase):
+    def test_a_step_is_measured_by_the_tuned_speed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def write(name, text):
+                path = os.path.join(folder, name)
+                with open(path, "w") as file:
+                    file.write(text)
+                return path
+
+            data = write("text", "to be or not to be " * 100)
+            model = write("model.json", json.dumps(
+                {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 32, "vocab_size": 256}))
+            config = write("config.json", json.dumps({
+                "bf16": {"enabled": True},
+                "zero_optimization": {"stage": 3,
+                                      "offload_param": {"device": "nvme", "nvme_path": folder},
+                                      "offload_optimizer": {"device": "nvme", "nvme_path": folder}},
+                "aio": {"block_size": 131072, "queue_depth": 4, "intra_op_parallelism": 1,
+                        "tuned": {"device": "/dev/elsewhere", "filesystem": "ext4", "read_gb_per_second": 2e-3,
+                                  "write_gb_per_second": 2e-3, "mix_gb_per_second": 2e-3}}}))
+            done = run("train", "--model", model, "--data", data, "--config", config, "--steps", "2")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            notes = [line for line in done.stdout.splitlines() if line.startswith("note:")]
+            self.assertEqual(len(notes), 1, done.stdout)
+            self.assertIn(f"tuned on /dev/elsewhere, but {folder} is on", notes[0])
+            steps = [line for line in done.stdout.splitlines() if line.startswith("step ")]
+            self.assertEqual(len(steps), 2)
+            for line in steps:
+                self.assertRegex(line, r" nvme r \d\.\d\d w \d\.\d\d GB/s \([1-9]\d*% of tuned\) ")
+
+
 class ProgramTest(unittest.TestCase):
     def test_version(self):
         done = run("--version")

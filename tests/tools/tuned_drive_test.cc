@@ -31,7 +31,7 @@ TEST(TunedDrive, AnotherDriveIsToldWithWhatToDo) {
   EXPECT_THAT(tuned_elsewhere(tuned, probe_of("/dev/nvme2n1")),
               AllOf(HasSubstr("tuned on /dev/nvme0n1 + /dev/nvme1n1, but"),
                     HasSubstr("/mnt/fast is on /dev/nvme2n1"),
-                    HasSubstr("aio_bench /mnt/fast --write-config")));
+                    HasSubstr("'aio_bench /mnt/fast --write-config CONFIG'")));
 }
 
 TEST(TunedDrive, OneNoteForADriveThatHoldsBoth) {

@@ -40,7 +40,8 @@ Result<std::unique_ptr<aio::Engine>> make_engine(const Rig& rig, const Setting& 
   auto engine = aio::Engine::create({.backend = rig.backend,
                                      .block_size_bytes = setting.block_size_bytes,
                                      .queue_depth = setting.queue_depth,
-                                     .thread_count = setting.thread_count});
+                                     .thread_count = setting.thread_count,
+                                     .measure_latency = true});
   if (!engine) return engine;
   for (const aio::File& file : rig.test.files()) (*engine)->register_file(file);
   // Where it cannot be had, the card has said so.
@@ -137,7 +138,14 @@ Result<Measurement> measure(const Rig& rig, Workload workload, const Setting& se
   }
   const Snapshot last = Snapshot::of(engine);
   if (auto done = stream.finish_all(); !done) return tl::unexpected(done.error());
-  return between(first, last);
+  Measurement measured = between(first, last);
+  // Of all operations of the pass, the few before and after the measured time too.
+  aio::LatencyHistogram latency = engine.latency(aio::Direction::kRead);
+  latency += engine.latency(aio::Direction::kWrite);
+  const auto us = [](std::chrono::nanoseconds ns) { return static_cast<double>(ns.count()) / 1e3; };
+  measured.p50_us = us(latency.percentile(0.50));
+  measured.p99_us = us(latency.percentile(0.99));
+  return measured;
 }
 
 }  // namespace

@@ -74,6 +74,8 @@ TEST_F(AioBench, ExhaustiveMeasuresEveryCellAndRecommendsOne) {
     ASSERT_THAT(cell["repetitions"], SizeIs(1));
     const auto& one = cell["repetitions"][0];
     EXPECT_GT(one["gb_per_second"], 0);
+    EXPECT_GT(one["p50_us"], 0);
+    EXPECT_GE(one["p99_us"], one["p50_us"]);
     const double read = one["read_bytes"].get<double>();
     const double written = one["written_bytes"].get<double>();
     EXPECT_EQ(read > 0, cell["workload"] != "write");
