@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <spillway/pinned_pool/limits.h>
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -32,6 +33,14 @@ std::string names_of(const TestFile& test) {
   return names;
 }
 
+// Whether enough are free for the buffers of fio, as the engine takes them for its own.
+bool huge_pages_hold(const Setting& setting) {
+  constexpr std::uint64_t kToSpare = 32 << 20;
+  const auto limits = pinned_pool::MemoryLimits::read();
+  return limits.huge_page_bytes == 2 << 20 &&
+         limits.free_huge_page_bytes >= setting.in_flight_bytes() + kToSpare;
+}
+
 }  // namespace
 
 std::string fio_version() {
@@ -54,11 +63,12 @@ Result<double> run_fio(const TestFile& test, Workload workload, const Setting& s
       "fio --name=twin --output-format=json --ioengine=io_uring --direct=1 --fixedbufs=1"
       " --registerfiles=1 --allow_file_create=0 --fallocate=none --thread --group_reporting"
       " --file_service_type=roundrobin --time_based --runtime={}ms --filename={} --rw={}"
-      " --rwmixread={} --bs={} --iodepth={} --numjobs={} --size={} --offset_increment={}"
-      " 2>/dev/null",
+      " --rwmixread={} --bs={} --iodepth={} --iodepth_batch={} --iodepth_batch_complete_min=1"
+      " --iodepth_batch_complete_max={} --numjobs={} --size={} --offset_increment={}{} 2>/dev/null",
       static_cast<long>(seconds * 1000), names_of(test), kind, read_percent,
-      setting.block_size_bytes, setting.queue_depth, setting.thread_count,
-      part * test.files().size(), part);
+      setting.block_size_bytes, setting.queue_depth, setting.queue_depth, setting.queue_depth,
+      setting.thread_count, part * test.files().size(), part,
+      huge_pages_hold(setting) ? " --iomem=mmaphuge --hugepage-size=2M" : "");
   const auto report = nlohmann::json::parse(output_of(command), nullptr, false);
   if (report.is_discarded() || !report.contains("jobs")) {
     return make_error(ErrorKind::kIo, "fio", test.files().front().path(), "it failed: " + command);

@@ -14,7 +14,8 @@ namespace spillway::aio_bench {
 std::string fio_version();
 
 // One job of about `seconds` over the file: io_uring, direct, with registered buffers and files as
-// the engine has them. Writes over the file. Returns GB/s, of both directions in a mix.
+// the engine has them, submitting in batches, on huge pages where some are free. Writes over the
+// file. Returns GB/s, of both directions in a mix.
 Result<double> run_fio(const TestFile& test, Workload workload, const Setting& setting,
                        int read_percent, double seconds);
 
