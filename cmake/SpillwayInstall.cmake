@@ -3,10 +3,17 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/spillway)
 
-install(TARGETS spillway_aio spillway_pinned_pool spillway_swapper EXPORT spillwayTargets)
+# Static and shared libraries have the same names in two export sets: a user takes one of them.
+foreach(kind Static Shared)
+  string(TOUPPER ${kind} upper)
+  get_property(libraries GLOBAL PROPERTY SPILLWAY_LIBRARY_TARGETS_${upper})
+  if(libraries)
+    install(TARGETS ${libraries} EXPORT spillway${kind}Targets)
+    install(EXPORT spillway${kind}Targets NAMESPACE spillway:: DESTINATION ${package_dir})
+  endif()
+endforeach()
 install(DIRECTORY aio/include/ pinned_pool/include/ swapper/include/ ${PROJECT_BINARY_DIR}/include/
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(EXPORT spillwayTargets NAMESPACE spillway:: DESTINATION ${package_dir})
 
 if(TARGET spillway_trainer)
   foreach(library trainer_base trainer_cuda trainer)
@@ -32,10 +39,10 @@ write_basic_package_version_file(
 install(FILES ${PROJECT_BINARY_DIR}/package/spillwayConfig.cmake
               ${PROJECT_BINARY_DIR}/package/spillwayConfigVersion.cmake DESTINATION ${package_dir})
 
-# A static library does not bring what it needs itself; pkg-config is told to.
-set(requires_key Requires.private)
-if(NOT BUILD_SHARED_LIBS)
-  set(requires_key Requires)
+# A static library does not bring what it needs itself: where there is no shared one, pkg-config always says it.
+set(private .private)
+if(NOT shared IN_LIST SPILLWAY_LIBRARY_KINDS)
+  set(private "")
 endif()
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
            BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE prefix_from_pc)

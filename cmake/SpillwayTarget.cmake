@@ -25,27 +25,87 @@ if(SPILLWAY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${SPILLWAY_CCACHE})
 endif()
 
+# Which kinds of the lower layers' libraries are built and installed, and which of them spillway::<name> is here.
+if(SPILLWAY_LIBRARIES STREQUAL both)
+  set(SPILLWAY_LIBRARY_KINDS static shared)
+elseif(SPILLWAY_LIBRARIES MATCHES "^(static|shared)$")
+  set(SPILLWAY_LIBRARY_KINDS ${SPILLWAY_LIBRARIES})
+else()
+  message(FATAL_ERROR "SPILLWAY_LIBRARIES is '${SPILLWAY_LIBRARIES}', must be both, static or shared")
+endif()
+if(NOT static IN_LIST SPILLWAY_LIBRARY_KINDS AND (SPILLWAY_TESTS OR SPILLWAY_TOOLS OR SPILLWAY_TRAINER))
+  message(FATAL_ERROR "Tests, tools and trainer link the static libraries: SPILLWAY_LIBRARIES must be both or static")
+endif()
+list(GET SPILLWAY_LIBRARY_KINDS 0 SPILLWAY_LIBRARY_KIND)
+if(BUILD_SHARED_LIBS AND shared IN_LIST SPILLWAY_LIBRARY_KINDS)
+  set(SPILLWAY_LIBRARY_KIND shared)
+endif()
+
+# Of the shared libraries: releases of one SOVERSION can stand in for each other (see <spillway/version.h>).
+set(SPILLWAY_SOVERSION ${PROJECT_VERSION_MAJOR})
+if(PROJECT_VERSION_MAJOR EQUAL 0)
+  set(SPILLWAY_SOVERSION 0.${PROJECT_VERSION_MINOR})
+endif()
+set(exported_map ${PROJECT_BINARY_DIR}/exported.map)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/exported.map.in ${exported_map} @ONLY)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/version.h.in ${PROJECT_BINARY_DIR}/include/spillway/version.h)
 
-# spillway_library(name SOURCES ...): a library target spillway_<name> with alias spillway::<name>, and its public
-# headers under <folder>/include.
+# spillway_library(name SOURCES ... [PUBLIC ...] [PRIVATE ...]): a layer's library, static and shared from the same
+# objects, its public headers under <folder>/include. PUBLIC and PRIVATE: what it links. Targets: spillway_<name> and
+# spillway::<name>_static, spillway_<name>_shared and spillway::<name>_shared; spillway::<name> is the kind that
+# BUILD_SHARED_LIBS asks for. SPILLWAY_LIBRARIES says which kinds are built.
 function(spillway_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES")
-  add_library(spillway_${name} ${arg_SOURCES})
-  add_library(spillway::${name} ALIAS spillway_${name})
-  set_target_properties(spillway_${name} PROPERTIES
-    EXPORT_NAME ${name} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-  target_include_directories(spillway_${name} PUBLIC
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
+  add_library(spillway_${name}_objects OBJECT ${arg_SOURCES})
+  _spillway_library_properties(spillway_${name}_objects "${arg_PUBLIC}" "${arg_PRIVATE}")
+  foreach(kind IN LISTS SPILLWAY_LIBRARY_KINDS)
+    set(target spillway_${name}_${kind})
+    string(TOUPPER ${kind} upper)
+    add_library(${target} ${upper} $<TARGET_OBJECTS:spillway_${name}_objects>)
+    add_library(spillway::${name}_${kind} ALIAS ${target})
+    # A library links those of its own kind.
+    list(TRANSFORM arg_PUBLIC REPLACE "^spillway::(.+)$" "spillway::\\1_${kind}" OUTPUT_VARIABLE public)
+    list(TRANSFORM arg_PRIVATE REPLACE "^spillway::(.+)$" "spillway::\\1_${kind}" OUTPUT_VARIABLE private)
+    _spillway_library_properties(${target} "${public}" "${private}")
+    set_target_properties(${target} PROPERTIES EXPORT_NAME ${name} OUTPUT_NAME spillway_${name})
+    set_property(GLOBAL APPEND PROPERTY SPILLWAY_LIBRARY_TARGETS_${upper} ${target})
+  endforeach()
+  if(TARGET spillway_${name}_shared)
+    set_target_properties(spillway_${name}_shared PROPERTIES
+      VERSION ${PROJECT_VERSION} SOVERSION ${SPILLWAY_SOVERSION} LINK_DEPENDS ${exported_map})
+    target_link_options(spillway_${name}_shared PRIVATE -Wl,--version-script=${exported_map}
+      $<$<NOT:$<BOOL:${SPILLWAY_SANITIZE}>>:-Wl,-z,defs>)
+  endif()
+  add_library(spillway::${name} ALIAS spillway_${name}_${SPILLWAY_LIBRARY_KIND})
+endfunction()
+
+function(_spillway_library_properties target public private)
+  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_compile_features(spillway_${name} PUBLIC cxx_std_20)
-  target_link_libraries(spillway_${name} PRIVATE $<BUILD_INTERFACE:spillway_build_flags>)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_link_libraries(${target} PUBLIC ${public} PRIVATE ${private} $<BUILD_INTERFACE:spillway_build_flags>)
+endfunction()
+
+# spillway_static_library(name SOURCES ...): a library spillway_<name>, spillway::<name>, that is static whatever
+# BUILD_SHARED_LIBS says.
+function(spillway_static_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES")
+  add_library(spillway_${name} STATIC ${arg_SOURCES})
+  add_library(spillway::${name} ALIAS spillway_${name})
+  _spillway_library_properties(spillway_${name} "" "")
+  set_target_properties(spillway_${name} PROPERTIES EXPORT_NAME ${name})
 endfunction()
 
 # spillway_program(name SOURCES ... LIBRARIES ...): an executable in <build>/bin.
 function(spillway_program name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
+  # Static, whatever BUILD_SHARED_LIBS says: a tool is one file, and tests reach what a shared library hides.
+  if(static IN_LIST SPILLWAY_LIBRARY_KINDS)
+    list(TRANSFORM arg_LIBRARIES REPLACE "^spillway::(aio|pinned_pool|swapper|c)$" "spillway::\\1_static")
+  endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} spillway_build_flags)
 endfunction()

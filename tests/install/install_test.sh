@@ -6,14 +6,13 @@ kind=$1
 mkdir -p "$2"
 work=$(realpath "$2")
 source=$(realpath "$(dirname "$0")/../..")
-[ "$kind" = shared ] && shared=ON || shared=OFF
 unset SPILLWAY_TORCH CMAKE_PREFIX_PATH
 
 fail() { echo "install_test: $*" >&2; exit 1; }
 quietly() { "$@" > "$work/log" 2>&1 || { tail -40 "$work/log" >&2; fail "failed: $*"; }; }
 
 rm -rf "${work:?}/first" "$work/prefix" "$work/downstream"
-quietly cmake -S "$source" -B "$work/spillway" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared \
+quietly cmake -S "$source" -B "$work/spillway" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSPILLWAY_LIBRARIES=$kind \
   -DSPILLWAY_TRAINER=OFF -DSPILLWAY_TESTS=OFF -DSPILLWAY_BENCH=OFF -DSPILLWAY_TOOLS=OFF \
   -DCMAKE_INSTALL_PREFIX="$work/first"
 quietly cmake --build "$work/spillway"

@@ -90,7 +90,8 @@ def links(lines):
         target, _, libraries = line.partition(":")
         layer = target.split()[0]
         # Generator expressions hold what is meant for the build tree only: our compiler flags.
-        linked = {lib for lib in libraries.split() if not lib.startswith("$<BUILD_INTERFACE:")}
+        linked = {re.sub(r"^(spillway::\w+)_(static|shared)$", r"\1", lib)
+                  for lib in libraries.split() if not lib.startswith("$<BUILD_INTERFACE:")}
         allowed = ALLOWED_LINKS.get(layer, linked - {"PkgConfig::liburing"})
         for library in sorted(linked - allowed - {"Threads::Threads"}):
             breaches.append(f"{target}: links {library}")

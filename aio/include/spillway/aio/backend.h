@@ -7,6 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -32,7 +33,7 @@ struct Event {
   std::int32_t result = 0;  // bytes moved (may be short, may be 0), or -errno
 };
 
-class Backend {
+class SPILLWAY_API Backend {
  public:
   virtual ~Backend() = default;
 
@@ -76,7 +77,7 @@ class Backend {
 };
 
 // Makes one Backend a thread.
-class BackendFactory {
+class SPILLWAY_API BackendFactory {
  public:
   virtual ~BackendFactory() = default;
   // One that holds up to `queue_depth` operations in flight.
@@ -85,8 +86,8 @@ class BackendFactory {
 };
 
 // A ring a thread.
-std::unique_ptr<BackendFactory> io_uring_backend();
+SPILLWAY_API std::unique_ptr<BackendFactory> io_uring_backend();
 // A pread/pwrite thread pool of `queue_depth` threads, for machines that forbid io_uring.
-std::unique_ptr<BackendFactory> thread_pool_backend();
+SPILLWAY_API std::unique_ptr<BackendFactory> thread_pool_backend();
 
 }  // namespace spillway::aio

@@ -7,12 +7,13 @@
 // memory under an I/O. A Buffer is used by one thread at a time; release may run on any thread.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <cstddef>
 #include <span>
 
 namespace spillway::aio {
 
-class Buffer {
+class SPILLWAY_API Buffer {
  public:
   // Called once when the Buffer is dropped. Must not throw and must be callable from any thread.
   using Release = void (*)(void* owner, std::byte* data, std::size_t capacity) noexcept;

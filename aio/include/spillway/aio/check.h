@@ -4,11 +4,13 @@
 // the place and the reason. What the world does (EIO, a full disk, a bad file) is a Result.
 #pragma once
 
+#include <spillway/aio/export.h>
+
 namespace spillway {
 
 // Prints one line, place and reason, and aborts.
-[[noreturn]] void check_failed(const char* condition, const char* file, int line,
-                               const char* reason) noexcept;
+[[noreturn]] SPILLWAY_API void check_failed(const char* condition, const char* file, int line,
+                                            const char* reason) noexcept;
 
 }  // namespace spillway
 

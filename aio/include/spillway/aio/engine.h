@@ -24,6 +24,7 @@
 #include <spillway/aio/buffer.h>
 #include <spillway/aio/engine_options.h>
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <spillway/aio/file.h>
 #include <spillway/aio/inline_function.h>
 #include <spillway/aio/latency_histogram.h>
@@ -37,7 +38,7 @@
 
 namespace spillway::aio {
 
-class Engine {
+class SPILLWAY_API Engine {
  public:
   // Called once, on an engine thread; gets the Buffer back. Captures up to 64 bytes, with no
   // allocation.
@@ -99,7 +100,7 @@ class Engine {
   LatencyHistogram latency(Direction direction) const noexcept;
 
  private:
-  class Impl;
+  class SPILLWAY_LOCAL Impl;
   friend class StripedCore;
   // As read and write with a callback, and a Ticket for cancel() alone.
   Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);

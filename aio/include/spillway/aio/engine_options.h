@@ -2,6 +2,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <chrono>
 #include <cstdint>
 #include <vector>
@@ -25,7 +26,7 @@ struct EngineOptions {
 };
 
 // What is wrong with the options, in words that name the field; kInvalid.
-Result<void> validate(const EngineOptions& options);
+SPILLWAY_API Result<void> validate(const EngineOptions& options);
 
 struct EngineStats {
   std::uint64_t read_bytes = 0;     // bytes that reached their Buffer, bounce included

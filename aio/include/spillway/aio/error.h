@@ -5,6 +5,7 @@
 // looked at ([[nodiscard]]); nothing in aio, pinned_pool or swapper throws, logs or exits.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <cstdint>
 #include <string>
 #include <tl/expected.hpp>
@@ -27,7 +28,7 @@ enum class ErrorKind {
 };
 
 // [[nodiscard]] is on Result, not here: an Error is data.
-struct Error {
+struct SPILLWAY_API Error {
   ErrorKind kind = ErrorKind::kIo;
   std::string operation;     // "read", "open", "lock", ...: what was attempted
   std::string path;          // empty when no file is involved
@@ -45,14 +46,14 @@ template <typename T = void>
 using Result = tl::expected<T, Error>;
 
 // The kind that `errno_value` (positive) stands for.
-ErrorKind kind_of_errno(int errno_value);
+SPILLWAY_API ErrorKind kind_of_errno(int errno_value);
 
 // An Error for a failed system call.
-tl::unexpected<Error> errno_error(std::string operation, std::string path, int errno_value,
-                                  std::string detail = {});
+SPILLWAY_API tl::unexpected<Error> errno_error(std::string operation, std::string path,
+                                               int errno_value, std::string detail = {});
 
 // An Error with no system call behind it.
-tl::unexpected<Error> make_error(ErrorKind kind, std::string operation, std::string path,
-                                 std::string detail);
+SPILLWAY_API tl::unexpected<Error> make_error(ErrorKind kind, std::string operation,
+                                              std::string path, std::string detail);
 
 }  // namespace spillway

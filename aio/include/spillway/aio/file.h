@@ -8,6 +8,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -32,7 +33,7 @@ struct OpenOptions {
   Direct direct = Direct::kAuto;
 };
 
-class File {
+class SPILLWAY_API File {
  public:
   // Creates `path` of exactly `size_bytes`. On failure nothing is left behind.
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/export.h>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -17,7 +18,7 @@ struct PathSpeedOptions {
   std::chrono::milliseconds limit{400};                 // for each of the two
 };
 
-struct PathSpeed {
+struct SPILLWAY_API PathSpeed {
   double write_bytes_per_second = 0;
   double read_bytes_per_second = 0;
   // As many bytes written as read: the harmonic mean of the two.
@@ -26,7 +27,8 @@ struct PathSpeed {
 
 // Past the page cache where the filesystem can. Data that no drive compresses. kNoSpace, kIo, ...
 // as the writes and reads report them.
-Result<PathSpeed> measure_path_speed(Engine& engine, const std::filesystem::path& directory,
-                                     const PathSpeedOptions& options = {});
+SPILLWAY_API Result<PathSpeed> measure_path_speed(Engine& engine,
+                                                  const std::filesystem::path& directory,
+                                                  const PathSpeedOptions& options = {});
 
 }  // namespace spillway::aio

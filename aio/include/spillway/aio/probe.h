@@ -4,6 +4,7 @@
 // allows is tried on a file with no name. Blocks for milliseconds. Any thread.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -19,7 +20,7 @@ struct Capability {
 };
 
 // io_uring, SINGLE_ISSUER + DEFER_TASKRUN, registered buffers and files.
-std::vector<Capability> probe_kernel();
+SPILLWAY_API std::vector<Capability> probe_kernel();
 
 struct PathProbe {
   std::string path;
@@ -37,10 +38,11 @@ struct PathProbe {
 };
 
 // About a directory (an existing one; else the capability list says so).
-PathProbe probe_path(const std::filesystem::path& directory);
+SPILLWAY_API PathProbe probe_path(const std::filesystem::path& directory);
 
 // NUMA node of a block device ("nvme0n1", "sda2", "dm-0") by sysfs, -1 when unknown. A device made
 // of others (RAID, LVM, dm-crypt) or reached over several controllers: the node they all are on.
-int numa_node_of_device(const std::string& name, const std::filesystem::path& sysfs = "/sys");
+SPILLWAY_API int numa_node_of_device(const std::string& name,
+                                     const std::filesystem::path& sysfs = "/sys");
 
 }  // namespace spillway::aio

@@ -7,13 +7,14 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 namespace spillway::aio {
 
-class StripeMap {
+class SPILLWAY_API StripeMap {
  public:
   static constexpr std::size_t kMaxMembers = 64;
   static constexpr std::uint32_t kMaxPattern = 256;  // stripes after which the pattern repeats

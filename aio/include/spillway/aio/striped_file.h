@@ -17,6 +17,7 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/export.h>
 #include <spillway/aio/stripe_map.h>
 #include <filesystem>
 #include <memory>
@@ -44,7 +45,7 @@ class StripedCore;
 
 // Handle on one request, as Ticket. May outlive the StripedFile. Dropping it abandons the request:
 // it is cancelled, and its Buffer is released once no device writes there any more.
-class [[nodiscard]] StripedTicket {
+class [[nodiscard]] SPILLWAY_API StripedTicket {
  public:
   StripedTicket() = default;
   StripedTicket(StripedTicket&&) noexcept;
@@ -69,7 +70,7 @@ class [[nodiscard]] StripedTicket {
   StripedRequest* request_ = nullptr;
 };
 
-class StripedFile {
+class SPILLWAY_API StripedFile {
  public:
   static constexpr std::size_t kMaxParts = 512;  // in flight on one StripedFile
 

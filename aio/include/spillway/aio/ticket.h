@@ -6,6 +6,7 @@
 
 #include <spillway/aio/buffer.h>
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +28,7 @@ struct PendingRequest;
 // Handle on one request; may outlive the Engine. Move-only. Dropping a Ticket abandons the request:
 // it is cancelled, and its Buffer is released once the kernel has let go of it. For a request that
 // nobody waits for, use a callback.
-class [[nodiscard]] Ticket {
+class [[nodiscard]] SPILLWAY_API Ticket {
  public:
   Ticket() = default;
   Ticket(Ticket&&) noexcept;

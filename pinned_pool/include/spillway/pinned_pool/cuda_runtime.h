@@ -4,6 +4,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstddef>
 #include <string>
 
@@ -14,11 +15,11 @@ struct CudaStatus {
   std::string reason;  // why device_count is 0: "libcudart.so not found", "no CUDA device", ...
 };
 // What the runtime found, or why it cannot be used.
-CudaStatus cuda_status();
+SPILLWAY_API CudaStatus cuda_status();
 
 // cudaHostRegister with the portable flag; kUnsupported without CUDA.
-Result<void> cuda_register(void* memory, std::size_t size_bytes);
+SPILLWAY_API Result<void> cuda_register(void* memory, std::size_t size_bytes);
 // cudaHostUnregister of memory that cuda_register took.
-void cuda_unregister(void* memory) noexcept;
+SPILLWAY_API void cuda_unregister(void* memory) noexcept;
 
 }  // namespace spillway::pinned_pool

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -12,7 +13,7 @@
 
 namespace spillway::pinned_pool {
 
-struct MemoryLimits {
+struct SPILLWAY_API MemoryLimits {
   static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
   std::uint64_t memlock_bytes = kUnlimited;  // RLIMIT_MEMLOCK; unlimited with CAP_IPC_LOCK
   // Counted against memlock already. The kernel keeps two counts, each with the limit to itself:
@@ -44,7 +45,8 @@ struct PlannedMemory {
 };
 
 // kNoMemory, with the sum and the limit written out, when the plan cannot be held.
-Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimits& limits);
+SPILLWAY_API Result<void> check_plan(const std::vector<PlannedMemory>& plan,
+                                     const MemoryLimits& limits);
 
 struct MemoryUsage {
   std::uint64_t resident_bytes = 0;       // VmRSS + huge pages
@@ -52,9 +54,9 @@ struct MemoryUsage {
   std::uint64_t huge_page_bytes = 0;      // HugetlbPages, which the kernel leaves out of VmRSS
 };
 // Of this process, now and at its peak.
-MemoryUsage memory_usage();
+SPILLWAY_API MemoryUsage memory_usage();
 
 // "1.5 GiB", "340.0 MiB", "12.0 KiB", "512 B": for messages.
-std::string format_bytes(std::uint64_t bytes);
+SPILLWAY_API std::string format_bytes(std::uint64_t bytes);
 
 }  // namespace spillway::pinned_pool

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <spillway/aio/buffer.h>
+#include <spillway/aio/export.h>
 #include <spillway/pinned_pool/slab.h>
 #include <atomic>
 #include <chrono>
@@ -20,7 +21,7 @@
 namespace spillway::pinned_pool {
 
 // One buffer of a Pool, or nothing. Move-only.
-class Lease {
+class SPILLWAY_API Lease {
  public:
   Lease() = default;
   // Takes a Buffer back from a completion. REQUIRES: it came from a Lease, or is empty.
@@ -47,7 +48,7 @@ struct PoolOptions {
   int numa_node = -1;
 };
 
-class Pool {
+class SPILLWAY_API Pool {
  public:
   // One Slab of buffer_count x buffer_bytes, checked against the limits first (check_plan), and
   // registered with `engine` when one is given. A registration that is only wished for and cannot
@@ -76,9 +77,9 @@ class Pool {
   Lease acquire_until(std::chrono::steady_clock::time_point deadline);
 
  private:
-  struct State;
+  struct SPILLWAY_LOCAL State;
   explicit Pool(std::unique_ptr<State> state);
-  static std::atomic<State*> g_lost;
+  SPILLWAY_LOCAL static std::atomic<State*> g_lost;
   std::unique_ptr<State> state_;
 };
 

@@ -8,6 +8,7 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,7 +32,7 @@ struct SlabOptions {
   int numa_node = -1;             // -1 = wherever the kernel puts it
 };
 
-class Slab {
+class SPILLWAY_API Slab {
  public:
   // kNoMemory when the memory cannot be had; for a kRequired wish that is not granted, its reason.
   // REQUIRES: size_bytes > 0.
@@ -52,7 +53,7 @@ class Slab {
   Result<void> register_with(aio::Engine& engine, Wish wish = Wish::kAuto);
 
  private:
-  struct State;
+  struct SPILLWAY_LOCAL State;
   explicit Slab(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -14,7 +15,7 @@
 
 namespace spillway::pinned_pool {
 
-class Topology {
+class SPILLWAY_API Topology {
  public:
   // This machine, as far as this process may use it (cgroup, affinity). kUnsupported when hwloc
   // cannot tell.
@@ -35,7 +36,7 @@ class Topology {
   int node_of_device(const std::string& device, const std::filesystem::path& sysfs = "/sys") const;
 
  private:
-  struct State;
+  struct SPILLWAY_LOCAL State;
   explicit Topology(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
@@ -49,9 +50,9 @@ struct IoPlacement {
 
 // The node that most of the devices hang off (the lowest number of several), as long as this
 // process may use CPUs there.
-IoPlacement place_io(const Topology& topology, std::span<const std::string> devices,
-                     const std::filesystem::path& sysfs = "/sys");
+SPILLWAY_API IoPlacement place_io(const Topology& topology, std::span<const std::string> devices,
+                                  const std::filesystem::path& sysfs = "/sys");
 // The same for the drives below directories of this machine. Blocks for milliseconds.
-IoPlacement place_io(std::span<const std::filesystem::path> directories);
+SPILLWAY_API IoPlacement place_io(std::span<const std::filesystem::path> directories);
 
 }  // namespace spillway::pinned_pool

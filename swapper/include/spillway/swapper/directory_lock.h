@@ -7,6 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -14,7 +15,7 @@
 
 namespace spillway::swapper {
 
-class DirectoryLock {
+class SPILLWAY_API DirectoryLock {
  public:
   static constexpr const char* kFileName = "spillway.lock";
 
@@ -35,7 +36,7 @@ class DirectoryLock {
   std::size_t leftovers_removed() const noexcept;
 
  private:
-  struct State;
+  struct SPILLWAY_LOCAL State;
   explicit DirectoryLock(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

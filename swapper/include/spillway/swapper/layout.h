@@ -7,6 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/export.h>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -34,9 +35,9 @@ struct TileCut {
   std::uint64_t tile_elements = 0;  // of each tile but the last, which takes what is left
 };
 // Elements of each tile, as TileStore::create wants them. REQUIRES: tile_elements > 0.
-std::vector<std::uint64_t> cut_into_tiles(const TileCut& cut);
+SPILLWAY_API std::vector<std::uint64_t> cut_into_tiles(const TileCut& cut);
 
-class Layout {
+class SPILLWAY_API Layout {
  public:
   // REQUIRES: at least one plane, positive sizes, distinct names.
   explicit Layout(std::vector<Plane> planes);

@@ -1,6 +1,7 @@
 // RamTier: tiles in one page-locked Slab (or plain memory). Every plane is resident.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <spillway/pinned_pool/slab.h>
 #include <spillway/swapper/tier.h>
 #include <memory>
@@ -17,8 +18,8 @@ struct RamTierOptions {
 
 // Tiles of the given numbers of elements, zeroed. kNoMemory with the arithmetic when they cannot
 // be held.
-Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
-                                            std::vector<std::uint64_t> tile_elements,
-                                            const RamTierOptions& options = {});
+SPILLWAY_API Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
+                                                         std::vector<std::uint64_t> tile_elements,
+                                                         const RamTierOptions& options = {});
 
 }  // namespace spillway::swapper

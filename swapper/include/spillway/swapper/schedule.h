@@ -5,6 +5,7 @@
 // would save nothing. Pure data structure: no I/O, no threads.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <spillway/swapper/tier.h>
 #include <cstdint>
 #include <span>
@@ -12,7 +13,7 @@
 
 namespace spillway::swapper {
 
-class Schedule {
+class SPILLWAY_API Schedule {
  public:
   // `uses` is one step's order; a tile may occur several times. The step repeats for ever.
   Schedule(std::vector<TileId> uses, std::uint32_t tile_count);
@@ -35,8 +36,8 @@ class Schedule {
 // Which tiles to hold in RAM for good when `capacity_elements` fit: the most used first, among
 // equals the largest first, whatever still fits. With tiles of one size no other fixed set saves
 // more bytes a step. Tiles the step does not use are not held. Same input, same answer.
-std::vector<bool> choose_resident(const Schedule& schedule,
-                                  std::span<const std::uint64_t> tile_elements,
-                                  std::uint64_t capacity_elements);
+SPILLWAY_API std::vector<bool> choose_resident(const Schedule& schedule,
+                                               std::span<const std::uint64_t> tile_elements,
+                                               std::uint64_t capacity_elements);
 
 }  // namespace spillway::swapper

@@ -10,6 +10,7 @@
 // next is started.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/layout.h>
 #include <chrono>
@@ -22,10 +23,10 @@ namespace spillway::swapper {
 using TileId = std::uint32_t;
 
 // A transfer under way. Move-only; dropping it abandons the transfer (which still ends safely).
-class Transfer {
+class SPILLWAY_API Transfer {
  public:
   // What a Tier implements: finish() blocks until the deadline, then returns the Lease or why not.
-  class Impl {
+  class SPILLWAY_API Impl {
    public:
     virtual ~Impl() = default;
     virtual bool done() const noexcept = 0;
@@ -57,7 +58,7 @@ struct TierStats {
   std::uint64_t written_bytes = 0;  // moved to it
 };
 
-class Tier {
+class SPILLWAY_API Tier {
  public:
   virtual ~Tier() = default;
 

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/export.h>
 #include <spillway/swapper/directory_lock.h>
 #include <spillway/swapper/tier.h>
 #include <filesystem>
@@ -43,7 +44,7 @@ struct TileStoreOptions {
   bool checksums = true;  // off only for benchmarks that measure their cost
 };
 
-class TileStore : public Tier {
+class SPILLWAY_API TileStore : public Tier {
  public:
   // Takes the locks, checks the space, preallocates all segments. kNoSpace with the arithmetic
   // before a byte is written; kBusy when a file of a segment's name exists; kInvalid for options

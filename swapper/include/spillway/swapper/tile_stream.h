@@ -7,6 +7,7 @@
 // bound the memory whatever the number of items. Compute runs on the calling thread, in order.
 #pragma once
 
+#include <spillway/aio/export.h>
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/tier.h>
 #include <cstdint>
@@ -30,7 +31,7 @@ struct Part {
 using Item = std::vector<Part>;
 
 // The planes of one part while the compute function runs.
-class PartView {
+class SPILLWAY_API PartView {
  public:
   // Address of a plane (its number in the Layout). REQUIRES: within the part's range.
   std::byte* plane(std::uint32_t plane) const;
@@ -57,7 +58,7 @@ struct StreamStats {
   double write_wait_seconds = 0;  // compute waited for a buffer or for the last writes
 };
 
-class TileStream {
+class SPILLWAY_API TileStream {
  public:
   // Called for each item once its parts can be used. An error ends the run.
   using Compute = std::function<Result<void>(std::size_t item, std::span<const PartView> parts)>;
@@ -77,7 +78,7 @@ class TileStream {
                                            const Visit& visit);
 
  private:
-  class Run;
+  class SPILLWAY_LOCAL Run;
 };
 
 }  // namespace spillway::swapper
