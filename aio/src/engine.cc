@@ -63,6 +63,7 @@ class Engine::Impl {
   }
 
   Result<void> start(BackendFactory& factory) {
+    threads_.reserve(options_.thread_count);  // a thread that runs must not be lost below
     for (std::uint32_t i = 0; i < options_.thread_count; ++i) {
       auto thread = std::make_unique<EngineThread>(queue_, options_, pool_.get());
       if (auto started = thread->start(factory); !started) return started;
@@ -125,24 +126,28 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
-  if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
-  auto engine = create(options, factory_of(options.backend));
-  if (engine || options.backend != BackendKind::kAuto) return engine;
-  std::string why = engine.error().message();
-  engine = create(options, factory_of(BackendKind::kThreadPool));
-  if (engine) (*engine)->impl_->choice_ = "threads: " + why;
-  return engine;
+  return or_no_memory("make an engine", [&]() -> Result<std::unique_ptr<Engine>> {
+    if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
+    auto engine = create(options, factory_of(options.backend));
+    if (engine || options.backend != BackendKind::kAuto) return engine;
+    std::string why = engine.error().message();
+    engine = create(options, factory_of(BackendKind::kThreadPool));
+    if (engine) (*engine)->impl_->choice_ = "threads: " + why;
+    return engine;
+  });
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options,
                                                std::unique_ptr<BackendFactory> factory) {
-  if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
-  auto impl = std::make_unique<Impl>(options);
-  if (auto started = impl->start(*factory); !started) {
-    return tl::unexpected(std::move(started.error()));
-  }
-  impl->choice_ = impl->threads_.front()->backend_name();
-  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  return or_no_memory("make an engine", [&]() -> Result<std::unique_ptr<Engine>> {
+    if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
+    auto impl = std::make_unique<Impl>(options);
+    if (auto started = impl->start(*factory); !started) {
+      return tl::unexpected(std::move(started.error()));
+    }
+    impl->choice_ = impl->threads_.front()->backend_name();
+    return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  });
 }
 
 const EngineOptions& Engine::options() const noexcept { return impl_->options_; }

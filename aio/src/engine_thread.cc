@@ -54,17 +54,18 @@ Result<void> EngineThread::start(BackendFactory& factory) {
     thread_ = std::thread([this, &factory, &ready] {
       // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER), and its memory to the
       // node where that ran.
-      Result<std::unique_ptr<Backend>> made = run_this_thread_on(options_.cpus).and_then([&] {
-        return factory.make(static_cast<std::uint32_t>(slots_.size()));
+      Result<void> made = or_no_memory("make a backend", [&]() -> Result<void> {
+        auto backend = run_this_thread_on(options_.cpus).and_then([&] {
+          return factory.make(static_cast<std::uint32_t>(slots_.size()));
+        });
+        if (!backend) return tl::unexpected(std::move(backend.error()));
+        backend_ = std::move(*backend);
+        queue_.add(*this);
+        return {};
       });
-      if (!made) {
-        ready.set_value(tl::unexpected(std::move(made.error())));
-        return;
-      }
-      backend_ = std::move(*made);
-      queue_.add(*this);
-      ready.set_value({});
-      run();
+      const bool runs = made.has_value();
+      ready.set_value(std::move(made));
+      if (runs) run();
     });
   } catch (const std::system_error& error) {
     return errno_error("start an engine thread", "", error.code().value());

@@ -120,7 +120,8 @@ void release(PendingRequest* request) noexcept {
   pool->put(request);
 }
 
-RequestPool::RequestPool(std::size_t capacity) {
+// By way of the empty pool: what is made when the heap ends is given back by the destructor.
+RequestPool::RequestPool(std::size_t capacity) : RequestPool() {
   free_.reserve(capacity);
   for (; made_ < capacity; ++made_) free_.push_back(new PendingRequest);
 }

@@ -101,6 +101,8 @@ class RequestPool {
   void expedite(PendingRequest* request);
 
  private:
+  RequestPool() = default;
+
   std::mutex queue_mutex_;  // taken before the WorkQueue's own lock
   WorkQueue* queue_ = nullptr;
   std::mutex mutex_;

@@ -99,9 +99,9 @@ void read_system(const std::filesystem::path& root, MemoryLimits& limits) {
 
 // Where the memory controller of this process is mounted, and which files it has there.
 struct MemoryCgroup {
-  std::filesystem::path mount_point;  // as the process sees it, without the fake root
-  std::string mount_root;             // which cgroup the mount shows at its top
-  std::string path;                   // cgroup of this process, from the hierarchy's own root
+  std::string mount_point;  // as the process sees it, without the fake root
+  std::string mount_root;   // which cgroup the mount shows at its top
+  std::string path;         // cgroup of this process, from the hierarchy's own root
   bool v1 = false;
   bool counts_huge_pages = false;
 };
@@ -155,18 +155,19 @@ std::optional<MemoryCgroup> find_memory_cgroup(const std::filesystem::path& root
 
 // The cgroup's path below the mount point: the mount may show only a part of the hierarchy (a
 // container), and then the path of the process starts with that part, or lies outside of it.
-std::filesystem::path below_mount(const MemoryCgroup& cgroup) {
+std::string below_mount(const MemoryCgroup& cgroup) {
   std::string_view path = cgroup.path;
   if (cgroup.mount_root != "/") {
     if (!path.starts_with(cgroup.mount_root)) return {};
     path.remove_prefix(cgroup.mount_root.size());
   }
   if (path.find("/..") != std::string_view::npos) return {};
-  return std::filesystem::path(path).relative_path();
+  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  return std::string(path);
 }
 
-std::uint64_t droppable_file_cache(const std::filesystem::path& directory, bool v1) {
-  const std::string stat = read_text(directory / "memory.stat").value_or("");
+std::uint64_t droppable_file_cache(const std::string& directory, bool v1) {
+  const std::string stat = read_text(directory + "/memory.stat").value_or("");
   // v1 counts the cgroup alone under the plain names and its children too under total_*.
   const std::string prefix = v1 ? "total_" : "";
   return number_after(stat, prefix + "inactive_file").value_or(0) +
@@ -180,17 +181,19 @@ void read_cgroup(const std::filesystem::path& root, MemoryLimits& limits) {
   const std::uint64_t uncounted =
       cgroup->counts_huge_pages ? 0 : number_after(status, "HugetlbPages:").value_or(0);
   std::uint64_t least_room = MemoryLimits::kUnlimited;
-  std::filesystem::path below = below_mount(*cgroup);
-  for (bool at_top = false; !at_top; below = below.parent_path()) {
+  // Strings, as libstdc++ 12's path is destroyed twice when an allocation inside "/" fails.
+  std::string below = below_mount(*cgroup);
+  for (bool at_top = false; !at_top;) {
     at_top = below.empty();
-    const std::filesystem::path seen = cgroup->mount_point / below;
-    const std::filesystem::path directory = root / seen.relative_path();
+    const std::string seen = cgroup->mount_point + (at_top ? "" : "/") + below;
+    const std::string directory = root.native() + seen;
+    below.resize(at_top || below.rfind('/') == below.npos ? 0 : below.rfind('/'));
     const auto limit =
-        read_number(directory / (cgroup->v1 ? "memory.limit_in_bytes" : "memory.max"));
+        read_number(directory + (cgroup->v1 ? "/memory.limit_in_bytes" : "/memory.max"));
     // v1 has no word for "none": it shows the largest multiple of a page, about 2^63.
     if (!limit || *limit >= std::uint64_t{1} << 62) continue;
     const std::uint64_t charged =
-        read_number(directory / (cgroup->v1 ? "memory.usage_in_bytes" : "memory.current"))
+        read_number(directory + (cgroup->v1 ? "/memory.usage_in_bytes" : "/memory.current"))
             .value_or(0);
     const std::uint64_t used =
         charged - std::min(charged, droppable_file_cache(directory, cgroup->v1)) + uncounted;
@@ -199,7 +202,7 @@ void read_cgroup(const std::filesystem::path& root, MemoryLimits& limits) {
     least_room = room;
     limits.cgroup_limit_bytes = *limit;
     limits.cgroup_used_bytes = used;
-    limits.cgroup_path = seen.string();
+    limits.cgroup_path = seen;
   }
 }
 

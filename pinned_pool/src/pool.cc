@@ -80,6 +80,10 @@ Result<std::uint32_t> required_registrations(const PoolOptions& options, aio::En
 }  // namespace
 
 Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options, aio::Engine* engine) {
+  return or_no_memory("make a pool", [&] { return make(options, engine); });
+}
+
+Result<std::unique_ptr<Pool>> Pool::make(const PoolOptions& options, aio::Engine* engine) {
   SPILLWAY_CHECK(options.buffer_bytes > 0, "a pool of empty buffers");
   SPILLWAY_CHECK(options.buffer_count > 0, "a pool without buffers");
   constexpr std::size_t kPage = 4096;

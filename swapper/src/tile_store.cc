@@ -225,11 +225,9 @@ Result<void> find_speeds(aio::Engine& engine, const TileStoreOptions& options,
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const Layout& layout,
-                                                     std::vector<std::uint64_t> tile_elements,
-                                                     const TileStoreOptions& options) {
+Result<std::unique_ptr<TileStore>> make_store(aio::Engine& engine, const Layout& layout,
+                                              std::vector<std::uint64_t> tile_elements,
+                                              const TileStoreOptions& options) {
   for (const std::uint64_t elements : tile_elements) {
     SPILLWAY_CHECK(elements > 0, "a tile has at least one element");
   }
@@ -260,6 +258,16 @@ Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const 
                                               options.checksums);
   return std::make_unique<FileTileStore>(std::move(tile_elements), std::move(stored),
                                          std::move(*spaces));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TileStore>> TileStore::create(aio::Engine& engine, const Layout& layout,
+                                                     std::vector<std::uint64_t> tile_elements,
+                                                     const TileStoreOptions& options) {
+  return or_no_memory("make a store", [&] {
+    return make_store(engine, layout, std::move(tile_elements), options);
+  });
 }
 
 }  // namespace spillway::swapper

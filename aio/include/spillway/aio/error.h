@@ -7,8 +7,10 @@
 
 #include <spillway/aio/export.h>
 #include <cstdint>
+#include <new>
 #include <string>
 #include <tl/expected.hpp>
+#include <utility>
 
 namespace spillway {
 
@@ -55,5 +57,20 @@ SPILLWAY_API tl::unexpected<Error> errno_error(std::string operation, std::strin
 // An Error with no system call behind it.
 SPILLWAY_API tl::unexpected<Error> make_error(ErrorKind kind, std::string operation,
                                               std::string path, std::string detail);
+
+// What `make` returns, or kNoMemory where the heap has no more for it. For what is called at
+// start-up: later nothing allocates. Both texts fit into a std::string without an allocation.
+template <typename Make>
+auto or_no_memory(const char* operation, const Make& make) -> decltype(make()) {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    Error error;
+    error.kind = ErrorKind::kNoMemory;
+    error.operation = operation;
+    error.detail = "the heap ended";
+    return tl::unexpected(std::move(error));
+  }
+}
 
 }  // namespace spillway

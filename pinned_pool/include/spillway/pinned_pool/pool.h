@@ -78,6 +78,8 @@ class SPILLWAY_API Pool {
 
  private:
   struct SPILLWAY_LOCAL State;
+  SPILLWAY_LOCAL static Result<std::unique_ptr<Pool>> make(const PoolOptions& options,
+                                                           aio::Engine* engine);
   explicit Pool(std::unique_ptr<State> state);
   SPILLWAY_LOCAL static std::atomic<State*> g_lost;
   std::unique_ptr<State> state_;
