@@ -45,11 +45,11 @@ bool print_changes(const std::vector<CellChange>& changes) {
     slower += one.slower() ? 1 : 0;
     faster += one.faster() ? 1 : 0;
     if (!one.slower() && !one.faster()) continue;
-    fmt::print("  {:<8} {:>6} {:>5} {:>7} {:>9.2f} {:>9.2f} {:>+7.1f}% {:>7.1f}%  {}\n",
+    fmt::print("  {:<8} {:>6} {:>5} {:>7} {:>9} {:>9} {:>+7.1f}% {:>7.1f}%  {}\n",
                name_of(one.workload), short_size(one.setting.block_size_bytes),
-               one.setting.queue_depth, one.setting.thread_count, one.before_gb_per_second,
-               one.after_gb_per_second, 100 * one.change(), 100 * one.noise,
-               one.slower() ? "SLOWER" : "faster");
+               one.setting.queue_depth, one.setting.thread_count,
+               rate_text(one.before_gb_per_second), rate_text(one.after_gb_per_second),
+               100 * one.change(), 100 * one.noise, one.slower() ? "SLOWER" : "faster");
   }
   fmt::print("  {} slower, {} faster, {} within noise\n", slower, faster,
              changes.size() - slower - faster);

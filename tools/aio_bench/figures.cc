@@ -1,6 +1,9 @@
 #include "figures.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 
 namespace spillway::aio_bench {
 namespace {
@@ -21,6 +24,12 @@ auto* find_in(Results& results, Workload workload, const Setting& setting) {
 }
 
 }  // namespace
+
+std::string rate_text(double gb_per_second) {
+  const int before =
+      gb_per_second > 0 ? static_cast<int>(std::floor(std::log10(gb_per_second))) : 0;
+  return fmt::format("{:.{}f}", gb_per_second, std::clamp(2 - before, 0, 5));
+}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cell.h"
@@ -37,6 +38,9 @@ struct CellResult {
   double fastest_gb_per_second() const;
   double spread() const;  // (fastest - slowest) / median
 };
+
+// Three digits: "12.3", "2.34", "0.0201".
+std::string rate_text(double gb_per_second);
 
 // REQUIRES: not empty.
 double median(std::vector<double> values);

@@ -33,19 +33,18 @@ std::string names_of(const TestFile& test) {
   return names;
 }
 
-// Whether enough are free for the buffers of fio, as the engine takes them for its own.
-bool huge_pages_hold(const Setting& setting) {
-  constexpr std::uint64_t kToSpare = 32 << 20;
-  const auto limits = pinned_pool::MemoryLimits::read();
-  return limits.huge_page_bytes == 2 << 20 &&
-         limits.free_huge_page_bytes >= setting.in_flight_bytes() + kToSpare;
-}
-
 }  // namespace
 
 std::string fio_version() {
   const std::string text = output_of("fio --version 2>/dev/null");
   return text.substr(0, text.find('\n'));
+}
+
+bool fio_has_huge_pages(const Setting& setting) {
+  constexpr std::uint64_t kToSpare = 32 << 20;
+  const auto limits = pinned_pool::MemoryLimits::read();
+  return limits.huge_page_bytes == 2 << 20 &&
+         limits.free_huge_page_bytes >= setting.in_flight_bytes() + kToSpare;
 }
 
 Result<double> run_fio(const TestFile& test, Workload workload, const Setting& setting,
@@ -68,7 +67,7 @@ Result<double> run_fio(const TestFile& test, Workload workload, const Setting& s
       static_cast<long>(seconds * 1000), names_of(test), kind, read_percent,
       setting.block_size_bytes, setting.queue_depth, setting.queue_depth, setting.queue_depth,
       setting.thread_count, part * test.files().size(), part,
-      huge_pages_hold(setting) ? " --iomem=mmaphuge --hugepage-size=2M" : "");
+      fio_has_huge_pages(setting) ? " --iomem=mmaphuge --hugepage-size=2M" : "");
   const auto report = nlohmann::json::parse(output_of(command), nullptr, false);
   if (report.is_discarded() || !report.contains("jobs")) {
     return make_error(ErrorKind::kIo, "fio", test.files().front().path(), "it failed: " + command);

@@ -117,7 +117,7 @@ class Panel {
     return svg + text_at(x + kCellWidth / 2, y + 17,
                          fmt::format("text-anchor=\"middle\" fill=\"{}\"",
                                      share > 0.6 ? "#000000" : "#ffffff"),
-                         fmt::format("{:.{}f}", rate, rate < 10 ? 2 : 1));
+                         rate_text(rate));
   }
 
   const Report& report_;

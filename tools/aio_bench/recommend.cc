@@ -47,14 +47,15 @@ std::string reason_of(const Recommendation& found, int read_percent) {
   std::string text;
   if (found.setting == found.best) {
     text = fmt::format(
-        "{:.2f} GB/s: the fastest in {}, and none that holds less in flight comes within {:.0f}%",
-        found.gb_per_second, workload, 100 * kAsGood);
+        "{} GB/s: the fastest in {}, and none that holds less in flight comes within {:.0f}%",
+        rate_text(found.gb_per_second), workload, 100 * kAsGood);
   } else {
     text = fmt::format(
-        "{:.2f} GB/s in {}: {:.1f}% below the fastest ({:.2f} GB/s with {}), but {} in flight are "
+        "{} GB/s in {}: {:.1f}% below the fastest ({} GB/s with {}), but {} in flight are "
         "enough instead of {}, which costs less memory and less waiting",
-        found.gb_per_second, workload, 100 * (1 - found.gb_per_second / found.best_gb_per_second),
-        found.best_gb_per_second, text_of(found.best),
+        rate_text(found.gb_per_second), workload,
+        100 * (1 - found.gb_per_second / found.best_gb_per_second),
+        rate_text(found.best_gb_per_second), text_of(found.best),
         format_bytes(found.setting.in_flight_bytes()), format_bytes(found.best.in_flight_bytes()));
   }
   if (found.spread > kLargeSpread) {

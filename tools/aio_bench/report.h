@@ -35,6 +35,7 @@ struct Report {
   std::vector<CellResult> results = {};
   Recommendation recommendation = {};
   std::vector<FioPairs> fio = {};
+  std::string fio_note = {};  // why there is no comparison, or what to know about it
 };
 
 // The DeepSpeed-style section, with what it was tuned on and what was measured (read by spillway,

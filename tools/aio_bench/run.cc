@@ -149,9 +149,9 @@ class TargetRun {
     report_.settings_tried = settings.size();
     if (left_out > 0) {
       report_.notes.push_back(
-          fmt::format("{} settings hold more in flight than a drive that writes {:.2f} GB/s, or "
+          fmt::format("{} settings hold more in flight than a drive that writes {} GB/s, or "
                       "this file, has a use for: left out",
-                      left_out, bytes_per_second / 1e9));
+                      left_out, rate_text(bytes_per_second / 1e9)));
     }
   }
 
@@ -187,6 +187,11 @@ class TargetRun {
       settings.push_back(report_.recommendation.best);
     }
     for (const Setting& setting : settings) {
+      if (!fio_has_huge_pages(setting)) {
+        report_.fio_note =
+            "fio had small pages only: reserve some with 'sysctl vm.nr_hugepages=256' to compare "
+            "like with like";
+      }
       for (const Workload workload : options_.workloads) {
         report_.fio.push_back({.workload = workload, .setting = setting});
       }
@@ -198,7 +203,11 @@ class TargetRun {
         if (!ours) return tl::unexpected(ours.error());
         auto theirs =
             run_fio(rig.test, one.workload, one.setting, options_.read_percent, kFioSeconds);
-        if (!theirs) return tl::unexpected(theirs.error());
+        if (!theirs) {  // its failure is no reason to lose what was measured
+          report_.fio.clear();
+          report_.fio_note = theirs.error().message();
+          return {};
+        }
         one.engine_gb_per_second.push_back(ours->gb_per_second());
         one.fio_gb_per_second.push_back(*theirs);
       }

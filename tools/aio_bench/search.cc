@@ -9,8 +9,9 @@
 namespace spillway::aio_bench {
 namespace {
 
-constexpr double kShortestPass = 0.05;  // seconds; below, starting and stopping are all there is
-constexpr std::size_t kFinalists = 5;
+constexpr double kShortestPass = 0.1;  // seconds; below, starting and stopping are all there is
+constexpr double kGoodPass = 0.3;      // seconds; repetitions are given up for it
+constexpr double kShortTime = 60;      // seconds; below, fewer finalists get longer passes
 
 // A round of the halving: who goes on afterwards, and until which share of the time it may last.
 struct Round {
@@ -27,8 +28,9 @@ class Search {
   Result<std::vector<CellResult>> run() {
     std::vector<Setting> settings = options_.settings;
     if (!options_.exhaustive) {
-      const std::size_t half_way = std::max(2 * kFinalists, settings.size() / 3);
-      for (const Round& round : {Round{half_way, 0.35, 0.10}, Round{kFinalists, 0.6, 0.06}}) {
+      const std::size_t finalists = options_.seconds < kShortTime ? 3 : 5;
+      const std::size_t half_way = std::max(2 * finalists, settings.size() / 3);
+      for (const Round& round : {Round{half_way, 0.35, 0.10}, Round{finalists, 0.6, 0.06}}) {
         if (settings.size() <= round.kept) continue;
         if (auto done = look_at(settings, round); !done) return tl::unexpected(done.error());
         settings = survivors(of(settings), round.kept, round.margin);
@@ -73,8 +75,9 @@ class Search {
   Result<void> finish(const std::vector<Setting>& settings) {
     const std::size_t passes = settings.size() * options_.workloads.size();
     const double share = options_.seconds - world_.seconds_used();
-    const double wished = share / static_cast<double>(passes * options_.repetitions);
-    for (int repetition = 0; repetition < options_.repetitions; ++repetition) {
+    const int repetitions = repetitions_in(share / static_cast<double>(passes));
+    const double wished = share / static_cast<double>(passes * repetitions);
+    for (int repetition = 0; repetition < repetitions; ++repetition) {
       std::size_t done_passes = 0;
       for (const Setting& setting : settings) {
         for (const Workload workload : options_.workloads) {
@@ -85,13 +88,20 @@ class Search {
           ++done_passes;
           const auto what = fmt::format("{}, repetition {} of {}, cell {} of {}",
                                         options_.exhaustive ? "every setting" : "finalists",
-                                        repetition + 1, options_.repetitions, done_passes, passes);
+                                        repetition + 1, repetitions, done_passes, passes);
           if (auto done = measure(workload, setting, pass, what); !done) return done;
           find(results_, workload, setting)->finalist = true;
         }
       }
     }
     return {};
+  }
+
+  // Of a cell that has so many seconds.
+  int repetitions_in(double seconds) const {
+    if (options_.exhaustive) return options_.repetitions;
+    const double fit = std::max(1.0, seconds / (kGoodPass + overhead_));
+    return fit < options_.repetitions ? static_cast<int>(fit) : options_.repetitions;
   }
 
   double pass_seconds(double share) const {

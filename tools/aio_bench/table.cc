@@ -86,19 +86,20 @@ void print_card(const Report& report) {
 void print_table(const Report& report) {
   line("test file", report.file_choice);
   for (const std::string& note : report.notes) line("note", note);
-  fmt::print("\n{:<8} {:>6} {:>5} {:>7} {:>7} {:>15} {:>8} {:>8} {:>5} {:>8} {:>8}\n", "workload",
+  fmt::print("\n{:<8} {:>6} {:>5} {:>7} {:>7} {:>17} {:>8} {:>8} {:>5} {:>8} {:>8}\n", "workload",
              "block", "depth", "threads", "GB/s", "(min - max)", "p50", "p99", "CPU %", "CPU s/GB",
              "calls/GB");
   std::size_t left_out = 0;
   for (const CellResult* row : rows_of(report, left_out)) {
-    const std::string range = row->repetitions.size() == 1
-                                  ? ""
-                                  : fmt::format("({:.2f} - {:.2f})", row->slowest_gb_per_second(),
-                                                row->fastest_gb_per_second());
-    fmt::print("{:<8} {:>6} {:>5} {:>7} {:>7.2f} {:>15} {:>8} {:>8} {:>5.0f} {:>8.3f} {:>8.0f}{}\n",
+    const std::string range =
+        row->repetitions.size() == 1
+            ? ""
+            : fmt::format("({} - {})", rate_text(row->slowest_gb_per_second()),
+                          rate_text(row->fastest_gb_per_second()));
+    fmt::print("{:<8} {:>6} {:>5} {:>7} {:>7} {:>17} {:>8} {:>8} {:>5.0f} {:>8.3f} {:>8.0f}{}\n",
                name_of(row->workload), short_size(row->setting.block_size_bytes),
-               row->setting.queue_depth, row->setting.thread_count, row->gb_per_second(), range,
-               duration(row->p50_us()), duration(row->p99_us()), row->cpu_percent(),
+               row->setting.queue_depth, row->setting.thread_count, rate_text(row->gb_per_second()),
+               range, duration(row->p50_us()), duration(row->p99_us()), row->cpu_percent(),
                row->cpu_seconds_per_gb(), row->system_calls_per_gb(), mark_of(report, *row));
   }
   if (left_out > 0) {
@@ -108,14 +109,19 @@ void print_table(const Report& report) {
 }
 
 void print_fio(const Report& report) {
-  if (report.fio.empty()) return;
+  if (report.fio.empty()) {
+    if (!report.fio_note.empty()) fmt::print("\nNo comparison: {}\n", report.fio_note);
+    return;
+  }
   fmt::print("\nAgainst fio (io_uring, direct, the same file and settings; medians of {} pairs)\n",
              report.fio.front().fio_gb_per_second.size());
   for (const FioPairs& pairs : report.fio) {
-    fmt::print("  {:<6} {:<36} {:>6.2f} GB/s, fio {:>6.2f} GB/s: {:.0f}% of fio\n",
-               name_of(pairs.workload), text_of(pairs.setting), median(pairs.engine_gb_per_second),
-               median(pairs.fio_gb_per_second), 100 * pairs.share());
+    fmt::print("  {:<6} {:<36} {:>6} GB/s, fio {:>6} GB/s: {:.0f}% of fio\n",
+               name_of(pairs.workload), text_of(pairs.setting),
+               rate_text(median(pairs.engine_gb_per_second)),
+               rate_text(median(pairs.fio_gb_per_second)), 100 * pairs.share());
   }
+  if (!report.fio_note.empty()) fmt::print("  {}\n", report.fio_note);
 }
 
 void print_recommendation(const Report& report) {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "program.h"
+#include "support/blkio_throttle.h"
 #include "support/loop_filesystem.h"
 #include "support/scratch.h"
 
@@ -115,6 +116,26 @@ TEST_F(AioBench, QuickEndsInItsTimeOnASmallFile) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   EXPECT_LT(seconds.count(), 6 + 1.5);  // the buffers are made, and the machine has other work
   EXPECT_THAT(program->output(), HasSubstr("Recommended: blocks of "));
+}
+
+// Then passes are cut by the clock, the file by what could be written of it, and large settings are
+// left out.
+TEST_F(AioBench, KeepsItsTimeOnASlowDrive) {
+  constexpr double kBytesPerSecond = 40e6, kSeconds = 6;
+  const BlkioThrottle slow(data_, static_cast<std::uint64_t>(kBytesPerSecond));
+  if (!slow.why_not().empty()) GTEST_SKIP() << slow.why_not();
+  const auto begin = std::chrono::steady_clock::now();
+  const auto json_file = scratch_ / "result.json";
+  auto program = start({data_, "--quick", "--time", "6", "--json", json_file});
+  ASSERT_EQ(program->wait(), 0) << program->errors();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(seconds.count(), 1.5 * kSeconds);
+  const auto target = nlohmann::json::parse(Program::text_of(json_file))["targets"][0];
+  EXPECT_LT(target["file_bytes"], 256 << 20);
+  for (const auto& cell : target["cells"]) {
+    // Both directions have the limit to themselves, and a bucket that may be full at the start.
+    EXPECT_LT(cell["gb_per_second"], 5 * kBytesPerSecond / 1e9) << cell;
+  }
 }
 
 TEST_F(AioBench, DeepSpeedsNamesOfTheThreadKnobAreUnderstood) {

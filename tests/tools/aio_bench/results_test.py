@@ -2,6 +2,7 @@
 """What aio_bench writes: a picture, a document, a configuration, and what `compare` says of two documents."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class Results(unittest.TestCase):
         texts = [one.text for one in root.iter(SVG + "text")]
         for cell in self.target["cells"]:
             rate = cell["gb_per_second"]
-            self.assertIn(f"{rate:.2f}" if rate < 10 else f"{rate:.1f}", texts)
+            digits = 2 - math.floor(math.log10(rate))  # three digits in all
+            self.assertIn(f"{rate:.{max(0, digits)}f}", texts)
         self.assertTrue(any('a<b>&"c' in text for text in texts))
         framed = [one for one in root.iter(SVG + "rect") if one.get("stroke") == "#d01010"]
         self.assertEqual(len(framed), 3)  # in each workload

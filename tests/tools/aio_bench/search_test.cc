@@ -190,7 +190,7 @@ TEST(Recommend, TheSmallestWithinThreePerCentOfTheBest) {
                          Workload::kMix);
   EXPECT_EQ(found.setting, middle);  // 97.1%; the small one has 96.9%
   EXPECT_EQ(found.best, large);
-  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("2.9% below the fastest (10.00 GB/s"));
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("2.9% below the fastest (10.0 GB/s"));
   found = recommend({measured(small, 9.6), measured(large, 10)}, Workload::kMix);
   EXPECT_EQ(found.setting, large);
   EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("the fastest in the trainer's mix"));
