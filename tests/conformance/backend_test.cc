@@ -210,6 +210,22 @@ TEST_P(BackendConformance, AStormOfWakesHidesNoCompletion) {
   EXPECT_TRUE(failures_.empty());
 }
 
+// More wakes than the completion queue has places, while nobody reaps.
+TEST_P(BackendConformance, WakesThatOverflowTheQueueHideNoCompletion) {
+  Event event;
+  backend_->reap(std::span(&event, 1), 0ns);  // whatever wake needs is in place now
+  std::vector<Operation> reads;
+  for (std::uint64_t i = 0; i < kDepth; ++i) reads.push_back(block(Direction::kRead, i));
+  for (int round = 0; round < 3; ++round) {
+    std::thread waker([&] {
+      for (int i = 0; i < 5000; ++i) backend_->wake();
+    });
+    waker.join();
+    EXPECT_EQ(run(reads).size(), kDepth);
+  }
+  EXPECT_TRUE(failures_.empty());
+}
+
 TEST_P(BackendConformance, CancelledOperationsStillComplete) {
   Event none;
   backend_->reap(std::span(&none, 1), 0ns);  // whatever wake needs is in place now

@@ -8,6 +8,7 @@
 #include <spillway/aio/probe.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -242,6 +243,27 @@ TEST_P(NoIoUring, AutoFallsBackAndSaysWhyAndTheNamedEngineFails) {
 
 INSTANTIATE_TEST_SUITE_P(Errno, NoIoUring, ::testing::Values(EPERM, ENOSYS),
                          [](const auto& info) { return info.param == EPERM ? "EPERM" : "ENOSYS"; });
+
+// tmpfs takes O_DIRECT, at any alignment, and says none of its own.
+TEST(Tmpfs, MovesTheSameBytes) {
+  struct statfs filesystem {};
+  if (::statfs("/dev/shm", &filesystem) != 0 || filesystem.f_type != 0x01021994) {
+    GTEST_SKIP() << "/dev/shm is no tmpfs here";
+  }
+  const std::string path = "/dev/shm/spillway-test-" + std::to_string(::getpid());
+  for (Direct direct : {Direct::kAuto, Direct::kOff}) {
+    for (BackendKind kind : {BackendKind::kAuto, BackendKind::kThreadPool}) {
+      std::string failure;
+      auto engine = make(kind, failure);
+      ASSERT_NE(engine, nullptr) << failure;
+      auto file = File::create(path, {.size_bytes = 3 << 20, .direct = direct});
+      EXPECT_EQ(moves_bytes(*engine, file), "");
+      if (file) {
+        EXPECT_TRUE(file->remove());
+      }
+    }
+  }
+}
 
 // A kernel before 6.1 answers EINVAL to the newest flags; one before 5.19 knows no sparse tables.
 TEST(OldKernel, WithoutRegistrationEverythingWorksUnregistered) {

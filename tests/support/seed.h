@@ -2,6 +2,7 @@
 // failure can be had again.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -13,6 +14,12 @@ inline std::uint64_t test_seed(std::uint64_t otherwise) {
   std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
   std::cout << "seed: " << seed << " (SPILLWAY_TEST_SEED sets it)\n";
   return seed;
+}
+
+// How long a soak goes on, by hand: SPILLWAY_SOAK_MINUTES. Without it: one short round.
+inline std::chrono::seconds test_minutes() {
+  const char* text = std::getenv("SPILLWAY_SOAK_MINUTES");
+  return std::chrono::seconds(text != nullptr ? static_cast<int>(std::atof(text) * 60) : 0);
 }
 
 }  // namespace spillway
