@@ -135,7 +135,8 @@ IoPlacement place_io(std::span<const std::filesystem::path> directories) {
   std::vector<std::string> devices;
   for (const std::filesystem::path& directory : directories) {
     const std::filesystem::path device = aio::probe_path(directory).block_device;
-    devices.push_back(device.filename().string());
+    const std::string name = device.filename().string();
+    if (std::ranges::find(devices, name) == devices.end()) devices.push_back(name);
   }
   return place_io(*topology, devices);
 }

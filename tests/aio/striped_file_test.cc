@@ -192,6 +192,10 @@ TEST_F(Striped, CreateRefusesAndLeavesNothingBehind) {
   };
   EXPECT_THAT(reason({.size_bytes = std::uint64_t{1} << 58, .speeds = {1, 1}}),
               HasSubstr("bytes of this filesystem, free are"));
+  // Each half would fit alone.
+  const std::uint64_t free = std::filesystem::space(scratch_.path()).available;
+  EXPECT_THAT(reason({.size_bytes = free / 5 * 6, .speeds = {1, 1}}),
+              HasSubstr("bytes of this filesystem, free are"));
   EXPECT_THAT(reason({.size_bytes = 0, .speeds = {1, 1}}), HasSubstr("size_bytes"));
   EXPECT_THAT(reason({.size_bytes = 1, .stripe_bytes = 5}), HasSubstr("stripe_bytes is 5"));
   EXPECT_THAT(reason({.size_bytes = 1, .speeds = {1, -1}}), HasSubstr("speeds"));

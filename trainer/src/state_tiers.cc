@@ -1,4 +1,5 @@
 #include <spillway/pinned_pool/limits.h>
+#include <spillway/pinned_pool/topology.h>
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/schedule.h>
 #include <spillway/swapper/split_tier.h>
@@ -116,11 +117,18 @@ StateTiers::Directory::~Directory() {
 }
 
 void StateTiers::open_engine(const Config& config) {
-  const bool nvme = config.offload_param.device == OffloadDevice::kNvme ||
-                    config.offload_optimizer.device == OffloadDevice::kNvme;
-  if (!nvme) return;
-  engine_ = value_or_throw(aio::Engine::create(config.aio));
+  std::vector<std::filesystem::path> drives;
+  for (const OffloadConfig* offload : {&config.offload_param, &config.offload_optimizer}) {
+    if (offload->device == OffloadDevice::kNvme) drives.push_back(offload->nvme_path);
+  }
+  if (drives.empty()) return;
+  const pinned_pool::IoPlacement near_drives = pinned_pool::place_io(drives);
+  aio::EngineOptions options = config.aio;
+  options.cpus = near_drives.cpus;
+  numa_node_ = near_drives.numa_node;
+  engine_ = value_or_throw(aio::Engine::create(options));
   notes_.push_back("I/O engine: " + engine_->choice());
+  if (numa_node_ >= 0) notes_.push_back("I/O threads and buffers: " + near_drives.reason);
 }
 
 std::shared_ptr<swapper::DirectoryLock> StateTiers::lock_directory(
@@ -157,6 +165,7 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   options.name = std::string(name) + " buffers";
   options.lock = lock_wish(offload);
   options.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
+  options.numa_node = numa_node_;
   auto pool = value_or_throw(pinned_pool::Pool::create(options, engine_.get()));
   for (const std::string& line : pool->slab().report()) {
     details_.push_back(options.name + ": " + line);

@@ -81,6 +81,7 @@ class StateTiers {
 
   std::uint32_t weight_bytes_;
   at::Device device_;
+  int numa_node_ = -1;  // near the drives; -1: anywhere
   std::vector<std::string> notes_;
   std::vector<std::string> details_;
   std::list<Directory> directories_;     // outlives the stores in it
