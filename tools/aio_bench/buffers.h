@@ -27,8 +27,9 @@ RequestPlan plan_for(const Setting& setting);
 
 class Buffers {
  public:
-  // Enough for each of the settings.
-  static Result<Buffers> create(const std::vector<Setting>& settings, const Pattern& pattern);
+  // Enough for each of the settings, on a NUMA node (-1: any).
+  static Result<Buffers> create(const std::vector<Setting>& settings, const Pattern& pattern,
+                                int numa_node = -1);
   // What `create` would take.
   static std::uint64_t bytes_for(const std::vector<Setting>& settings);
 

@@ -41,7 +41,8 @@ Result<std::unique_ptr<aio::Engine>> make_engine(const Rig& rig, const Setting& 
                                      .block_size_bytes = setting.block_size_bytes,
                                      .queue_depth = setting.queue_depth,
                                      .thread_count = setting.thread_count,
-                                     .measure_latency = true});
+                                     .measure_latency = true,
+                                     .cpus = rig.cpus});
   if (!engine) return engine;
   for (const aio::File& file : rig.test.files()) (*engine)->register_file(file);
   // Where it cannot be had, the card has said so.

@@ -23,7 +23,8 @@ struct Rig {
   const Buffers& buffers;
   aio::BackendKind backend = aio::BackendKind::kAuto;
   Check check = Check::kStamps;
-  int read_percent = 50;  // of the mix
+  int read_percent = 50;       // of the mix
+  std::vector<int> cpus = {};  // for the engine's threads; empty: any
 };
 
 // Keeps the engine's queues full and measures, once they are, for about `seconds`: what was moved

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <spillway/pinned_pool/limits.h>
+#include <spillway/pinned_pool/topology.h>
 #include <algorithm>
 #include <chrono>
 #include <limits>
@@ -79,12 +80,16 @@ class TargetRun {
   Result<Report> run() {
     auto settings = settings_of(options_);
     settings.push_back(kPlainSetting);
-    auto buffers = Buffers::create(settings, pattern_);
+    const auto near_drives = pinned_pool::place_io(report_.target.directories);
+    auto buffers = Buffers::create(settings, pattern_, near_drives.numa_node);
     if (!buffers) return tl::unexpected(buffers.error());
     settings.pop_back();
     auto engine = try_engine(options_.backend, *buffers);
     if (!engine) return tl::unexpected(engine.error());
     report_.engine = *engine;
+    if (near_drives.numa_node >= 0) {
+      report_.engine.notes.push_back("threads and buffers near the drive: " + near_drives.reason);
+    }
     print_card(report_);
     auto test = make_file(settings);
     if (!test) return tl::unexpected(test.error());
@@ -93,7 +98,8 @@ class TargetRun {
                   .buffers = *buffers,
                   .backend = options_.backend,
                   .check = options_.verify ? Check::kAll : Check::kStamps,
-                  .read_percent = options_.read_percent};
+                  .read_percent = options_.read_percent,
+                  .cpus = near_drives.cpus};
     if (auto done = measure(rig, std::move(settings)); !done) return tl::unexpected(done.error());
     return report_;
   }
