@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <spillway/pinned_pool/pool.h>
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -19,9 +18,8 @@ using pinned_pool::Lease;
 using pinned_pool::Pool;
 
 constexpr std::size_t kPageBytes = 4096;
-constexpr std::size_t kRequestBytes = std::size_t{4} << 20;  // the engine cuts it into blocks
 
-std::uint64_t stamp_of(std::uint64_t offset) {
+std::uint64_t mark_of(std::uint64_t offset) {
   return (offset / kPageBytes + 1) * 0x9e3779b97f4a7c15;
 }
 
@@ -44,94 +42,112 @@ void fill_with_noise(Pool& pool) {
   }
 }
 
-void stamp(std::byte* data, std::size_t size_bytes, std::uint64_t offset) {
+void mark(std::byte* data, std::size_t size_bytes, std::uint64_t offset) {
   for (std::size_t at = 0; at < size_bytes; at += kPageBytes) {
-    const std::uint64_t word = stamp_of(offset + at);
+    const std::uint64_t word = mark_of(offset + at);
     std::memcpy(data + at, &word, sizeof word);
   }
 }
 
-bool stamped(const std::byte* data, std::size_t size_bytes, std::uint64_t offset) {
+bool marked(const std::byte* data, std::size_t size_bytes, std::uint64_t offset) {
   for (std::size_t at = 0; at < size_bytes; at += kPageBytes) {
     std::uint64_t word = 0;
     std::memcpy(&word, data + at, sizeof word);
-    if (word != stamp_of(offset + at)) return false;
+    if (word != mark_of(offset + at)) return false;
   }
   return true;
 }
 
-struct Pending {
+// 7 reads in 10 requests, spread evenly.
+bool is_read(Mix mix, std::uint64_t request) {
+  if (mix != Mix::kReadWrite) return mix == Mix::kRead;
+  return (request + 1) * 7 / 10 > request * 7 / 10;
+}
+
+}  // namespace
+
+struct EnginePass::Pending {
   aio::Ticket ticket;
   std::uint64_t offset = 0;
   std::size_t size_bytes = 0;
+  bool read = false;
 };
 
-Result<void> finish(Pending pending, const aio::File& file, aio::Direction direction) {
+Result<std::unique_ptr<EnginePass>> EnginePass::create(const aio::File& file,
+                                                       std::uint64_t size_bytes,
+                                                       const Setting& setting,
+                                                       std::size_t request_bytes) {
+  std::unique_ptr<EnginePass> pass(new EnginePass(file, size_bytes, setting.mix, request_bytes));
+  auto engine = aio::Engine::create({.backend = aio::BackendKind::kIoUring,
+                                     .block_size_bytes = setting.block_size_bytes,
+                                     .queue_depth = setting.queue_depth,
+                                     .thread_count = setting.thread_count});
+  if (!engine) return tl::unexpected(engine.error());
+  pass->engine_ = std::move(*engine);
+  pass->engine_->register_file(file);
+  auto pool =
+      Pool::create({.buffer_bytes = request_bytes, .buffer_count = kPending, .name = "request"},
+                   pass->engine_.get());
+  if (!pool) return tl::unexpected(pool.error());
+  pass->pool_ = std::move(*pool);
+  fill_with_noise(*pass->pool_);
+  return pass;
+}
+
+Result<void> EnginePass::finish(Pending pending, Marks marks) const {
   const aio::Completion completion = pending.ticket.wait();
   if (!completion.transferred) return tl::unexpected(completion.transferred.error());
-  if (direction == aio::Direction::kWrite ||
-      stamped(completion.buffer.data(), pending.size_bytes, pending.offset)) {
+  if (marks == Marks::kNone || !pending.read ||
+      marked(completion.buffer.data(), pending.size_bytes, pending.offset)) {
     return {};
   }
-  return make_error(ErrorKind::kCorrupt, "read", file.path(),
+  return make_error(ErrorKind::kCorrupt, "read", file_.path(),
                     "wrong bytes at " + std::to_string(pending.offset) + " or after");
 }
 
-Result<void> move_all(aio::Engine& engine, Pool& pool, const aio::File& file,
-                      std::uint64_t size_bytes, aio::Direction direction) {
+Result<void> EnginePass::move_all(Mix mix, Marks marks) {
   std::deque<Pending> pending;
   Result<void> done;
   const auto finish_oldest = [&] {
-    auto finished = finish(std::move(pending.front()), file, direction);
+    auto finished = finish(std::move(pending.front()), marks);
     pending.pop_front();
     if (done) done = finished;
   };
-  for (std::uint64_t offset = 0; done && offset < size_bytes;) {
-    Lease lease = pool.try_acquire();
+  for (std::uint64_t offset = 0; done && offset < size_bytes_;) {
+    Lease lease = pool_->try_acquire();
     if (!lease) {
       finish_oldest();
       continue;
     }
-    const std::size_t size = std::min<std::uint64_t>(kRequestBytes, size_bytes - offset);
-    const aio::Engine::Request request{
-        .file = &file, .offset = offset, .size_bytes = size, .buffer_offset = 0};
-    if (direction == aio::Direction::kWrite) {
-      stamp(lease.data(), size, offset);
-      pending.push_back({engine.write(request, std::move(lease).release()), offset, size});
-    } else {
-      pending.push_back({engine.read(request, std::move(lease).release()), offset, size});
-    }
+    const std::size_t size = std::min<std::uint64_t>(request_bytes_, size_bytes_ - offset);
+    const bool read = is_read(mix, offset / request_bytes_);
+    if (!read && marks == Marks::kWriteAndCheck) mark(lease.data(), size, offset);
+    const aio::Engine::Request request{.file = &file_, .offset = offset, .size_bytes = size};
+    pending.push_back({read ? engine_->read(request, std::move(lease).release())
+                            : engine_->write(request, std::move(lease).release()),
+                       offset, size, read});
     offset += size;
   }
   while (!pending.empty()) finish_oldest();  // after a failure too: the buffers must be home
   return done;
 }
 
-}  // namespace
-
-Result<Run> run_engine(const aio::File& file, std::uint64_t size_bytes, const Setting& setting) {
-  auto engine = aio::Engine::create({.backend = aio::BackendKind::kIoUring,
-                                     .block_size_bytes = setting.block_size_bytes,
-                                     .queue_depth = setting.queue_depth});
-  if (!engine) return tl::unexpected(engine.error());
-  (*engine)->register_file(file);
-  const std::size_t in_flight = std::size_t{setting.block_size_bytes} * setting.queue_depth;
-  auto pool = Pool::create({.buffer_bytes = kRequestBytes,
-                            .buffer_count = (in_flight + kRequestBytes - 1) / kRequestBytes + 2,
-                            .name = "request"},
-                           engine->get());
-  if (!pool) return tl::unexpected(pool.error());
-  fill_with_noise(**pool);
-  const std::uint64_t calls_before = (*engine)->stats().system_calls;
+Result<Run> EnginePass::run() {
+  const std::uint64_t calls_before = engine_->stats().system_calls;
   const double cpu_before = cpu_seconds_so_far();
   const auto start = std::chrono::steady_clock::now();
-  auto done = move_all(**engine, **pool, file, size_bytes, setting.direction);
+  auto done = move_all(mix_, Marks::kNone);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   if (!done) return tl::unexpected(done.error());
   return Run{.seconds = elapsed.count(),
              .cpu_seconds = cpu_seconds_so_far() - cpu_before,
-             .bytes = size_bytes,
-             .system_calls = (*engine)->stats().system_calls - calls_before};
+             .bytes = size_bytes_,
+             .system_calls = engine_->stats().system_calls - calls_before};
+}
+
+Result<void> EnginePass::check() {
+  if (auto written = move_all(Mix::kWrite, Marks::kWriteAndCheck); !written) return written;
+  return move_all(Mix::kRead, Marks::kWriteAndCheck);
 }
 
 }  // namespace spillway::bench

@@ -1,4 +1,4 @@
-// fio as a twin of the engine: the same file, block size, depth and direction.
+// fio as a twin of the engine: the same file, block size, depth, threads and mix.
 #pragma once
 
 #include <spillway/aio/file.h>
@@ -14,17 +14,16 @@ std::string output_of(const std::string& command);
 // "fio-3.33"; empty when there is no fio.
 std::string fio_version();
 
-enum class FioStyle {
-  kPlain,  // as people run it: one submission an operation, buffers on plain pages
-  kTuned,  // in batches as large as the depth, buffers on huge pages where some are free
-};
+// One job a thread, each over its part of the file: io_uring, direct, registered buffers and files,
+// submissions and completions in batches as large as the depth, buffers on huge pages where enough
+// are free. The seconds are fio's own: starting it is not counted.
+Result<Run> run_fio(const aio::File& file, std::uint64_t size_bytes, const Setting& setting);
 
-// One job over the whole file: io_uring, direct, with registered buffers and files as the engine
-// has them. The seconds are fio's own: starting it is not counted.
-Result<Run> run_fio(const aio::File& file, std::uint64_t size_bytes, const Setting& setting,
-                    FioStyle style);
+// io_uring_enter calls of such a run, counted by strace, which slows it down; 0 without strace.
+std::uint64_t fio_system_calls(const aio::File& file, std::uint64_t size_bytes,
+                               const Setting& setting);
 
-// Whether enough huge pages are free for the buffers of every cell, fio's and the engine's.
-bool huge_pages_are_free();
+// Whether `size_bytes` of huge pages are free.
+bool huge_pages_are_free(std::uint64_t size_bytes);
 
 }  // namespace spillway::bench
