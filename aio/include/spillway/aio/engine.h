@@ -22,11 +22,11 @@
 
 #include <spillway/aio/backend.h>
 #include <spillway/aio/buffer.h>
+#include <spillway/aio/callback.h>
 #include <spillway/aio/engine_options.h>
 #include <spillway/aio/error.h>
 #include <spillway/aio/export.h>
 #include <spillway/aio/file.h>
-#include <spillway/aio/inline_function.h>
 #include <spillway/aio/latency_histogram.h>
 #include <spillway/aio/ticket.h>
 #include <chrono>
@@ -42,7 +42,7 @@ class SPILLWAY_API Engine {
  public:
   // Called once, on an engine thread; gets the Buffer back. Captures up to 64 bytes, with no
   // allocation.
-  using Callback = InlineFunction<void(Completion)>;
+  using Callback = aio::Callback;
   // Operations that urgent requests may have in flight on each thread beyond the queue_depth.
   static constexpr std::uint32_t kUrgentDepth = 4;
   static constexpr auto kNoDeadline = std::chrono::steady_clock::time_point::max();

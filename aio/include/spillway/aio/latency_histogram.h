@@ -24,6 +24,7 @@ class LatencyHistogram {
   static constexpr unsigned kPowers = 37;  // 2^4 to 2^40
   static constexpr std::size_t kBuckets = kSteps * kPowers;
 
+  // Where a duration is counted; a negative one as 0.
   static std::size_t bucket_of(Duration duration) noexcept {
     auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
     if (ns < kSteps) return static_cast<std::size_t>(ns);
@@ -39,11 +40,12 @@ class LatencyHistogram {
     return Duration(static_cast<std::int64_t>(next - 1));
   }
 
+  // Counts one operation.
   void add(Duration duration) noexcept {
     add(bucket_of(duration), 1);
     max_ = std::max(max_, duration);
   }
-  // `longest` is the longest of the durations counted.
+  // Counts `count` operations of one bucket; `longest` is the longest of the durations counted.
   void add(std::size_t bucket, std::uint64_t count, Duration longest = Duration(0)) noexcept {
     counts_[bucket] += count;
     count_ += count;
@@ -65,6 +67,7 @@ class LatencyHistogram {
     return max_;
   }
 
+  // Counts what the other one counted too.
   LatencyHistogram& operator+=(const LatencyHistogram& other) noexcept {
     for (std::size_t i = 0; i < kBuckets; ++i) counts_[i] += other.counts_[i];
     count_ += other.count_;

@@ -1,10 +1,11 @@
-// InlineFunction: a move-only function object that keeps what it captures inside itself.
+// Callback: what a request calls when it has ended; keeps what it captures inside itself.
 //
 // std::function may put its captures on the heap, and an engine allocates nothing per I/O: captures
 // of more than kCapacity bytes, or such as cannot be moved without throwing, are a compile error
-// here (put them behind a pointer).
+// here (put them behind a pointer). Move-only; used by one thread at a time.
 #pragma once
 
+#include <spillway/aio/ticket.h>
 #include <cstddef>
 #include <new>
 #include <type_traits>
@@ -12,29 +13,26 @@
 
 namespace spillway::aio {
 
-template <typename Signature>
-class InlineFunction;
-
-template <typename Result, typename... Arguments>
-class InlineFunction<Result(Arguments...)> {
+class Callback {
  public:
   static constexpr std::size_t kCapacity = 64;  // bytes
 
-  InlineFunction() = default;
-  InlineFunction(std::nullptr_t) {}
+  // Empty.
+  Callback() = default;
+  Callback(std::nullptr_t) {}
+  // Holds what it is given.
   template <typename Function>
-  requires(!std::is_same_v<std::remove_cvref_t<Function>, InlineFunction> &&
-           std::is_invocable_r_v<Result, std::decay_t<Function>&, Arguments...>)
-      InlineFunction(Function&& function) {
+  requires(!std::is_same_v<std::remove_cvref_t<Function>, Callback> &&
+           std::is_invocable_r_v<void, std::decay_t<Function>&, Completion>)
+      Callback(Function&& function) {
     using Stored = std::decay_t<Function>;
     static_assert(sizeof(Stored) <= kCapacity, "the callback captures more than 64 bytes");
     static_assert(alignof(Stored) <= alignof(std::max_align_t));
     static_assert(std::is_nothrow_move_constructible_v<Stored>,
                   "what the callback captures must move without throwing");
     ::new (static_cast<void*>(storage_)) Stored(std::forward<Function>(function));
-    call_ = [](std::byte* storage, Arguments... arguments) -> Result {
-      return (*std::launder(reinterpret_cast<Stored*>(storage)))(
-          std::forward<Arguments>(arguments)...);
+    call_ = [](std::byte* storage, Completion completion) {
+      (*std::launder(reinterpret_cast<Stored*>(storage)))(std::move(completion));
     };
     relocate_ = [](std::byte* from, std::byte* to) noexcept {
       auto* stored = std::launder(reinterpret_cast<Stored*>(from));
@@ -42,24 +40,23 @@ class InlineFunction<Result(Arguments...)> {
       stored->~Stored();
     };
   }
-  InlineFunction(InlineFunction&& other) noexcept { take(other); }
-  InlineFunction& operator=(InlineFunction&& other) noexcept {
+  // Leaves the other one empty.
+  Callback(Callback&& other) noexcept { take(other); }
+  Callback& operator=(Callback&& other) noexcept {
     if (this != &other) {
       clear();
       take(other);
     }
     return *this;
   }
-  ~InlineFunction() { clear(); }
+  ~Callback() { clear(); }
 
   explicit operator bool() const noexcept { return call_ != nullptr; }
-  // REQUIRES: not empty.
-  Result operator()(Arguments... arguments) {
-    return call_(storage_, std::forward<Arguments>(arguments)...);
-  }
+  // Calls what it holds. REQUIRES: not empty.
+  void operator()(Completion completion) { call_(storage_, std::move(completion)); }
 
  private:
-  void take(InlineFunction& other) noexcept {
+  void take(Callback& other) noexcept {
     if (other.call_ == nullptr) return;
     other.relocate_(other.storage_, storage_);
     call_ = std::exchange(other.call_, nullptr);
@@ -71,7 +68,7 @@ class InlineFunction<Result(Arguments...)> {
   }
 
   alignas(std::max_align_t) std::byte storage_[kCapacity];
-  Result (*call_)(std::byte*, Arguments...) = nullptr;
+  void (*call_)(std::byte*, Completion) = nullptr;
   void (*relocate_)(std::byte* from, std::byte* to) noexcept = nullptr;
 };
 
