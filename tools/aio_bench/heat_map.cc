@@ -68,12 +68,13 @@ class Panel {
       : report_(report), workload_(workload), threads_(threads) {
     for (const CellResult& cell : report.results) {
       if (cell.workload == workload) fastest_ = std::max(fastest_, cell.gb_per_second());
-      if (cell.workload == workload && cell.setting.thread_count == threads) measured_ = true;
+      if (cell.workload == workload && cell.setting.thread_count == threads) ++measured_;
       blocks_.insert(cell.setting.block_size_bytes);
       depths_.insert(cell.setting.queue_depth);
     }
   }
-  bool empty() const { return !measured_; }
+  // The search measures reads and writes of a few settings only, which make no map.
+  bool worth_drawing() const { return 4 * measured_ >= blocks_.size() * depths_.size(); }
   int width() const { return kLeft + static_cast<int>(blocks_.size()) * kCellWidth + kGap; }
   int height() const { return kTop + static_cast<int>(depths_.size()) * kCellHeight + kBottom; }
 
@@ -124,7 +125,7 @@ class Panel {
   const Workload workload_;
   const std::uint32_t threads_;
   double fastest_ = 0;
-  bool measured_ = false;
+  std::size_t measured_ = 0;
   std::set<std::uint32_t> blocks_, depths_;
 };
 
@@ -142,7 +143,7 @@ std::string draw_report(const Report& report, int& width, int& y) {
     int x = 0, height = 0;
     for (const Workload workload : {Workload::kMix, Workload::kRead, Workload::kWrite}) {
       const Panel panel(report, workload, threads);
-      if (panel.empty()) continue;
+      if (!panel.worth_drawing()) continue;
       svg += panel.draw(x, y);
       x += panel.width();
       height = panel.height();

@@ -19,6 +19,21 @@ std::string workload_in_words(Workload workload, int read_percent) {
   return fmt::format("a mix of {}% reads", read_percent);
 }
 
+std::string what_is_saved(const Setting& chosen, const Setting& best) {
+  if (chosen.in_flight_bytes() < best.in_flight_bytes()) {
+    return fmt::format(
+        "{} in flight are enough instead of {}, which costs less memory and less "
+        "waiting",
+        format_bytes(chosen.in_flight_bytes()), format_bytes(best.in_flight_bytes()));
+  }
+  if (chosen.thread_count < best.thread_count) {
+    return fmt::format("{} thread{} do{} instead of {}", chosen.thread_count,
+                       chosen.thread_count == 1 ? "" : "s", chosen.thread_count == 1 ? "es" : "",
+                       best.thread_count);
+  }
+  return fmt::format("a depth of {} does instead of {}", chosen.queue_depth, best.queue_depth);
+}
+
 }  // namespace
 
 Recommendation recommend(const std::vector<CellResult>& results, Workload ranked_by) {
@@ -50,13 +65,11 @@ std::string reason_of(const Recommendation& found, int read_percent) {
         "{} GB/s: the fastest in {}, and none that holds less in flight comes within {:.0f}%",
         rate_text(found.gb_per_second), workload, 100 * kAsGood);
   } else {
-    text = fmt::format(
-        "{} GB/s in {}: {:.1f}% below the fastest ({} GB/s with {}), but {} in flight are "
-        "enough instead of {}, which costs less memory and less waiting",
-        rate_text(found.gb_per_second), workload,
-        100 * (1 - found.gb_per_second / found.best_gb_per_second),
-        rate_text(found.best_gb_per_second), text_of(found.best),
-        format_bytes(found.setting.in_flight_bytes()), format_bytes(found.best.in_flight_bytes()));
+    text = fmt::format("{} GB/s in {}: {:.1f}% below the fastest ({} GB/s with {}), but {}",
+                       rate_text(found.gb_per_second), workload,
+                       100 * (1 - found.gb_per_second / found.best_gb_per_second),
+                       rate_text(found.best_gb_per_second), text_of(found.best),
+                       what_is_saved(found.setting, found.best));
   }
   if (found.spread > kLargeSpread) {
     text += fmt::format(

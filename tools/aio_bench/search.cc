@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace {
 constexpr double kShortestPass = 0.1;  // seconds; below, starting and stopping are all there is
 constexpr double kGoodPass = 0.3;      // seconds; repetitions are given up for it
 constexpr double kShortTime = 60;      // seconds; below, fewer finalists get longer passes
+constexpr std::size_t kLucky = 2;      // results that a lucky pass may have put in front
 
 // A round of the halving: who goes on afterwards, and until which share of the time it may last.
 struct Round {
@@ -165,26 +167,31 @@ Workload ranking_workload(const std::vector<Workload>& workloads) {
 
 std::vector<Setting> survivors(const std::vector<CellResult>& results, std::size_t count,
                                double margin) {
-  std::vector<const CellResult*> fastest, smallest;
+  std::vector<const CellResult*> fastest;
   for (const CellResult& result : results) fastest.push_back(&result);
   std::ranges::stable_sort(fastest, std::greater(),
                            [](const CellResult* one) { return one->gb_per_second(); });
-  for (const CellResult* one : fastest) {
-    const double best = fastest.front()->gb_per_second();
-    if (one->gb_per_second() >= (1 - margin) * best) smallest.push_back(one);
-  }
-  std::ranges::stable_sort(smallest, [](const CellResult* a, const CellResult* b) {
-    return is_smaller(a->setting, b->setting);
-  });
   std::vector<Setting> kept;
   const auto keep = [&](const CellResult* one) {
     if (kept.size() < count && std::ranges::count(kept, one->setting) == 0) {
       kept.push_back(one->setting);
     }
   };
+  if (fastest.empty()) return kept;
+  // The very fastest of many short looks was lucky: a few behind it tell what the drive can do.
+  const double best = fastest[std::min(kLucky, (fastest.size() - 1) / 4)]->gb_per_second();
+  const auto smallest_within = [&](double share) {
+    const CellResult* smallest = fastest.front();
+    for (const CellResult* one : fastest) {
+      const bool near = one->gb_per_second() >= (1 - share) * best;
+      if (near && is_smaller(one->setting, smallest->setting)) smallest = one;
+    }
+    return smallest;
+  };
+  const std::array<double, 4> shares = {margin, 2 * margin, margin / 2, 0};
   for (std::size_t i = 0; i < fastest.size(); ++i) {
     keep(fastest[i]);
-    if (i < smallest.size()) keep(smallest[i]);
+    if (i < shares.size()) keep(smallest_within(shares[i]));
   }
   return kept;
 }

@@ -45,8 +45,8 @@ Workload ranking_workload(const std::vector<Workload>& workloads);
 // measured with every workload, however short the time.
 Result<std::vector<CellResult>> search(const SearchOptions& options, const SearchWorld& world);
 
-// The `count` settings of one workload's results to go on with: the fastest, and turn by turn the
-// smallest that is within `margin` of it and the next fastest.
+// The `count` settings of one workload's results to go on with: turn by turn the next fastest, and
+// the smallest that is within `margin` of the best, within twice that, and within half of it.
 std::vector<Setting> survivors(const std::vector<CellResult>& results, std::size_t count,
                                double margin);
 

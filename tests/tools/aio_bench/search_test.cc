@@ -68,6 +68,7 @@ TEST(Search, FindsASmallSettingThatIsAsGoodAsTheBest) {
   for (int run = 0; run < 40; ++run) {
     SimulatedDrive drive;
     drive.random.seed(seeds());
+    drive.noise = run % 2 == 0 ? 0.02 : 0.04;
     drive.peak_gb_per_second = std::uniform_real_distribution<double>(0.5, 14)(drive.random);
     drive.latency_seconds = std::uniform_real_distribution<double>(5e-5, 2e-3)(drive.random);
     const SearchOptions options = two_minutes();
@@ -182,6 +183,18 @@ TEST(Survivors, TheFastestAndTheSmallestThatIsAsGoodTakeTurns) {
   EXPECT_EQ(survivors(results, 2, 0.1), (std::vector{large, small}));
   EXPECT_EQ(survivors(results, 3, 0.1), (std::vector{large, small, middle}));
   EXPECT_EQ(survivors(results, 9, 0.1), (std::vector{large, small, middle, slow}));
+  EXPECT_TRUE(survivors({}, 3, 0.1).empty());
+}
+
+TEST(Survivors, ALuckyPassDoesNotThrowTheSmallOnesOut) {
+  std::vector<CellResult> results = {measured({4 << 20, 32, 1}, 7)};  // lucky: the drive does 6
+  for (std::uint32_t depth = 8; depth <= 64; depth *= 2) {
+    results.push_back(measured({1 << 20, depth, 1}, 6));
+    results.push_back(measured({2 << 20, depth, 1}, 6));
+  }
+  results.push_back(measured({1 << 20, 4, 1}, 5.8));
+  const auto kept = survivors(results, 3, 0.06);
+  EXPECT_EQ(std::ranges::count(kept, Setting{1 << 20, 4, 1}), 1);
 }
 
 TEST(Recommend, TheSmallestWithinThreePerCentOfTheBest) {
@@ -194,6 +207,16 @@ TEST(Recommend, TheSmallestWithinThreePerCentOfTheBest) {
   found = recommend({measured(small, 9.6), measured(large, 10)}, Workload::kMix);
   EXPECT_EQ(found.setting, large);
   EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("the fastest in the trainer's mix"));
+}
+
+TEST(Recommend, SaysWhatASettingOfTheSameSizeSaves) {
+  const auto reason = [](const Setting& one, const Setting& best) {
+    return reason_of(recommend({measured(one, 9.9), measured(best, 10)}, Workload::kMix), 50);
+  };
+  EXPECT_THAT(reason({1 << 20, 16, 1}, {1 << 20, 8, 2}),
+              ::testing::EndsWith("but 1 thread does instead of 2"));
+  EXPECT_THAT(reason({2 << 20, 8, 1}, {1 << 20, 16, 1}),
+              ::testing::EndsWith("but a depth of 8 does instead of 16"));
 }
 
 TEST(Recommend, SameBytesInFlightFewerThreadsThenLessDepth) {
