@@ -38,7 +38,7 @@ std::size_t Layout::padded_plane_bytes(std::uint32_t plane, std::uint64_t elemen
 std::size_t Layout::plane_offset(std::uint32_t plane, std::uint64_t elements,
                                  std::uint32_t first) const {
   SPILLWAY_CHECK(first <= plane, "the plane lies before the first one of the range");
-  return range_bytes({first, plane - first}, elements);
+  return range_bytes({.first = first, .count = plane - first}, elements);
 }
 
 std::size_t Layout::range_bytes(PlaneRange range, std::uint64_t elements) const {

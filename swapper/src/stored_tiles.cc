@@ -98,9 +98,9 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
   const Stored& stored = places_[place];
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     if (stored.written[plane] != 0) continue;
-    return Transfer::completed(make_error(ErrorKind::kInvalid, "read",
-                                          files_->path(stored.at.segment),
-                                          describe(stored, {plane, 1}) + ": was never written"));
+    return Transfer::completed(
+        make_error(ErrorKind::kInvalid, "read", files_->path(stored.at.segment),
+                   describe(stored, {.first = plane, .count = 1}) + ": was never written"));
   }
   return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
                                                  aio::Direction::kRead, std::move(lease)));
@@ -157,8 +157,8 @@ Result<void> StoredTiles::verify(const Stored& stored, PlaneRange planes,
               .operation = "read",
               .path = files_->path(stored.at.segment),
               .offset = offset,
-              .detail = describe(stored, {plane, 1}) + ", block " + std::to_string(*block) +
-                        " at offset " + std::to_string(offset) +
+              .detail = describe(stored, {.first = plane, .count = 1}) + ", block " +
+                        std::to_string(*block) + " at offset " + std::to_string(offset) +
                         ": checksum mismatch, the bytes are not the ones written"});
   }
   return {};

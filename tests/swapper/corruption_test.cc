@@ -12,7 +12,7 @@ using testing::HasSubstr;
 
 const Layout kLayout({{"param_hi", 2}, {"exp_avg", 4}});
 constexpr std::uint64_t kElements = 600'001;  // exp_avg: two checksum blocks and a part of one
-constexpr PlaneRange kAll{0, 2};
+constexpr PlaneRange kAll{.first = 0, .count = 2};
 
 class CorruptionTest : public testing::Test {
  protected:
@@ -93,7 +93,7 @@ TEST_F(CorruptionTest, ATruncatedFileIsAnErrorWithTileAndPlane) {
   EXPECT_EQ(read.error().kind, ErrorKind::kShortTransfer);
   EXPECT_THAT(read.error().message(), HasSubstr(place.path));
   EXPECT_THAT(read.error().message(), HasSubstr("tile 2, plane exp_avg"));
-  EXPECT_TRUE(ok(check_tile(*tiles_, 2, {0, 1}, 2)));
+  EXPECT_TRUE(ok(check_tile(*tiles_, 2, {.first = 0, .count = 1}, 2)));
   std::filesystem::resize_file(place.path, end + kLayout.tile_bytes(kElements));  // zeros now
   EXPECT_EQ(check_tile(*tiles_, 2, kAll, 2).error().kind, ErrorKind::kCorrupt);
 }

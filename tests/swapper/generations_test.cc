@@ -12,7 +12,7 @@ namespace {
 using testing::HasSubstr;
 
 const Layout kLayout({{"param_hi", 2}, {"param_lo", 2}});
-constexpr PlaneRange kAll{0, 2};
+constexpr PlaneRange kAll{.first = 0, .count = 2};
 
 class GenerationsTest : public testing::Test {
  protected:
@@ -45,8 +45,8 @@ TEST_F(GenerationsTest, TheNextWriteGoesElsewhereAndRollBackReturns) {
   EXPECT_EQ(tiles->generation(0), 1u);
   EXPECT_NE(at(*tiles, 0), first_place);
   EXPECT_TRUE(ok(check_tile(*tiles, 0, kAll, 2)));
-  ASSERT_TRUE(ok(write_tile(*tiles, 0, {1, 1}, 3)));  // planes alone again
-  EXPECT_TRUE(ok(check_tile(*tiles, 0, {1, 1}, 3)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, {.first = 1, .count = 1}, 3)));  // planes alone again
+  EXPECT_TRUE(ok(check_tile(*tiles, 0, {.first = 1, .count = 1}, 3)));
 
   tiles->roll_back(0);
   EXPECT_EQ(tiles->generation(0), 0u);
@@ -132,7 +132,7 @@ TEST_F(GenerationsDeathTest, ACallersMistakesAreCaught) {
   const auto tiles = store({5000}, 1.0);
   ASSERT_TRUE(ok(tiles->keep_generation(0)));
   EXPECT_DEATH((void)tiles->keep_generation(0), "one generation of a tile is kept");
-  EXPECT_DEATH((void)write_tile(*tiles, 0, {1, 1}, 1), "covers all planes");
+  EXPECT_DEATH((void)write_tile(*tiles, 0, {.first = 1, .count = 1}, 1), "covers all planes");
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ TEST(Layout, PlanesFollowEachOtherPadded) {
   EXPECT_EQ(layout.plane_offset(1, 3000), 8192u);
   EXPECT_EQ(layout.plane_offset(2, 3000), 20480u);
   EXPECT_EQ(layout.plane_offset(2, 3000, 1), 12288u);
-  EXPECT_EQ(layout.range_bytes({1, 2}, 3000), 24576u);
+  EXPECT_EQ(layout.range_bytes({.first = 1, .count = 2}, 3000), 24576u);
   EXPECT_EQ(layout.tile_bytes(3000), 32768u);
 }
 
@@ -50,7 +50,7 @@ TEST(LayoutDeathTest, RefusesWhatIsNoLayout) {
   EXPECT_DEATH(Layout({{"param", 0}}), "size");
   EXPECT_DEATH(Layout({{"param", 4, 0}}), "elements");
   EXPECT_DEATH(Layout({{"param", 4}, {"param", 2}}), "distinct");
-  EXPECT_DEATH(Layout({{"param", 4}}).range_bytes({0, 2}, 1), "exceeds");
+  EXPECT_DEATH(Layout({{"param", 4}}).range_bytes({.first = 0, .count = 2}, 1), "exceeds");
   EXPECT_DEATH(Layout({{"param", 4}}).plane_bytes(1, 1), "no such plane");
   EXPECT_DEATH(Layout({{"a", 4}, {"b", 4}}).plane_offset(0, 1, 1), "before the first one");
   EXPECT_DEATH(cut_into_tiles({.total_elements = 1}), "at least one element");

@@ -50,7 +50,7 @@ TEST(RamTier, MovesPlanesThroughLeases) {
   const auto tier = ram_tier({5000, 700});
   Lease lease = heap_lease(kLayout.tile_bytes(5000));
   std::memset(lease.data(), 7, lease.capacity());
-  auto written = tier->write(1, {1, 1}, std::move(lease)).wait();
+  auto written = tier->write(1, {.first = 1, .count = 1}, std::move(lease)).wait();
   ASSERT_TRUE(written);
   EXPECT_EQ(*tier->resident(1, 1), std::byte{7});
   EXPECT_EQ(*tier->resident(1, 0), std::byte{0});

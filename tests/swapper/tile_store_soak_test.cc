@@ -77,7 +77,7 @@ class Soak {
   PlaneRange some_planes() {
     const std::uint32_t count = store_.layout().plane_count();
     const std::uint32_t first = random_() % count;
-    return {first, 1 + std::uint32_t(random_() % (count - first))};
+    return {.first = first, .count = 1 + std::uint32_t(random_() % (count - first))};
   }
 
   void keep(TileId tile) {
@@ -151,7 +151,8 @@ class Soak {
          plane < flight.planes.first + flight.planes.count; ++plane) {
       const std::byte* const data =
           lease->data() + store_.layout().plane_offset(plane, elements, flight.planes.first);
-      ASSERT_TRUE(holds(data, store_.layout(), elements, {plane, 1}, *flight.expected[plane]))
+      ASSERT_TRUE(holds(data, store_.layout(), elements, {.first = plane, .count = 1},
+                        *flight.expected[plane]))
           << "tile " << flight.tile << " plane " << plane;
     }
   }

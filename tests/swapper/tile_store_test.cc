@@ -66,20 +66,20 @@ TEST_F(TileStoreTest, KeepsTilesOfEveryLayoutAndSize) {
 
 TEST_F(TileStoreTest, MovesRunsOfNeighbouringPlanes) {
   const auto tiles = store({5000, 5000});
-  ASSERT_TRUE(ok(write_tile(*tiles, 1, {0, 3}, 1)));
-  ASSERT_TRUE(ok(write_tile(*tiles, 1, {1, 1}, 2)));
-  EXPECT_TRUE(ok(check_tile(*tiles, 1, {0, 1}, 1)));
-  EXPECT_TRUE(ok(check_tile(*tiles, 1, {1, 1}, 2)));
-  EXPECT_TRUE(ok(check_tile(*tiles, 1, {2, 1}, 1)));
-  ASSERT_TRUE(ok(write_tile(*tiles, 1, {1, 2}, 3)));
-  EXPECT_TRUE(ok(check_tile(*tiles, 1, {1, 2}, 3)));
-  EXPECT_TRUE(ok(check_tile(*tiles, 1, {0, 1}, 1)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, {.first = 0, .count = 3}, 1)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, {.first = 1, .count = 1}, 2)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, {.first = 0, .count = 1}, 1)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, {.first = 1, .count = 1}, 2)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, {.first = 2, .count = 1}, 1)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, {.first = 1, .count = 2}, 3)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, {.first = 1, .count = 2}, 3)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, {.first = 0, .count = 1}, 1)));
 }
 
 TEST_F(TileStoreTest, APlaneThatWasNeverWrittenIsNamed) {
   const auto tiles = store({5000, 5000});
-  ASSERT_TRUE(ok(write_tile(*tiles, 1, {0, 2}, 1)));
-  const auto read = check_tile(*tiles, 1, {1, 2}, 1);
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, {.first = 0, .count = 2}, 1)));
+  const auto read = check_tile(*tiles, 1, {.first = 1, .count = 2}, 1);
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().kind, ErrorKind::kInvalid);
   EXPECT_THAT(read.error().message(), HasSubstr("tile 1, plane exp_avg_sq: was never written"));
@@ -89,15 +89,16 @@ TEST_F(TileStoreTest, CountsBytesOfTheMediumPaddingIncluded) {
   const auto tiles = store({5000, 100});
   EXPECT_EQ(tiles->storage_bytes(), (12288u + 20480 + 20480) + 3 * 4096);
   EXPECT_GT(tiles->memory_bytes(), 0u);
-  ASSERT_TRUE(ok(write_tile(*tiles, 0, {0, 3}, 1)));
-  ASSERT_TRUE(ok(check_tile(*tiles, 0, {1, 1}, 1)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, {.first = 0, .count = 3}, 1)));
+  ASSERT_TRUE(ok(check_tile(*tiles, 0, {.first = 1, .count = 1}, 1)));
   EXPECT_EQ(tiles->stats().written_bytes, 53248u);
   EXPECT_EQ(tiles->stats().read_bytes, 20480u);
 }
 
 TEST_F(TileStoreTest, PaddingIsWrittenAsZeros) {
   const auto tiles = store({100});
-  ASSERT_TRUE(ok(write_tile(*tiles, 0, {0, 3}, 1)));  // the fixture's padding is 0xee
+  ASSERT_TRUE(
+      ok(write_tile(*tiles, 0, {.first = 0, .count = 3}, 1)));  // the fixture's padding is 0xee
   std::ifstream file(tiles->place(0).path, std::ios::binary);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
   ASSERT_EQ(bytes.size(), 3u * 4096);
@@ -124,9 +125,10 @@ TEST_F(TileStoreTest, StripesOverDirectories) {
   for (TileId tile = 0; tile < 4; ++tile) {
     const auto& where = tile % 2 == 0 ? directory_ : second;
     EXPECT_EQ(std::filesystem::path(tiles->place(tile).path).parent_path(), where.path());
-    EXPECT_TRUE(ok(write_tile(*tiles, tile, {0, 3}, tile)));
+    EXPECT_TRUE(ok(write_tile(*tiles, tile, {.first = 0, .count = 3}, tile)));
   }
-  for (TileId tile = 0; tile < 4; ++tile) EXPECT_TRUE(ok(check_tile(*tiles, tile, {0, 3}, tile)));
+  for (TileId tile = 0; tile < 4; ++tile)
+    EXPECT_TRUE(ok(check_tile(*tiles, tile, {.first = 0, .count = 3}, tile)));
   tiles.reset();
   EXPECT_THAT(names_in(directory_.path()), IsEmpty());
   EXPECT_THAT(names_in(second.path()), IsEmpty());
@@ -150,12 +152,12 @@ TEST_F(TileStoreTest, ASecondStoreNeedsTheFirstOnesLock) {
   std::ifstream list(directory_ / "spillway.lock");
   EXPECT_THAT(std::string(std::istreambuf_iterator<char>(list), {}),
               Not(HasSubstr("-spillway-a-0.seg")));
-  ASSERT_TRUE(ok(write_tile(*first, 0, {0, 3}, 1)));
-  ASSERT_TRUE(ok(write_tile(*second, 0, {0, 3}, 2)));
+  ASSERT_TRUE(ok(write_tile(*first, 0, {.first = 0, .count = 3}, 1)));
+  ASSERT_TRUE(ok(write_tile(*second, 0, {.first = 0, .count = 3}, 2)));
   second.reset();
   EXPECT_THAT(names_in(directory_.path()),
               UnorderedElementsAre("spillway-a-0.seg", "spillway.lock"));
-  EXPECT_TRUE(ok(check_tile(*first, 0, {0, 3}, 1)));
+  EXPECT_TRUE(ok(check_tile(*first, 0, {.first = 0, .count = 3}, 1)));
 }
 
 TEST_F(TileStoreTest, AUsersFileOfASegmentsNameIsLeftAlone) {
@@ -213,26 +215,29 @@ TEST_F(TileStoreTest, DroppedTransfersAndTransfersThatOutliveTheStoreAreSafe) {
   auto tiles = store({kElements, kElements});
   for (int round = 0; round < 5; ++round) {
     Lease lease = heap_lease(bytes);
-    fill(lease.data(), kThreePlanes, kElements, {0, 3}, 7);
-    Transfer dropped = tiles->write(0, {0, 3}, std::move(lease));
+    fill(lease.data(), kThreePlanes, kElements, {.first = 0, .count = 3}, 7);
+    Transfer dropped = tiles->write(0, {.first = 0, .count = 3}, std::move(lease));
   }
-  ASSERT_TRUE(ok(write_tile(*tiles, 1, {0, 3}, 7)));
-  Transfer late = tiles->read(1, {0, 3}, heap_lease(bytes));
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, {.first = 0, .count = 3}, 7)));
+  Transfer late = tiles->read(1, {.first = 0, .count = 3}, heap_lease(bytes));
   tiles.reset();
   EXPECT_THAT(names_in(directory_.path()), IsEmpty());
   const auto read = late.wait();
   ASSERT_TRUE(read) << read.error().message();
-  EXPECT_TRUE(holds(read->data(), kThreePlanes, kElements, {0, 3}, 7));
+  EXPECT_TRUE(holds(read->data(), kThreePlanes, kElements, {.first = 0, .count = 3}, 7));
 }
 
 using TileStoreDeathTest = TileStoreTest;
 
 TEST_F(TileStoreDeathTest, ACallersMistakesAreCaught) {
   const auto tiles = store({5000});
-  EXPECT_DEATH((void)tiles->read(1, {0, 3}, heap_lease(1 << 20)), "no such tile");
-  EXPECT_DEATH((void)tiles->read(0, {0, 3}, heap_lease(4096)), "exceed the buffer");
-  EXPECT_DEATH((void)tiles->write(0, {2, 2}, heap_lease(1 << 20)), "exceeds the planes");
-  EXPECT_DEATH((void)tiles->write(0, {0, 0}, heap_lease(1 << 20)), "at least one plane");
+  EXPECT_DEATH((void)tiles->read(1, {.first = 0, .count = 3}, heap_lease(1 << 20)), "no such tile");
+  EXPECT_DEATH((void)tiles->read(0, {.first = 0, .count = 3}, heap_lease(4096)),
+               "exceed the buffer");
+  EXPECT_DEATH((void)tiles->write(0, {.first = 2, .count = 2}, heap_lease(1 << 20)),
+               "exceeds the planes");
+  EXPECT_DEATH((void)tiles->write(0, {.first = 0, .count = 0}, heap_lease(1 << 20)),
+               "at least one plane");
   EXPECT_DEATH(tiles->roll_back(0), "no generation");
   EXPECT_DEATH(tiles->drop_kept(0), "no generation");
 }

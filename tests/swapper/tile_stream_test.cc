@@ -133,9 +133,9 @@ TEST_F(TileStreamTest, PartsOfSeveralTiersAndPlaneRanges) {
   const auto pool = make_pool(3);  // an item takes three: nothing is read ahead, nothing hangs
   std::vector<Item> items;
   for (TileId tile = 0; tile < kTiles; ++tile) {
-    items.push_back({{&tier_, tile, {0, 1}, Access::kRead, pool.get()},
-                     {&tier_, tile, {1, 1}, Access::kWrite, pool.get()},
-                     {&other, tile, {1, 1}, Access::kReadWrite, pool.get()}});
+    items.push_back({{&tier_, tile, {.first = 0, .count = 1}, Access::kRead, pool.get()},
+                     {&tier_, tile, {.first = 1, .count = 1}, Access::kWrite, pool.get()},
+                     {&other, tile, {.first = 1, .count = 1}, Access::kReadWrite, pool.get()}});
   }
   ASSERT_TRUE(TileStream::run(items, [](auto, std::span<const PartView> parts) {
     const std::uint32_t value = first_value(parts[0].plane(0));
@@ -153,7 +153,7 @@ TEST_F(TileStreamTest, PartsOfSeveralTiersAndPlaneRanges) {
 
 TEST_F(TileStreamTest, ThePartOfAPlaneOutsideTheRangeIsRefused) {
   const auto pool = make_pool(1);
-  const std::vector<Item> items{{{&tier_, 0, {1, 1}, Access::kRead, pool.get()}}};
+  const std::vector<Item> items{{{&tier_, 0, {.first = 1, .count = 1}, Access::kRead, pool.get()}}};
   EXPECT_DEATH((void)TileStream::run(items,
                                      [](auto, auto parts) {
                                        (void)parts[0].plane(0);
@@ -238,8 +238,8 @@ TEST_F(TileStreamTest, StreamsThatShareAPoolDoNotDeadlock) {
     ManualTier tier(kLayout, std::vector<std::uint64_t>(kTiles, kElements));
     std::vector<Item> items;
     for (TileId tile = 0; tile < kTiles; ++tile) {
-      items.push_back({{&tier, tile, {0, 1}, Access::kReadWrite, pool.get()},
-                       {&tier, tile, {1, 1}, Access::kReadWrite, pool.get()}});
+      items.push_back({{&tier, tile, {.first = 0, .count = 1}, Access::kReadWrite, pool.get()},
+                       {&tier, tile, {.first = 1, .count = 1}, Access::kReadWrite, pool.get()}});
     }
     for (int round = 0; round < 20; ++round) {
       const auto stats = TileStream::run(items, [&](auto, auto parts) {
@@ -328,7 +328,7 @@ TEST_F(TileStreamDeathTest, RefusesWhatCouldHangOrRace) {
   EXPECT_DEATH(run({{part, other}}), "exceed the buffers");
   EXPECT_DEATH(run({{part}, {part}}), "one item only");
   Part reader = part;
-  reader.planes = {1, 1};
+  reader.planes = {.first = 1, .count = 1};
   reader.access = Access::kRead;
   EXPECT_DEATH(run({{part}, {other}, {reader}}), "one item only");
   EXPECT_DEATH(run({{reader}, {other}, {part}}), "one item only");

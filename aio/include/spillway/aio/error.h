@@ -9,6 +9,15 @@
 #include <cstdint>
 #include <new>
 #include <string>
+
+// Debian's tl::expected is not [[nodiscard]], and an alias of it cannot be. Said before its
+// definition, the attribute holds.
+#ifndef TL_EXPECTED_HPP
+namespace tl {
+template <class T, class E>
+class [[nodiscard]] expected;
+}  // namespace tl
+#endif
 #include <tl/expected.hpp>
 #include <utility>
 

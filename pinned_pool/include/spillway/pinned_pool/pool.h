@@ -70,11 +70,11 @@ class SPILLWAY_API Pool {
   Result<void> can_hold(std::size_t size_bytes) const;
 
   // Waits until a buffer is free.
-  Lease acquire();
+  [[nodiscard]] Lease acquire();
   // Empty when none is free now.
-  Lease try_acquire();
+  [[nodiscard]] Lease try_acquire();
   // Empty when none came free until the deadline.
-  Lease acquire_until(std::chrono::steady_clock::time_point deadline);
+  [[nodiscard]] Lease acquire_until(std::chrono::steady_clock::time_point deadline);
 
  private:
   struct SPILLWAY_LOCAL State;

@@ -23,14 +23,23 @@ struct Plane {
   std::uint32_t elements_per_block = 1;  // ... this many elements take
 };
 
+// First member of a struct whose numbers look alike: they must then be named where one is made, as
+// in PlaneRange{.first = 1, .count = 2}.
+class NamedOnly {
+ public:
+  explicit NamedOnly() = default;
+};
+
 // Neighbouring planes [first, first + count).
 struct PlaneRange {
+  [[no_unique_address]] NamedOnly named = NamedOnly();
   std::uint32_t first = 0;
   std::uint32_t count = 0;
 };
 
 // How to cut a run of elements into tiles.
 struct TileCut {
+  [[no_unique_address]] NamedOnly named = NamedOnly();
   std::uint64_t total_elements = 0;
   std::uint64_t tile_elements = 0;  // of each tile but the last, which takes what is left
 };
@@ -44,7 +53,7 @@ class SPILLWAY_API Layout {
 
   const std::vector<Plane>& planes() const noexcept { return planes_; }
   std::uint32_t plane_count() const noexcept { return static_cast<std::uint32_t>(planes_.size()); }
-  PlaneRange all() const noexcept { return {0, plane_count()}; }
+  PlaneRange all() const noexcept { return {.first = 0, .count = plane_count()}; }
 
   // Bytes of one plane of a tile of `elements`, without and with padding.
   std::size_t plane_bytes(std::uint32_t plane, std::uint64_t elements) const;

@@ -23,7 +23,7 @@ namespace spillway::swapper {
 using TileId = std::uint32_t;
 
 // A transfer under way. Move-only; dropping it abandons the transfer (which still ends safely).
-class SPILLWAY_API Transfer {
+class [[nodiscard]] SPILLWAY_API Transfer {
  public:
   // What a Tier implements: finish() blocks until the deadline, then returns the Lease or why not.
   class SPILLWAY_API Impl {
