@@ -28,6 +28,8 @@ class RamTier final : public Tier {
     return tile_elements_[tile];
   }
   std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
+    SPILLWAY_CHECK(tile < tile_elements_.size(), "no such tile");
+    SPILLWAY_CHECK(plane < layout_.plane_count(), "no such plane");
     return slab_->data() + offsets_[tile] + layout_.plane_offset(plane, tile_elements(tile));
   }
 

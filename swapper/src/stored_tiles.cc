@@ -12,10 +12,14 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
                aio::Direction direction, pinned_pool::Lease lease)
       : store_(std::move(store)),
         stored_(store_->places_[place]),
+        under_way_(store_->transfers_[place]),
         planes_(planes),
         direction_(direction),
         pending_(store_->files_->start(direction, store_->region(stored_, planes),
-                                       std::move(lease).release())) {}
+                                       std::move(lease).release())) {
+    ++under_way_;
+  }
+  ~FileTransfer() override { --under_way_; }
 
   bool done() const noexcept override { return pending_->done(); }
 
@@ -62,6 +66,7 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
 
   const std::shared_ptr<StoredTiles> store_;
   const Stored& stored_;
+  std::atomic<std::uint32_t>& under_way_;
   const PlaneRange planes_;
   const aio::Direction direction_;
   const std::shared_ptr<SegmentFiles::Pending> pending_;
@@ -69,7 +74,7 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
 
 StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
                          const std::vector<PlacedTile>& places, bool checksums)
-    : layout_(layout), files_(std::move(files)), checksums_(checksums) {
+    : layout_(layout), files_(std::move(files)), checksums_(checksums), transfers_(places.size()) {
   places_.reserve(places.size());
   for (const PlacedTile& place : places) {
     places_.push_back({.at = place,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <spillway/swapper/tile_store.h>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,8 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   std::size_t place_count() const noexcept { return places_.size(); }
   std::uint64_t elements(std::size_t place) const { return places_[place].at.elements; }
   TileStore::Place place(std::size_t place) const;
+  // Whether a Transfer of the place was neither waited for nor dropped.
+  bool under_way(std::size_t place) const noexcept { return transfers_[place] != 0; }
   std::uint64_t memory_bytes() const noexcept;
 
   // From here on the place belongs to `owner`, who writes all planes next when it had another.
@@ -58,6 +61,7 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   const std::shared_ptr<SegmentFiles> files_;
   const bool checksums_;
   std::vector<Stored> places_;
+  std::vector<std::atomic<std::uint32_t>> transfers_;  // under way, of each place
 };
 
 }  // namespace spillway::swapper

@@ -23,6 +23,11 @@ Transfer Transfer::completed(Result<pinned_pool::Lease> result) {
   return Transfer(std::make_unique<CompletedTransfer>(std::move(result)));
 }
 
+bool Transfer::done() const noexcept {
+  SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
+  return impl_->done();
+}
+
 Result<pinned_pool::Lease> Transfer::wait(std::chrono::seconds timeout) {
   SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
   const std::unique_ptr<Impl> impl = std::move(impl_);

@@ -63,6 +63,7 @@ class FileTileStore final : public TileStore {
   Result<void> keep_generation(TileId tile) override {
     Entry& tile_entry = entry(tile);
     SPILLWAY_CHECK(!tile_entry.kept, "one generation of a tile is kept at a time");
+    check_idle(tile_entry);
     const std::lock_guard guard(spare_mutex_);
     std::vector<std::size_t>& spare = spare_[tile_entry.elements];
     if (spare.empty()) {
@@ -79,6 +80,7 @@ class FileTileStore final : public TileStore {
 
   void drop_kept(TileId tile) override {
     Entry& tile_entry = entry(tile);
+    check_idle(tile_entry);
     // Not written since: the kept bytes are still the present ones, the reserved place goes back.
     if (!tile_entry.moved) std::swap(kept_place(tile_entry), tile_entry.place);
     give_back(tile_entry, kept_place(tile_entry));
@@ -87,6 +89,7 @@ class FileTileStore final : public TileStore {
 
   void roll_back(TileId tile) override {
     Entry& tile_entry = entry(tile);
+    check_idle(tile_entry);
     const std::size_t dropped = std::exchange(tile_entry.place, kept_place(tile_entry));
     give_back(tile_entry, dropped);
     tile_entry.kept.reset();
@@ -130,6 +133,11 @@ class FileTileStore final : public TileStore {
   std::size_t present_place(TileId tile) const {
     const Entry& tile_entry = entry(tile);
     return tile_entry.kept && !tile_entry.moved ? *tile_entry.kept : tile_entry.place;
+  }
+  void check_idle(const Entry& tile_entry) const {
+    SPILLWAY_CHECK(!stored_->under_way(tile_entry.place) &&
+                       !(tile_entry.kept && stored_->under_way(*tile_entry.kept)),
+                   "a transfer of the tile is under way");
   }
   static std::size_t& kept_place(Entry& tile_entry) {
     SPILLWAY_CHECK(tile_entry.kept, "no generation of this tile is kept");

@@ -89,5 +89,9 @@ TEST(Slab, CudaIsRegisteredOrTheReasonIsGiven) {
   EXPECT_EQ(required.error().kind, ErrorKind::kUnsupported);
 }
 
+TEST(SlabDeathTest, HoldsAtLeastOneByte) {
+  EXPECT_DEATH((void)Slab::create({.size_bytes = 0}), "a slab of no bytes");
+}
+
 }  // namespace
 }  // namespace spillway::pinned_pool

@@ -52,7 +52,8 @@ TEST_F(CorruptionTest, AFlippedByteIsFoundAndNamed) {
                   HasSubstr("tile 1, plane " + kLayout.planes()[plane].name + ", block " +
                             std::to_string(block) + " at offset " + std::to_string(block_offset) +
                             ": checksum mismatch, the bytes are not the ones written"));
-      EXPECT_TRUE(ok(check_tile(*tiles_, 1, {1 - plane, 1}, 1)));  // the other plane is whole
+      EXPECT_TRUE(ok(check_tile(*tiles_, 1, {.first = 1 - plane, .count = 1},
+                                1)));  // the other plane is whole
       EXPECT_TRUE(ok(check_tile(*tiles_, 0, kAll, 0)));
       EXPECT_TRUE(ok(check_tile(*tiles_, 2, kAll, 2)));
       flip_byte(place.path, offset);

@@ -75,6 +75,17 @@ TEST(RamTierDeathTest, ABufferMustHoldThePlanes) {
   const auto tier = ram_tier({5000});
   EXPECT_DEATH((void)tier->read(0, kLayout.all(), heap_lease(4096)), "exceed the buffer");
   EXPECT_DEATH((void)tier->tile_elements(1), "no such tile");
+  EXPECT_DEATH((void)tier->resident(1, 0), "no such tile");
+  EXPECT_DEATH((void)tier->resident(0, kLayout.plane_count()), "no such plane");
+  EXPECT_DEATH((void)make_ram_tier(kLayout, {5000, 0}), "at least one element");
+}
+
+TEST(TransferDeathTest, IsWaitedForOnce) {
+  const auto tier = ram_tier({10});
+  Transfer read = tier->read(0, kLayout.all(), heap_lease(kLayout.tile_bytes(10)));
+  ASSERT_TRUE(read.wait());
+  EXPECT_DEATH((void)read.wait(), "waited for once");
+  EXPECT_DEATH((void)read.done(), "waited for once");
 }
 
 TEST(SplitTier, SendsEveryTileToItsTier) {

@@ -198,5 +198,16 @@ TEST(ChooseResident, TailsFillWhatLargeTilesLeave) {
             (std::vector<bool>{true, false, true, false, false, false}));
 }
 
+TEST(ScheduleDeathTest, ACallersMistakesAreCaught) {
+  const Schedule schedule({0, 1}, 2);
+  EXPECT_DEATH(Schedule({0, 2}, 2), "does not exist");
+  EXPECT_DEATH((void)schedule.distance_to_next_use(2, 0), "within the step");
+  EXPECT_DEATH((void)schedule.distance_to_next_use(0, 2), "no such tile");
+  EXPECT_DEATH((void)schedule.farthest_next_use(0, {}), "nothing to choose");
+  EXPECT_DEATH((void)schedule.upcoming(2, 1), "within the step");
+  const std::vector<std::uint64_t> too_few{100};
+  EXPECT_DEATH((void)choose_resident(schedule, too_few, 100), "has no size");
+}
+
 }  // namespace
 }  // namespace spillway::swapper

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 const Layout kLayout({{"param_hi", 2}, {"param_lo", 2}});
-constexpr PlaneRange kAll{0, 2};
+constexpr PlaneRange kAll{.first = 0, .count = 2};
 constexpr std::uint64_t kElements = 1 << 16;
 constexpr std::uint64_t kTileBytes = kElements * 4;
 constexpr TileId kTiles = 40;

@@ -238,6 +238,8 @@ TEST_F(TileStoreDeathTest, ACallersMistakesAreCaught) {
                "exceeds the planes");
   EXPECT_DEATH((void)tiles->write(0, {.first = 0, .count = 0}, heap_lease(1 << 20)),
                "at least one plane");
+  EXPECT_DEATH((void)tiles->tile_elements(1), "no such tile");
+  EXPECT_DEATH((void)store({5000, 0}), "at least one element");
   EXPECT_DEATH(tiles->roll_back(0), "no generation");
   EXPECT_DEATH(tiles->drop_kept(0), "no generation");
 }

@@ -24,7 +24,7 @@ namespace spillway::pinned_pool {
 class SPILLWAY_API Lease {
  public:
   Lease() = default;
-  // Takes a Buffer back from a completion. REQUIRES: it came from a Lease, or is empty.
+  // Takes a Buffer back from a completion: what came from a Lease goes back to its Pool.
   explicit Lease(aio::Buffer buffer) noexcept : buffer_(std::move(buffer)) {}
 
   std::byte* data() const noexcept { return buffer_.data(); }
@@ -54,7 +54,8 @@ class SPILLWAY_API Pool {
   // registered with `engine` when one is given. A registration that is only wished for and cannot
   // be had is a line in slab().report(); one that is required is refused before anything is mapped,
   // with the arithmetic (kNoMemory), or because the engine has no rings (kUnsupported). `engine`
-  // must outlive the Pool. REQUIRES: an engine, when registration is required.
+  // must outlive the Pool. REQUIRES: at least one buffer of one
+  // byte; an engine, when registration is required.
   static Result<std::unique_ptr<Pool>> create(const PoolOptions& options,
                                               aio::Engine* engine = nullptr);
   ~Pool();

@@ -17,7 +17,7 @@ struct RamTierOptions {
 };
 
 // Tiles of the given numbers of elements, zeroed. kNoMemory with the arithmetic when they cannot
-// be held.
+// be held. REQUIRES: each has at least one element.
 SPILLWAY_API Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
                                                          std::vector<std::uint64_t> tile_elements,
                                                          const RamTierOptions& options = {});

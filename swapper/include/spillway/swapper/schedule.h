@@ -16,6 +16,7 @@ namespace spillway::swapper {
 class SPILLWAY_API Schedule {
  public:
   // `uses` is one step's order; a tile may occur several times. The step repeats for ever.
+  // REQUIRES: each below `tile_count`; here and below, a position is one of the step's.
   Schedule(std::vector<TileId> uses, std::uint32_t tile_count);
 
   std::span<const TileId> uses() const noexcept { return uses_; }

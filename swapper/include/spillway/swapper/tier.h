@@ -41,10 +41,11 @@ class [[nodiscard]] SPILLWAY_API Transfer {
   static Transfer completed(Result<pinned_pool::Lease> result);
 
   bool valid() const noexcept { return impl_ != nullptr; }
-  bool done() const noexcept { return impl_->done(); }
+  // Whether wait() would only have to verify. Does not block. REQUIRES: valid().
+  bool done() const noexcept;
   // Blocks until the bytes are moved and, for a read, verified against their checksums (on the
-  // calling thread). Consumes the Transfer. kDeadline after `timeout`; the Lease then stays with
-  // the engine until the kernel has let go of it.
+  // calling thread). Consumes the Transfer. REQUIRES: valid(). kDeadline after `timeout`; the Lease
+  // then stays with the engine until the kernel has let go of it.
   Result<pinned_pool::Lease> wait(std::chrono::seconds timeout = kDefaultTimeout);
 
   static constexpr std::chrono::seconds kDefaultTimeout{120};

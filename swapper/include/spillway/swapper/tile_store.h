@@ -49,7 +49,7 @@ class SPILLWAY_API TileStore : public Tier {
   // Takes the locks, checks the space, preallocates all segments. kNoSpace with the arithmetic
   // before a byte is written; kBusy when a file of a segment's name exists; kInvalid for options
   // that make no sense. `engine` must outlive the store. Reading a plane that was never written
-  // is kInvalid.
+  // is kInvalid. REQUIRES: each tile has at least one element.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);
