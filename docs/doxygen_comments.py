@@ -10,11 +10,11 @@ import re
 import sys
 from pathlib import Path
 
-SCOPE = re.compile(r'^\s*(template <.*> )?(namespace|class|struct|union|extern "C")\b[^;()]*$')
+SCOPE = re.compile(r'^\s*(template <[^{]*>\s)?(namespace|class|struct|union|extern "C")\b[^;{]*$')
 TYPE = re.compile(r"^\s*(class|struct)\b[^:;]*?(\w+)( final)?( :[^:].*)? \{")
 SPECIAL_MEMBER = re.compile(
-    r"^\s*(virtual )?(~\w+\(\)|(?P<a>\w+)\((const (?P=a)&|(?P=a)&&)( \w+)?\)|(?P<b>\w+)& operator=\((const (?P=b)&|"
-    r"(?P=b)&&)( \w+)?\)|\w+\(\) = default)")
+    r"^\s*(virtual |explicit )?(~\w+\(\)|(?P<a>\w+)\((const (?P=a)&|(?P=a)&&)( \w+)?\)|"
+    r"(?P<b>\w+)& operator=\((const (?P=b)&|(?P=b)&&)( \w+)?\)|\w+\(\) = default)")
 RETURNED = re.compile(r"^\s*(?:virtual |static |explicit |\[\[nodiscard\]\] )*([\w:<>,&* ]+?[ &*>])\w+\(")
 LITERAL = re.compile(r'"(\\.|[^"\\])*"|(?<![0-9a-zA-Z])\'(\\.|[^\'\\])+\'')
 

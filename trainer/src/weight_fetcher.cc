@@ -136,7 +136,8 @@ void WeightFetcher::start_reads(UnitId id, bool wait_for_first) {
     const bool must = wait_for_first && reads_.empty();
     pinned_pool::Lease lease = must ? pool->acquire() : pool->try_acquire();
     if (!lease) return;
-    reads_.push_back({tile, tiers.weights().read(tile, {.first = 0, .count = 1}, std::move(lease))});
+    reads_.push_back(
+        {tile, tiers.weights().read(tile, {.first = 0, .count = 1}, std::move(lease))});
   }
 }
 
