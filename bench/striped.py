@@ -97,8 +97,8 @@ def card(options):
 - Disks: ext4 on loop devices with direct I/O over files, slowed down by blkio.throttle (cgroup v1), reads and writes
   alike: {EQUAL[0]} and {EQUAL[1]} MB/s, then {UNEVEN[0]} and {UNEVEN[1]} MB/s.
 - A run writes a file front to back, untimed, then again and reads it, timed; each page says where it belongs and is
-  checked. One disk moves {options.mib} MiB, two move {2 * options.mib}. {options.rounds} rounds, begun by the next
-  contender each time.
+  checked. One disk moves {options.mib} MiB, two move {2 * options.mib}.
+  {options.rounds} rounds, begun by the next contender each time.
 """)
 
 
