@@ -132,6 +132,7 @@ Result<void> File::sync() {
 }
 
 Result<void> File::remove() {
+  SPILLWAY_CHECK(fd() >= 0, "the File was moved from");
   if (::unlink(path().c_str()) != 0) return errno_error("unlink", path(), errno);
   return {};
 }

@@ -22,6 +22,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace spillway;
@@ -62,7 +63,7 @@ class PartialFile {
     return aio::File::create(path, {}).map(
         [](aio::File&& file) { return PartialFile(std::move(file)); });
   }
-  PartialFile(PartialFile&&) = default;
+  PartialFile(PartialFile&& other) noexcept : file_(std::exchange(other.file_, std::nullopt)) {}
   ~PartialFile() {
     if (file_) (void)file_->remove();
   }

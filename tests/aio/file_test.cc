@@ -155,6 +155,8 @@ TEST(FileDeathTest, AMovedFromFileIsNotUsed) {
   auto file = File::create(scratch / "x", {});
   File taken = std::move(*file);
   EXPECT_EXIT((void)file->size_bytes(), ::testing::KilledBySignal(SIGABRT), "moved from");
+  EXPECT_EXIT((void)file->sync(), ::testing::KilledBySignal(SIGABRT), "moved from");
+  EXPECT_EXIT((void)file->remove(), ::testing::KilledBySignal(SIGABRT), "moved from");
 }
 
 }  // namespace
