@@ -107,7 +107,10 @@ class Engine::Impl {
     on_each_thread([&](EngineThread& thread) {
       if (result) result = thread.register_memory(memory);
     });
-    if (!result) unregister_memory(memory);
+    if (!result) {
+      unregister_memory(memory);
+      options_.log(LogLevel::kWarning, "memory works unregistered: " + result.error().message());
+    }
     return result;
   }
 
@@ -132,7 +135,10 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
     if (engine || options.backend != BackendKind::kAuto) return engine;
     std::string why = engine.error().message();
     engine = create(options, factory_of(BackendKind::kThreadPool));
-    if (engine) (*engine)->impl_->choice_ = "threads: " + why;
+    if (engine) {
+      (*engine)->impl_->choice_ = "threads: " + why;
+      options.log(LogLevel::kWarning, "a thread pool moves the bytes, not io_uring: " + why);
+    }
     return engine;
   });
 }

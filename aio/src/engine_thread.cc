@@ -349,6 +349,9 @@ void EngineThread::begin_draining() {
 
 // The kernel has not let go in time: whatever memory it may still use is never given back.
 void EngineThread::give_up_in_flight() {
+  options_.log(LogLevel::kWarning, std::to_string(in_flight_) +
+                                       " operations did not end within the drain timeout: "
+                                       "their memory is never given back");
   for (Slot& slot : slots_) {
     if (!slot.in_use || !slot.in_flight) continue;
     if (slot.work.piece.route != Route::kDirect) bounce_.leak();

@@ -116,6 +116,9 @@ Result<std::unique_ptr<Pool>> Pool::make(const PoolOptions& options, aio::Engine
       return tl::unexpected(known.error());
     }
   }
+  for (const std::string& line : slab->report()) {
+    options.log(aio::LogLevel::kWarning, display_name(options) + ": " + line);
+  }
   return std::unique_ptr<Pool>(
       new Pool(std::make_unique<State>(std::move(*slab), options, stride)));
 }
@@ -133,6 +136,9 @@ Pool::~Pool() {
   // A device may still write into a buffer that is out: its memory is never given back. The list
   // keeps it findable for leak checkers.
   State* const lost = state_.release();
+  lost->options.log(aio::LogLevel::kWarning,
+                    display_name(lost->options) + ": some are out when the pool goes: " +
+                        format_bytes(lost->slab.size_bytes()) + " stay mapped for ever");
   lost->next_lost = g_lost.load();
   while (!g_lost.compare_exchange_weak(lost->next_lost, lost)) {
   }

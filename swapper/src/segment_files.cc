@@ -61,6 +61,16 @@ Result<void> SegmentFiles::make_files(aio::Direct direct) {
   return {};
 }
 
+std::vector<std::string> SegmentFiles::not_direct() const {
+  std::vector<std::string> lines;
+  std::set<std::size_t> told;
+  for (std::size_t i = 0; i < open_.size(); ++i) {
+    if (open_[i].direct() || !told.insert(files_[i].directory).second) continue;
+    lines.push_back(open_[i].path() + ": through the page cache: " + open_[i].why_not_direct());
+  }
+  return lines;
+}
+
 SegmentFiles::~SegmentFiles() {
   SPILLWAY_CHECK(in_flight_ == 0, "files are closed after their last request");
 }

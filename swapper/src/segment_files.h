@@ -63,6 +63,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   void close();
 
   const std::string& path(std::uint32_t segment) const { return open_[segment].path(); }
+  // A line for each directory whose files work through the page cache.
+  std::vector<std::string> not_direct() const;
   std::uint64_t storage_bytes() const noexcept;
   TierStats stats() const noexcept;
   // Of the files of one directory.

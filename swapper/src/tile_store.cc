@@ -197,6 +197,11 @@ Result<std::vector<std::shared_ptr<DirectoryLock>>> lock_directories(
     } else {
       auto lock = DirectoryLock::acquire(directory);
       if (!lock) return tl::unexpected(std::move(lock.error()));
+      if (const std::size_t removed = (*lock)->leftovers_removed(); removed > 0) {
+        options.log(aio::LogLevel::kInfo, directory.string() + ": removed " +
+                                              std::to_string(removed) +
+                                              " files that a killed job left behind");
+      }
       locks.push_back(std::move(*lock));
     }
   }
@@ -262,6 +267,9 @@ Result<std::unique_ptr<TileStore>> make_store(aio::Engine& engine, const Layout&
   }
   auto opened = SegmentFiles::create(engine, std::move(files), options.direct);
   if (!opened) return tl::unexpected(std::move(opened.error()));
+  for (const std::string& line : (*opened)->not_direct()) {
+    options.log(aio::LogLevel::kWarning, line);
+  }
   auto stored = std::make_shared<StoredTiles>(layout, std::move(*opened), placement->places,
                                               options.checksums);
   return std::make_unique<FileTileStore>(std::move(tile_elements), std::move(stored),

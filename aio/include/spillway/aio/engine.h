@@ -82,6 +82,8 @@ class SPILLWAY_API Engine {
   // The same with a callback instead of a Ticket.
   void read(const Request& request, Buffer buffer, Callback callback);
   void write(const Request& request, Buffer buffer, Callback callback);
+  // As read and write with a callback, and a Ticket for cancel() and expedite() alone.
+  Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);
 
   // Registers memory with every thread's backend. Blocks. On failure the memory works
   // unregistered; the Error says which limit forbids it. The kernel counts the memory against
@@ -101,9 +103,6 @@ class SPILLWAY_API Engine {
 
  private:
   class SPILLWAY_LOCAL Impl;
-  friend class StripedCore;
-  // As read and write with a callback, and a Ticket for cancel() alone.
-  Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

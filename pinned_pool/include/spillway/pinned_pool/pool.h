@@ -46,6 +46,7 @@ struct PoolOptions {
   Wish cuda = Wish::kAuto;
   Wish registration = Wish::kAuto;  // with the engine's rings, when an engine is given
   int numa_node = -1;
+  aio::LogCallback log = {};  // each wish not granted, and memory left mapped for ever
 };
 
 class SPILLWAY_API Pool {

@@ -42,6 +42,8 @@ struct TileStoreOptions {
   double spare_fraction = 0.0;  // room for second generations, as a share of the tiles (0 to 1)
   aio::Direct direct = aio::Direct::kAuto;
   bool checksums = true;  // off only for benchmarks that measure their cost
+  // Files of a killed job that were removed, and files that work through the page cache.
+  aio::LogCallback log = {};
 };
 
 class SPILLWAY_API TileStore : public Tier {
