@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-SCOPE = re.compile(r'^\s*(template <[^{]*>\s)?(namespace|class|struct|union|extern "C")\b[^;{]*$')
+SCOPE = re.compile(r'^\s*(template <[^{]*>\s)?(typedef\s)?((namespace|class|struct|union)\b|extern "")[^;{]*$')
 TYPE = re.compile(r"^\s*(class|struct)\b[^:;]*?(\w+)( final)?( :[^:].*)? \{")
 SPECIAL_MEMBER = re.compile(
     r"^\s*(virtual |explicit )?(~\w+\(\)|(?P<a>\w+)\((const (?P=a)&|(?P=a)&&)( \w+)?\)|"
@@ -106,7 +106,7 @@ class Filter:
             elif self.parentheses:
                 continue
             elif character == "{":
-                kind = "enum" if self.statement.startswith("enum") else "body"
+                kind = "enum" if self.statement.startswith(("enum", "typedef enum")) else "body"
                 kind = "scope" if SCOPE.match(self.statement.strip(" {\n")) else kind
                 self.scopes.append(kind)
                 self.end_statement(kind != "body")

@@ -27,6 +27,7 @@ class Headers:
         files = [f for folder in folders for f in sorted(Path(folder).rglob("*.h"))]
         text = "\n".join(f.read_text(encoding="utf-8") for f in files)
         text = re.sub(r"//.*", "", text)
+        text = re.sub(r"\bSPILLWAY_LOCAL\b[^;{]*;", "", text)
         # Scopes that are opened, not those that are only announced.
         opened = r"\b(?:class|struct)\s+(?:\[\[\w+\]\]\s+)?(?:SPILLWAY_\w+\s+)?(\w+)(?:\s+final)?(?:\s*:[^{;]*)?\s*\{"
         self.scopes = set(re.findall(opened, text))

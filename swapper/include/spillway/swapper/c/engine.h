@@ -1,0 +1,57 @@
+// Of <spillway/spillway.h>: the engine, which moves bytes between files and memory.
+#pragma once
+
+#include <spillway/swapper/c/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct spillway_engine spillway_engine;
+
+typedef enum spillway_backend {
+  SPILLWAY_BACKEND_AUTO = 0,  // io_uring where the machine allows it, else threads
+  SPILLWAY_BACKEND_IO_URING = 1,
+  SPILLWAY_BACKEND_THREADS = 2
+} spillway_backend;
+
+// Zero is the default of every field but `size`.
+typedef struct spillway_engine_options {
+  size_t size;                // sizeof(spillway_engine_options)
+  int32_t backend;            // spillway_backend
+  uint32_t block_size_bytes;  // a multiple of 4096; default 1 MiB
+  uint32_t queue_depth;       // operations in flight per thread, 1 to 4096; default 32
+  uint32_t thread_count;      // 1 to 64; default 1
+  int32_t single_submit;      // one system call per operation
+  uint32_t drain_timeout_ms;  // how long destroying waits for a dead device; default 10 s
+  spillway_log log;           // which engine and why, what a limit forbids; NULL: silent
+  void* log_context;
+} spillway_engine_options;
+
+typedef struct spillway_engine_stats {
+  size_t size;  // sizeof(spillway_engine_stats), set by the caller
+  uint64_t read_bytes;
+  uint64_t written_bytes;
+  uint64_t read_operations;
+  uint64_t write_operations;
+  uint64_t short_transfers;
+  uint64_t retries;
+  uint64_t system_calls;
+} spillway_engine_stats;
+
+// Starts the threads. `options` may be NULL: all defaults.
+SPILLWAY_API spillway_status spillway_engine_create(const spillway_engine_options* options,
+                                                    spillway_engine** engine);
+// SPILLWAY_IN_USE while a pool, a store or a request of it is there. Blocks for what the kernel
+// still has.
+SPILLWAY_API spillway_status spillway_engine_destroy(spillway_engine* engine);
+
+// "io_uring", or "threads: " and why not io_uring. Valid until the engine is destroyed.
+SPILLWAY_API spillway_status spillway_engine_choice(spillway_engine* engine, const char** choice);
+// What was moved so far. Does not block.
+SPILLWAY_API spillway_status spillway_engine_get_stats(spillway_engine* engine,
+                                                       spillway_engine_stats* stats);
+
+#ifdef __cplusplus
+}
+#endif

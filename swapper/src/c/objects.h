@@ -1,0 +1,102 @@
+// What the handles of the C interface stand for.
+#pragma once
+
+#include <spillway/aio/engine.h>
+#include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/tile_store.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "handles.h"
+
+namespace spillway::c {
+
+// A C program's log function, behind a LogCallback; stays where it is.
+struct Log {
+  spillway_log write = nullptr;
+  void* context = nullptr;
+  aio::LogCallback callback();
+};
+
+struct EngineObject : Object {
+  static constexpr Kind kKind = Kind::kEngine;
+  EngineObject() : Object(kKind) {}
+  Log log;  // outlives the engine
+  std::unique_ptr<aio::Engine> engine;
+};
+
+struct FileObject : Object {
+  static constexpr Kind kKind = Kind::kFile;
+  explicit FileObject(aio::File opened) : Object(kKind), file(std::move(opened)) {}
+  std::mutex mutex;  // of sync and remove
+  aio::File file;
+};
+
+struct PoolObject : Object {
+  static constexpr Kind kKind = Kind::kPool;
+  PoolObject() : Object(kKind) {}
+  Log log;
+  Use<EngineObject> engine;  // may be empty
+  std::unique_ptr<pinned_pool::Pool> pool;
+};
+
+struct LeaseObject : Object {
+  static constexpr Kind kKind = Kind::kLease;
+  LeaseObject() : Object(kKind) {}
+  Use<PoolObject> pool;
+  std::size_t capacity = 0;
+  std::mutex mutex;
+  pinned_pool::Lease lease;  // empty while an I/O has it
+};
+
+struct RequestObject : Object {
+  static constexpr Kind kKind = Kind::kRequest;
+  RequestObject() : Object(kKind) {}
+  // Let go of by the waiting thread: the engine's own may be the last to hold this object.
+  struct Needs {
+    Use<EngineObject> engine;
+    Use<FileObject> file;
+    Use<LeaseObject> lease;  // may be empty
+    aio::Ticket ticket;
+  };
+  std::mutex needs_mutex;  // taken first: cancelling may complete the request at once
+  Needs needs;
+  std::mutex mutex;  // of what follows
+  std::condition_variable ended;
+  std::optional<aio::Completion> completion;
+  bool waited = false;
+};
+
+struct StoreObject : Object {
+  static constexpr Kind kKind = Kind::kStore;
+  StoreObject() : Object(kKind) {}
+  Log log;
+  Use<EngineObject> engine;
+  std::unique_ptr<swapper::TileStore> store;
+  std::uint64_t largest_tile_bytes = 0;
+};
+
+// The wish of an option that was checked with want_choice().
+pinned_pool::Wish wish_of(std::int32_t value);
+aio::Direct direct_of(std::int32_t value);
+
+// A deadline `timeout_ms` from now; nothing for one that is negative or too far away to be told.
+std::optional<std::chrono::steady_clock::time_point> deadline_in(std::int64_t timeout_ms);
+
+// Takes the buffer out of a lease for an I/O: SPILLWAY_IN_USE when another has it.
+tl::expected<aio::Buffer, spillway_status> take_buffer(LeaseObject& lease, const char* operation);
+// Puts it back.
+void put_back(LeaseObject& lease, pinned_pool::Lease buffer);
+
+// Hands the object to the caller.
+template <typename Handle>
+spillway_status give(std::shared_ptr<Object> object, Handle** handle, const char* operation) {
+  *handle = static_cast<Handle*>(add_object(std::move(object)));
+  if (*handle != nullptr) return SPILLWAY_OK;
+  return failed(SPILLWAY_NO_MEMORY, operation, "16777216 handles are in use");
+}
+
+}  // namespace spillway::c

@@ -1,0 +1,71 @@
+// Structs that cross the C boundary, whose `size` tells which version of the header made them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+#include "failure.h"
+
+namespace spillway::c {
+
+// Reads `given` as far as this version knows it. NULL: all defaults, where `may_be_null`. Fields
+// that only a later version has must be zero.
+template <typename Options>
+spillway_status read_options(const Options* given, Options* options, const char* operation,
+                             bool may_be_null = true) {
+  static_assert(std::is_trivially_copyable_v<Options>);
+  *options = {};
+  if (given == nullptr) {
+    if (may_be_null) return SPILLWAY_OK;
+    return failed(SPILLWAY_MISUSE, operation, "the options are NULL");
+  }
+  const std::size_t size = given->size;
+  if (size < sizeof(Options) || size > 4096) {
+    return failed(SPILLWAY_MISUSE, operation,
+                  "the options' `size` is " + std::to_string(size) +
+                      ", must be their sizeof: " + std::to_string(sizeof(Options)));
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+  if (std::any_of(bytes + sizeof(Options), bytes + size, [](auto byte) { return byte != 0; })) {
+    return failed(SPILLWAY_UNSUPPORTED, operation,
+                  "the options have fields that this version of the library does not know");
+  }
+  std::memcpy(options, given, sizeof(Options));
+  return SPILLWAY_OK;
+}
+
+// Fills in as much of a result as the caller's header knows of.
+template <typename Result>
+spillway_status write_result(Result result, Result* wanted, const char* operation) {
+  static_assert(std::is_trivially_copyable_v<Result>);
+  if (wanted == nullptr) return failed(SPILLWAY_MISUSE, operation, "the result is NULL");
+  const std::size_t size = wanted->size;
+  if (size < sizeof(Result) || size > 4096) {
+    return failed(SPILLWAY_MISUSE, operation,
+                  "the result's `size` is " + std::to_string(size) +
+                      ", must be its sizeof: " + std::to_string(sizeof(Result)));
+  }
+  result.size = size;
+  std::memcpy(wanted, &result, sizeof(Result));
+  return SPILLWAY_OK;
+}
+
+// SPILLWAY_MISUSE when there is no place for a result.
+inline spillway_status want(const void* result, const char* operation) {
+  if (result != nullptr) return SPILLWAY_OK;
+  return failed(SPILLWAY_MISUSE, operation, "the place for the result is NULL");
+}
+
+// One of the values from 0 to `last`.
+inline spillway_status want_choice(std::int32_t value, std::int32_t last, const char* field,
+                                   const char* operation) {
+  if (value >= 0 && value <= last) return SPILLWAY_OK;
+  return failed(SPILLWAY_MISUSE, operation,
+                std::string(field) + " is " + std::to_string(value) + ", must be 0 to " +
+                    std::to_string(last));
+}
+
+}  // namespace spillway::c

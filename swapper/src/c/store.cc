@@ -1,0 +1,215 @@
+#include "objects.h"
+#include "options.h"
+
+using namespace spillway;
+using namespace spillway::c;
+
+namespace {
+
+constexpr std::uint64_t kMaxTiles = std::uint64_t{1} << 24;
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 62;  // of a store
+
+spillway_status misuse(const std::string& detail) {
+  return failed(SPILLWAY_MISUSE, "create tile store", detail);
+}
+
+spillway_status check_planes(const spillway_store_options& given) {
+  if (given.planes == nullptr || given.plane_count == 0) return misuse("there are no planes");
+  if (given.plane_count > 1024) return misuse("more than 1024 planes");
+  for (std::uint32_t i = 0; i < given.plane_count; ++i) {
+    const spillway_plane& plane = given.planes[i];
+    if (plane.name == nullptr) return misuse("plane " + std::to_string(i) + " has no name");
+    if (plane.bytes_per_block == 0) {
+      return misuse("bytes_per_block of plane '" + std::string(plane.name) + "' is 0");
+    }
+    for (std::uint32_t other = 0; other < i; ++other) {
+      if (std::string(plane.name) == given.planes[other].name) {
+        return misuse("two planes are named '" + std::string(plane.name) + "'");
+      }
+    }
+  }
+  return SPILLWAY_OK;
+}
+
+// Sizes whose products and sums can be told.
+spillway_status check_sizes(const spillway_store_options& given) {
+  if (given.element_count == 0) return misuse("element_count is 0");
+  if (given.tile_elements == 0) return misuse("tile_elements is 0");
+  const std::uint64_t tiles = (given.element_count - 1) / given.tile_elements + 1;
+  if (tiles > kMaxTiles) {
+    return misuse(std::to_string(tiles) + " tiles, at most " + std::to_string(kMaxTiles));
+  }
+  const std::uint64_t largest = std::min(given.tile_elements, given.element_count);
+  std::uint64_t bytes = 0;  // of a tile
+  for (std::uint32_t i = 0; i < given.plane_count; ++i) {
+    const std::uint64_t of_block = given.planes[i].bytes_per_block;
+    const std::uint64_t elements = std::max(given.planes[i].elements_per_block, 1u);
+    const std::uint64_t blocks = (largest - 1) / elements + 1;
+    if (blocks > kMaxBytes / of_block) return misuse("a plane's bytes exceed any storage");
+    bytes += blocks * of_block + swapper::kPlaneAlignment;
+    if (bytes > kMaxBytes / tiles) return misuse("the tiles' bytes exceed any storage");
+  }
+  return SPILLWAY_OK;
+}
+
+spillway_status check_rest(const spillway_store_options& given) {
+  if (given.directories == nullptr || given.directory_count == 0) {
+    return misuse("there are no directories");
+  }
+  if (given.directory_count > 1024) return misuse("more than 1024 directories");
+  for (std::uint32_t i = 0; i < given.directory_count; ++i) {
+    if (given.directories[i] == nullptr) return misuse("a directory is NULL");
+  }
+  return want_choice(given.direct, 2, "direct", "create tile store");
+}
+
+swapper::Layout layout_of(const spillway_store_options& given) {
+  std::vector<swapper::Plane> planes;
+  for (std::uint32_t i = 0; i < given.plane_count; ++i) {
+    const spillway_plane& plane = given.planes[i];
+    planes.push_back({.name = plane.name,
+                      .bytes_per_block = plane.bytes_per_block,
+                      .elements_per_block = std::max(plane.elements_per_block, 1u)});
+  }
+  return swapper::Layout(std::move(planes));
+}
+
+spillway_status no_such_tile(const StoreObject& store, std::uint32_t tile, const char* what) {
+  return failed(SPILLWAY_MISUSE, what,
+                "tile " + std::to_string(tile) + " of " +
+                    std::to_string(store.store->tile_count()) + " does not exist");
+}
+
+enum class Move { kRead, kWrite };
+
+spillway_status move_tile(Move move, spillway_store* store, std::uint32_t tile,
+                          spillway_lease* lease, const char* what) {
+  auto found = find<StoreObject>(store, what);
+  if (!found) return found.error();
+  const Use<StoreObject> object(std::move(*found));
+  swapper::TileStore& tiles = *object->store;
+  if (tile >= tiles.tile_count()) return no_such_tile(*object.get(), tile, what);
+  auto found_lease = find<LeaseObject>(lease, what);
+  if (!found_lease) return found_lease.error();
+  const Use<LeaseObject> memory(std::move(*found_lease));
+  const std::size_t bytes = tiles.layout().tile_bytes(tiles.tile_elements(tile));
+  if (memory->capacity < bytes) {
+    return failed(SPILLWAY_MISUSE, what,
+                  "the tile's " + std::to_string(bytes) + " bytes do not fit into a lease of " +
+                      std::to_string(memory->capacity));
+  }
+  auto buffer = take_buffer(*memory.get(), what);
+  if (!buffer) return buffer.error();
+  pinned_pool::Lease moved(std::move(*buffer));
+  const swapper::PlaneRange all = tiles.layout().all();
+  swapper::Transfer transfer = move == Move::kRead ? tiles.read(tile, all, std::move(moved))
+                                                   : tiles.write(tile, all, std::move(moved));
+  auto ended = transfer.wait();
+  if (!ended) {
+    // The buffer is on its way to the pool; another takes its place where one is free.
+    put_back(*memory.get(), memory->pool->pool->try_acquire());
+    return failed(ended.error());
+  }
+  put_back(*memory.get(), std::move(*ended));
+  return SPILLWAY_OK;
+}
+
+}  // namespace
+
+spillway_status spillway_store_create(spillway_engine* engine,
+                                      const spillway_store_options* options,
+                                      spillway_store** store) {
+  return guarded("create tile store", [&] {
+    const char* const what = "create tile store";
+    if (auto status = want(store, what)) return status;
+    *store = nullptr;
+    spillway_store_options given;
+    if (auto status = read_options(options, &given, what, /*may_be_null=*/false)) return status;
+    if (auto status = check_planes(given)) return status;
+    if (auto status = check_sizes(given)) return status;
+    if (auto status = check_rest(given)) return status;
+    auto found = find<EngineObject>(engine, what);
+    if (!found) return found.error();
+    auto object = std::make_shared<StoreObject>();
+    object->log = {given.log, given.log_context};
+    object->engine = Use(std::move(*found));
+    const swapper::Layout layout = layout_of(given);
+    swapper::TileStoreOptions wanted;
+    wanted.directories.assign(given.directories, given.directories + given.directory_count);
+    if (given.name != nullptr) wanted.name = given.name;
+    wanted.direct = direct_of(given.direct);
+    wanted.log = object->log.callback();
+    auto tiles = swapper::cut_into_tiles(
+        {.total_elements = given.element_count, .tile_elements = given.tile_elements});
+    object->largest_tile_bytes = layout.tile_bytes(tiles.front());
+    auto made =
+        swapper::TileStore::create(*object->engine->engine, layout, std::move(tiles), wanted);
+    if (!made) return failed(made.error());
+    object->store = std::move(*made);
+    return give(std::move(object), store, what);
+  });
+}
+
+spillway_status spillway_store_destroy(spillway_store* store) {
+  return guarded("destroy tile store",
+                 [&] { return remove_object(store, Kind::kStore, "destroy tile store"); });
+}
+
+spillway_status spillway_store_get_info(spillway_store* store, spillway_store_info* info) {
+  return guarded("tile store info", [&] {
+    auto object = find<StoreObject>(store, "tile store info");
+    if (!object) return object.error();
+    const swapper::TileStore& tiles = *(*object)->store;
+    const swapper::TierStats stats = tiles.stats();
+    return write_result({.size = 0,
+                         .tile_count = tiles.tile_count(),
+                         .plane_count = tiles.layout().plane_count(),
+                         .tile_bytes = (*object)->largest_tile_bytes,
+                         .storage_bytes = tiles.storage_bytes(),
+                         .read_bytes = stats.read_bytes,
+                         .written_bytes = stats.written_bytes},
+                        info, "tile store info");
+  });
+}
+
+spillway_status spillway_store_tile_elements(spillway_store* store, uint32_t tile,
+                                             uint64_t* elements) {
+  return guarded("tile elements", [&] {
+    if (auto status = want(elements, "tile elements")) return status;
+    *elements = 0;
+    auto object = find<StoreObject>(store, "tile elements");
+    if (!object) return object.error();
+    if (tile >= (*object)->store->tile_count()) {
+      return no_such_tile(**object, tile, "tile elements");
+    }
+    *elements = (*object)->store->tile_elements(tile);
+    return SPILLWAY_OK;
+  });
+}
+
+spillway_status spillway_store_plane_offset(spillway_store* store, uint32_t tile, uint32_t plane,
+                                            size_t* offset) {
+  return guarded("plane offset", [&] {
+    if (auto status = want(offset, "plane offset")) return status;
+    *offset = 0;
+    auto object = find<StoreObject>(store, "plane offset");
+    if (!object) return object.error();
+    const swapper::TileStore& tiles = *(*object)->store;
+    if (tile >= tiles.tile_count()) return no_such_tile(**object, tile, "plane offset");
+    if (plane >= tiles.layout().plane_count()) {
+      return failed(SPILLWAY_MISUSE, "plane offset", "there is no such plane");
+    }
+    *offset = tiles.layout().plane_offset(plane, tiles.tile_elements(tile));
+    return SPILLWAY_OK;
+  });
+}
+
+spillway_status spillway_store_read(spillway_store* store, uint32_t tile, spillway_lease* lease) {
+  return guarded("read tile",
+                 [&] { return move_tile(Move::kRead, store, tile, lease, "read tile"); });
+}
+
+spillway_status spillway_store_write(spillway_store* store, uint32_t tile, spillway_lease* lease) {
+  return guarded("write tile",
+                 [&] { return move_tile(Move::kWrite, store, tile, lease, "write tile"); });
+}
