@@ -1,8 +1,9 @@
 // Requests of any shape, many at a time, over every backend, against a model in RAM.
 //
-// Input: which backend, block size, depth, threads, faults, then reads, writes, registrations and
-// waits. Every byte that was read, every byte around it, and in the end the whole file must be the
-// model's. Where a write failed, each of its bytes may be the old or the new one.
+// Input: which backend, block size, depth, threads, faults, then reads, writes, registrations,
+// cancellations and waits. Every byte that was read, every byte around it, and in the end the whole
+// file must be the model's. Where a write failed or was cancelled, each of its bytes may be the old
+// or the new one.
 #include <fcntl.h>
 #include <fuzzer/FuzzedDataProvider.h>
 #include <spillway/aio/check.h>
@@ -11,41 +12,25 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <deque>
-#include <future>
 #include <optional>
 #include <random>
+#include <thread>
 #include <vector>
 
+#include "pending_request.h"
 #include "support/scratch.h"
 #include "support/simulator.h"
 
 namespace spillway::aio {
 namespace {
 
-using Bytes = std::vector<std::byte>;
-
 constexpr std::uint64_t kEdge = 4096;  // two writes must not share a block of this
 constexpr std::uint64_t kLargestOffset = 300'000;
 constexpr std::uint64_t kUsualSize = 40'000;
-constexpr std::byte kUntouched{0xa5};
-constexpr std::size_t kGuardBytes = 64;
 constexpr std::size_t kMostPending = 12;
-
-// A request under way, and what it must come to.
-struct Pending {
-  Direction direction;
-  std::uint64_t offset;
-  std::size_t size_bytes;
-  std::size_t buffer_offset;
-  Bytes expected;  // a write: what it writes; a read: what it must find
-  Ticket ticket;
-  std::future<Completion> completion;  // of a request with a callback
-
-  std::uint64_t end() const { return offset + size_bytes; }
-  Completion wait() { return ticket.valid() ? ticket.wait() : completion.get(); }
-};
 
 class Session {
  public:
@@ -119,7 +104,11 @@ class Session {
   }
 
   void step() {
-    switch (in_.ConsumeIntegralInRange(0, 9)) {
+    switch (in_.ConsumeIntegralInRange(0, 11)) {
+      case 10:
+        return hurry_one();
+      case 11:
+        return abandon_a_read();
       case 0:
         return settle_oldest();
       case 1:
@@ -137,8 +126,28 @@ class Session {
     }
   }
 
+  void hurry_one() {
+    if (pending_.empty()) return;
+    Pending& one = pending_[in_.ConsumeIntegralInRange<std::size_t>(0, pending_.size() - 1)];
+    if (!one.ticket.valid()) return;
+    if (in_.ConsumeBool()) return one.ticket.expedite();
+    one.ticket.cancel();
+    one.may_end_early = true;
+  }
+
+  // What becomes of it nobody sees, but its memory must live as long as the kernel uses it.
+  void abandon_a_read() {
+    auto reads = [](const Pending& one) {
+      return one.direction == Direction::kRead && one.ticket.valid();
+    };
+    auto found = std::find_if(pending_.begin(), pending_.end(), reads);
+    if (found != pending_.end()) pending_.erase(found);
+  }
+
   void toggle_registration() {
-    settle_all();  // nothing may be in flight inside the memory
+    settle_all();
+    // Nothing may be in flight inside the memory, and what was abandoned may still be.
+    while (arena_users_ != 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
     if (!registered_.empty()) {
       engine_->unregister_memory(registered_);
       registered_ = {};
@@ -182,8 +191,15 @@ class Session {
     Engine::Request request{.file = &*file_,
                             .offset = pending.offset,
                             .size_bytes = pending.size_bytes,
-                            .buffer_offset = pending.buffer_offset};
+                            .buffer_offset = pending.buffer_offset,
+                            .priority = in_.ConsumeBool() ? Priority::kUrgent : Priority::kNormal};
     bool reads = pending.direction == Direction::kRead;
+    // A late write may still reach the file when its request has ended: only reads have deadlines.
+    if (reads && in_.ConsumeIntegralInRange(0, 9) == 9) {
+      request.deadline = std::chrono::steady_clock::now() +
+                         std::chrono::microseconds(in_.ConsumeIntegralInRange(0, 2000));
+      pending.may_end_early = true;
+    }
     if (in_.ConsumeBool()) {
       pending.ticket = reads ? engine_->read(request, std::move(buffer))
                              : engine_->write(request, std::move(buffer));
@@ -191,8 +207,8 @@ class Session {
       auto promise = std::make_shared<std::promise<Completion>>();
       pending.completion = promise->get_future();
       auto callback = [promise](Completion done) { promise->set_value(std::move(done)); };
-      reads ? engine_->read(request, std::move(buffer), callback)
-            : engine_->write(request, std::move(buffer), callback);
+      reads ? engine_->read(request, std::move(buffer), std::move(callback))
+            : engine_->write(request, std::move(buffer), std::move(callback));
     }
     pending_.push_back(std::move(pending));
     if (pending_.size() > kMostPending) settle_oldest();
@@ -206,7 +222,8 @@ class Session {
             .buffer_offset = buffer_offset,
             .expected = {},
             .ticket = {},
-            .completion = {}};
+            .completion = {},
+            .may_end_early = false};
   }
 
   void write(std::uint64_t offset, std::size_t size_bytes) {
@@ -258,6 +275,10 @@ class Session {
     Pending pending = std::move(pending_.front());
     pending_.pop_front();
     Completion done = pending.wait();
+    if (!done.buffer && !done.transferred &&
+        done.transferred.error().kind == ErrorKind::kDeadline && pending.may_end_early) {
+      return;  // the kernel has it yet
+    }
     SPILLWAY_CHECK(done.buffer, "the Buffer is not back");
     expect_guards(pending, done.buffer);
     if (done.transferred) {
@@ -265,14 +286,6 @@ class Session {
     }
     pending.direction == Direction::kRead ? expect_read(pending, done)
                                           : settle_write(pending, done.transferred);
-  }
-
-  static void expect_guards(const Pending& pending, const Buffer& buffer) {
-    const std::byte* data = buffer.data();
-    auto touched = [](std::byte b) { return b != kUntouched; };
-    SPILLWAY_CHECK(std::none_of(data, data + pending.buffer_offset, touched), "touched before");
-    const std::byte* end = data + pending.buffer_offset + pending.size_bytes;
-    SPILLWAY_CHECK(std::none_of(end, end + kGuardBytes, touched), "touched behind");
   }
 
   void expect_read(const Pending& pending, const Completion& done) {
@@ -290,7 +303,7 @@ class Session {
                               pending.expected.begin() + static_cast<std::ptrdiff_t>(error.got),
                               done.buffer.data() + pending.buffer_offset),
                    "counts bytes as read that are others");
-    if (may_fail_ || ended_early_) return;
+    if (may_fail_ || ended_early_ || pending.may_end_early) return;
     SPILLWAY_CHECK(!whole, "a read failed though nothing was to fail");
     SPILLWAY_CHECK(error.kind == ErrorKind::kShortTransfer, "another error than the file's end");
     SPILLWAY_CHECK(error.got == pending.expected.size(), "read less than the file has");
@@ -298,7 +311,8 @@ class Session {
 
   void settle_write(const Pending& pending, const Result<std::size_t>& transferred) {
     if (transferred) return apply(pending, pending.expected);
-    SPILLWAY_CHECK(may_fail_ || ended_early_, "a write failed though nothing was to fail");
+    SPILLWAY_CHECK(may_fail_ || ended_early_ || pending.may_end_early,
+                   "a write failed though nothing was to fail");
     settle_all();  // what is under way may yet change the size
     Bytes now = plain_contents();
     SPILLWAY_CHECK(transferred.error().got <= pending.size_bytes, "counts more than was asked");

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Fuzzes what reads files of others and what moves bytes, with libFuzzer, ASan and UBSan, against models in RAM.
 #
-#   tests/fuzz/run.sh                      8 seconds each target (the test of CTest, label fuzz)
+#   tests/fuzz/run.sh                      6 seconds each target (the test of CTest, label fuzz)
 #   tests/fuzz/run.sh 3600                 an hour each
 #   tests/fuzz/run.sh 600 requests config  ten minutes each of these two
 #
-# Targets: config, gpt_config, token_file, lock_journal, memory_limits, requests, tile_store (what each checks stands
-# at the top of its source). SPILLWAY_TEST_SEED sets the seed. Inputs that reach new code are kept in
-# build/fuzz/corpus/TARGET and are where the next run starts. A finding stops its target; its input is kept in
-# build/fuzz/findings, and the command that runs it again is printed. Exit code: 1 after a finding, 77 without clang.
+# What each target checks stands at the top of its source. SPILLWAY_TEST_SEED sets the seed. Runs of a minute and more
+# keep inputs that reach new code in build/fuzz/corpus/TARGET, and start from them. A finding stops its target; its
+# input is kept in build/fuzz/findings, and the command that runs it again is printed. Exit code: 1 after a finding,
+# 77 without clang.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly seconds=${1:-8} build=build/fuzz seed=${SPILLWAY_TEST_SEED:-$RANDOM}
+readonly seconds=${1:-6} build=build/fuzz seed=${SPILLWAY_TEST_SEED:-$RANDOM}
 shift $(($# > 0 ? 1 : 0))
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(config gpt_config token_file lock_journal memory_limits requests tile_store)
+readers=(config gpt_config token_file lock_journal memory_limits stripe_manifest bench_files)
+[ ${#targets[@]} -gt 0 ] || targets=("${readers[@]}" requests tile_store)
 
 skip() { printf 'skipped: %s\n' "$*"; exit 77; }
 command -v clang++ > /dev/null || skip "fuzzing needs clang (apt-get install clang libclang-rt-dev)"
@@ -24,7 +25,8 @@ command -v clang++ > /dev/null || skip "fuzzing needs clang (apt-get install cla
 
 if ! { cmake -S . -B $build -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-g1 \
          -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSPILLWAY_SANITIZE=address,undefined,fuzzer-no-link -DSPILLWAY_TRAINER=OFF \
-         -DSPILLWAY_TOOLS=OFF -DSPILLWAY_BENCH=OFF && cmake --build $build --target fuzz_targets; } \
+         -DSPILLWAY_TOOLS=ON -DSPILLWAY_LIBRARIES=static -DSPILLWAY_BENCH=OFF &&
+       cmake --build $build --target fuzz_targets; } \
      > $build.log 2>&1; then
   tail -40 $build.log
   exit 1
@@ -33,6 +35,7 @@ export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=pri
 # Requests go to a real filesystem, with its alignments. Readers need none, and in memory they run ten times as often.
 disk=$PWD/$build/files memory=$PWD/$build/files
 [ ! -w /dev/shm ] || memory=$(mktemp -d /dev/shm/spillway-fuzz.XXXXXX)
+rm -rf $build/corpus.short
 mkdir -p "$disk" $build/findings
 trap 'rm -rf "$disk" "$memory"' EXIT
 python3 -B tests/fuzz/seeds.py $build/seeds
@@ -42,6 +45,7 @@ fuzz() {
   local target=$1 log=$build/$1.log corpus=$build/corpus/$1 options=(-max_len=4096) dictionary=$build/seeds/$1.dict
   local files=$memory
   [ "$target" != requests ] || files=$disk
+  [ "$seconds" -ge 60 ] || corpus=$build/corpus.short/$1
   [ ! -e "$dictionary" ] || options+=("-dict=$dictionary")
   mkdir -p "$corpus"
   if TMPDIR=$files $build/bin/fuzz_"$target" -max_total_time="$seconds" -seed="$seed" -timeout=60 -rss_limit_mb=2048 \

@@ -19,6 +19,11 @@ CONFIG = b"""{"train_batch_size": "auto", "train_micro_batch_size_per_gpu": 4, "
  "scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 100, "warmup_num_steps": 10}},
  "aio": {"block_size": 1048576, "queue_depth": 8, "thread_count": 2, "single_submit": false}}"""
 
+RESULT = b"""{"aio_bench": 1, "spillway": "0.1.0", "kernel": "6.1", "targets": [{"name": "a", "device": "d",
+ "engine": "io_uring", "recommendation": {"block_size": 131072, "queue_depth": 8, "threads": 1}, "cells": [{"workload":
+ "read", "block_size": 131072, "queue_depth": 8, "threads": 1, "finalist": true, "repetitions": [{"seconds": 1.5,
+ "cpu_seconds": 0.5, "read_bytes": 1000000, "written_bytes": 0, "system_calls": 9, "p50_us": 1, "p99_us": 2}]}]}]}"""
+
 
 def quoted(paths):
     """The strings that a reader of JSON compares with."""
@@ -57,12 +62,15 @@ def seeds():
                        b"\2" + llmc(20240801, 7, 2, b"\1\0\0\0\2\0\0\0"), b"\3\1\0\2\0", b"\4" + text],
         "lock_journal": [journal, journal + b"+../x", b"not ours\n", b""],
         "memory_limits": [proc_files(), proc_files().replace(b"cgroup2 cgroup2 rw,", b"cgroup cgroup rw,memory,")],
+        "stripe_manifest": moves,
+        "bench_files": [demo, CONFIG, RESULT, b'{"aio": {"intra_op_parallelism": 2, "use_gds": false}, "a": [1]}'],
         "requests": moves,
         "tile_store": moves,
     }
     words = {
         "config": quoted(sources.glob("config*.cc")) + ["auto", "true", "false", "null", "1e9"],
         "gpt_config": quoted([sources / "gpt_config.cc"]),
+        "bench_files": quoted((ROOT / "tools" / "aio_bench").glob("*.cc")),
         "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
         "memory_limits": ["VmLck:", "VmPin:", " kB", "CapEff:", "Max locked memory", "max", "cgroup2", "memory", " - "],
     }

@@ -50,7 +50,7 @@ class Session {
     SPILLWAY_CHECK(engine.has_value(), "the engine cannot be made");
     engine_ = std::move(*engine);
     std::vector<std::uint64_t> elements(in.ConsumeIntegralInRange<std::size_t>(1, 5));
-    for (std::uint64_t& count : elements) count = pick_elements();
+    for (std::uint64_t& count : elements) count = in.ConsumeIntegralInRange<std::uint64_t>(1, 5000);
     const double spare = in.ConsumeIntegralInRange(0, 2) * 0.5;
     std::filesystem::create_directories(scratch / "a");
     std::filesystem::create_directories(scratch / "b");
@@ -66,7 +66,7 @@ class Session {
   }
 
   void run() {
-    for (int i = 0; i < 60 && in_.remaining_bytes() > 0; ++i) step();
+    for (int i = 0; i < 40 && in_.remaining_bytes() > 0; ++i) step();
     for (TileId tile = 0; tile < tiles_.size(); ++tile) {
       for (std::uint32_t plane = 0; plane < store_->layout().plane_count(); ++plane) {
         read(tile, {plane, 1});
@@ -75,13 +75,6 @@ class Session {
   }
 
  private:
-  std::uint64_t pick_elements() {
-    // A few planes of more than one checksum block (1 MiB), most of less than a page.
-    return in_.ConsumeIntegralInRange(0, 31) == 31
-               ? in_.ConsumeIntegralInRange<std::uint64_t>(132'000, 135'000)
-               : in_.ConsumeIntegralInRange<std::uint64_t>(1, 5000);
-  }
-
   Layout pick_layout() {
     std::vector<Plane> planes(in_.ConsumeIntegralInRange<std::size_t>(1, 4));
     for (std::size_t i = 0; i < planes.size(); ++i) {
