@@ -73,8 +73,10 @@ function(spillway_library name)
   if(TARGET spillway_${name}_shared)
     set_target_properties(spillway_${name}_shared PROPERTIES
       VERSION ${PROJECT_VERSION} SOVERSION ${SPILLWAY_SOVERSION} LINK_DEPENDS ${exported_map})
-    target_link_options(spillway_${name}_shared PRIVATE -Wl,--version-script=${exported_map}
-      $<$<NOT:$<BOOL:${SPILLWAY_SANITIZE}>>:-Wl,-z,defs>)
+    target_link_options(spillway_${name}_shared PRIVATE -Wl,--version-script=${exported_map})
+    if(NOT SPILLWAY_SANITIZE)  # no generator expression: "address,undefined" has a comma
+      target_link_options(spillway_${name}_shared PRIVATE -Wl,-z,defs)
+    endif()
   endif()
   add_library(spillway::${name} ALIAS spillway_${name}_${SPILLWAY_LIBRARY_KIND})
 endfunction()
