@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # install_test.sh static|shared FOLDER: builds the lower layers without torch, installs them, moves the installation,
-# and builds and runs examples/downstream against it: by find_package and by pkg-config.
+# and builds and runs examples against it, by find_package and by pkg-config: examples/downstream (C++), copy_in_c, and
+# with the shared libraries python_ctypes.
 set -euo pipefail
 kind=$1
 mkdir -p "$2"
@@ -39,3 +40,48 @@ export PKG_CONFIG_PATH="$work/prefix/lib/pkgconfig:$work/prefix/lib/$(gcc -print
 quietly "${CXX:-c++}" -std=c++20 "$source/examples/downstream/main.cc" -o "$work/by_pkg_config" \
   $(pkg-config --cflags --libs spillway) "-Wl,-rpath,$(pkg-config --variable=libdir spillway)"
 run "$work/by_pkg_config"
+
+copies() {
+  rm -f "$work/copied"
+  "$1" "$source/LICENSE" "$work/copied" || fail "$1 failed"
+  cmp "$source/LICENSE" "$work/copied" || fail "$1 copied other bytes"
+  ! "$1" "$work/nowhere" "$work/other" 2> "$work/error" || fail "$1 copies a file that does not exist"
+  grep -q "$work/nowhere" "$work/error" || fail "$1 does not say which file: $(cat "$work/error")"
+  head -c 50000001 /dev/urandom > "$work/large"
+  rm "$work/copied"
+  "$1" "$work/large" "$work/copied" && cmp "$work/large" "$work/copied" || fail "$1 copied other bytes"
+  rm "$work/large" "$work/copied"
+}
+
+quietly cmake -S "$source/examples/copy_in_c" -B "$work/copy_in_c" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \
+  -DCMAKE_C_FLAGS="-Wall -Wextra -pedantic -Werror"
+quietly cmake --build "$work/copy_in_c"
+copies "$work/copy_in_c/copy_in_c"
+# shellcheck disable=SC2046
+quietly "${CC:-cc}" -std=c11 -Wall -Wextra -pedantic -Werror "$source/examples/copy_in_c/copy_in_c.c" \
+  -o "$work/copy_by_pkg_config" \
+  $(pkg-config --cflags --libs spillway-c) "-Wl,-rpath,$(pkg-config --variable=libdir spillway-c)"
+copies "$work/copy_by_pkg_config"
+
+# What is not there is refused with its name.
+refuses() {
+  printf '%s\n' "cmake_minimum_required(VERSION 3.25)" "project(refused LANGUAGES C CXX)" \
+    "find_package(spillway CONFIG REQUIRED COMPONENTS $1)" > "$work/refused/CMakeLists.txt"
+  ! cmake -S "$work/refused" -B "$work/refused/build" -DCMAKE_PREFIX_PATH="$work/prefix" > "$work/log" 2>&1 ||
+    fail "find_package takes the component(s) $1"
+  tr -s ' \n' ' ' < "$work/log" | grep -q "$2" || { cat "$work/log"; fail "$1: find_package does not say: $2"; }
+}
+mkdir -p "$work/refused"
+refuses nonsense "there is no component 'nonsense'"
+refuses trainer "trainer was not installed"
+refuses "static shared" "exclude each other"
+if [ "$kind" = static ]; then
+  refuses shared "the shared libraries were not installed"
+else
+  refuses static "the static libraries were not installed"
+  mkdir -p "$work/data"
+  python3 -B "$source/examples/python_ctypes/spillway_ctypes.py" "$(find "$work/prefix" -name libspillway_c.so)" \
+    "$work/data" > "$work/log" || fail "python_ctypes failed"
+  grep -q "all bytes came back" "$work/log" || fail "python_ctypes: $(cat "$work/log")"
+  [ -z "$(ls -A "$work/data")" ] || fail "python_ctypes left files behind"
+fi
