@@ -121,7 +121,7 @@ TEST_F(AioBench, QuickEndsInItsTimeOnASmallFile) {
 // Then passes are cut by the clock, the file by what could be written of it, and large settings are
 // left out.
 TEST_F(AioBench, KeepsItsTimeOnASlowDrive) {
-  constexpr double kBytesPerSecond = 40e6, kSeconds = 6;
+  constexpr double kBytesPerSecond = 20e6, kSeconds = 6;
   const BlkioThrottle slow(data_, static_cast<std::uint64_t>(kBytesPerSecond));
   if (!slow.why_not().empty()) GTEST_SKIP() << slow.why_not();
   const auto begin = std::chrono::steady_clock::now();
@@ -130,11 +130,19 @@ TEST_F(AioBench, KeepsItsTimeOnASlowDrive) {
   ASSERT_EQ(program->wait(), 0) << program->errors();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   EXPECT_LT(seconds.count(), 1.5 * kSeconds);
+  EXPECT_LT(nlohmann::json::parse(Program::text_of(json_file))["targets"][0]["file_bytes"],
+            256 << 20);
+
+  // Asked for by name, a setting is measured though its queues take longer than a pass to fill.
+  program = start({data_, "--quick", "--time", "4", "--block-sizes", "1M,2M", "--queue-depths", "4",
+                   "--file-size", "32M", "--json", json_file});
+  ASSERT_EQ(program->wait(), 0) << program->errors();
   const auto target = nlohmann::json::parse(Program::text_of(json_file))["targets"][0];
-  EXPECT_LT(target["file_bytes"], 256 << 20);
   for (const auto& cell : target["cells"]) {
-    // Both directions have the limit to themselves, and a bucket that may be full at the start.
-    EXPECT_LT(cell["gb_per_second"], 5 * kBytesPerSecond / 1e9) << cell;
+    for (const auto& one : cell["repetitions"]) {
+      // Both directions have the limit to themselves, and a bucket that may be full at the start.
+      EXPECT_LT(one["gb_per_second"], 5 * kBytesPerSecond / 1e9) << cell;
+    }
   }
 }
 

@@ -25,6 +25,7 @@ struct SimulatedDrive {
   double seconds_an_operation = 8e-6;
   double noise = 0.02;  // of a pass of one second
   double overhead_seconds = 0.03;
+  double slows_down_at = 1e9;  // on the clock: from then on a pass takes two seconds more
   std::mt19937_64 random{1};
   double clock = 0;
   std::size_t passes = 0;
@@ -41,6 +42,7 @@ struct SimulatedDrive {
     std::normal_distribution<double> error(1, noise / std::sqrt(seconds));
     const double rate = true_rate(setting) * std::clamp(error(random), 0.5, 1.5);
     // What is in flight at the end is waited for.
+    if (clock >= slows_down_at) clock += 2;
     clock +=
         seconds + overhead_seconds + static_cast<double>(setting.in_flight_bytes()) / 1e9 / rate;
     return Measurement{.seconds = seconds,
@@ -105,6 +107,17 @@ TEST(Search, KeepsItsTimeOnADriveOfAnySpeed) {
       EXPECT_LE(drive.clock, 1.1 * seconds) << gb_per_second << " GB/s";
       EXPECT_GT(recommend(*results, Workload::kMix).gb_per_second, 0);
     }
+  }
+}
+
+TEST(Search, KeepsItsTimeOnADriveThatSlowsDown) {
+  for (const double at : {1.0, 30.0, 60.0, 80.0}) {
+    SimulatedDrive drive;
+    drive.slows_down_at = at;
+    const SearchOptions options = two_minutes();
+    const auto results = search(options, drive.world());
+    ASSERT_TRUE(results);
+    EXPECT_LE(drive.clock, options.seconds + 10) << "slower from second " << at << " on";
   }
 }
 
