@@ -58,6 +58,9 @@ function(spillway_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
   add_library(spillway_${name}_objects OBJECT ${arg_SOURCES})
   _spillway_library_properties(spillway_${name}_objects "${arg_PUBLIC}" "${arg_PRIVATE}")
+  # Not the static libraries on libtorch: they share its precompiled headers with programs, and those must agree.
+  set_target_properties(spillway_${name}_objects PROPERTIES CXX_VISIBILITY_PRESET hidden
+                        VISIBILITY_INLINES_HIDDEN ON)
   foreach(kind IN LISTS SPILLWAY_LIBRARY_KINDS)
     set(target spillway_${name}_${kind})
     string(TOUPPER ${kind} upper)
@@ -82,7 +85,6 @@ function(spillway_library name)
 endfunction()
 
 function(_spillway_library_properties target public private)
-  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
