@@ -121,9 +121,15 @@ TEST_F(EngineCancelTest, ADroppedTicketCancelsAndReleasesOnceTheKernelLetsGo) {
 }
 
 TEST_F(EngineCancelTest, ALateRequestCompletesAtItsDeadlineWithoutTheMemoryInFlight) {
+  // Never given back, so the test frees it: once the simulator has written there at its end.
+  const Buffer memory = Buffer::allocate(20 * kBlock);
+  auto release = [](void* owner, std::byte*, std::size_t) noexcept {
+    ++static_cast<EngineCancelTest*>(owner)->released_;
+  };
   control_->plan({.kind = FaultKind::kLoseCompletion, .nth = 2});
   const auto start = steady_clock::now();
-  Ticket ticket = engine_->read(blocks(20, start + 100ms), counted(20));
+  Ticket ticket = engine_->read(blocks(20, start + 100ms),
+                                Buffer(memory.data(), memory.capacity(), release, this));
   Completion done = ticket.wait();
   EXPECT_GE(steady_clock::now() - start, 100ms);
   EXPECT_LT(steady_clock::now() - start, 5s);
