@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install_test.sh static|shared FOLDER: builds the lower layers without torch, installs them, moves the installation,
-# and builds and runs examples against it, by find_package and by pkg-config: examples/downstream (C++), copy_in_c, and
-# with the shared libraries python_ctypes.
+# and builds and runs examples against it, by find_package and by pkg-config: examples/downstream (C++), copy_in_c,
+# stream_in_c, and with the shared libraries python_ctypes.
 set -euo pipefail
 kind=$1
 mkdir -p "$2"
@@ -62,6 +62,16 @@ quietly "${CC:-cc}" -std=c11 -Wall -Wextra -pedantic -Werror "$source/examples/c
   -o "$work/copy_by_pkg_config" \
   $(pkg-config --cflags --libs spillway-c) "-Wl,-rpath,$(pkg-config --variable=libdir spillway-c)"
 copies "$work/copy_by_pkg_config"
+
+quietly cmake -S "$source/examples/stream_in_c" -B "$work/stream_in_c" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \
+  -DCMAKE_C_FLAGS="-Wall -Wextra -pedantic -Werror"
+quietly cmake --build "$work/stream_in_c"
+mkdir -p "$work/data"
+"$work/stream_in_c/stream_in_c" "$work/data" 20 > "$work/log" || fail "stream_in_c failed: $(cat "$work/log")"
+grep -q "20 million squares through 32 MiB: 0 wrong" "$work/log" || fail "stream_in_c: $(cat "$work/log")"
+[ -z "$(ls -A "$work/data")" ] || fail "stream_in_c left files behind"
+! "$work/stream_in_c/stream_in_c" "$work/nowhere" 2> "$work/error" || fail "stream_in_c runs where there is nothing"
+grep -q "$work/nowhere" "$work/error" || fail "stream_in_c does not say where: $(cat "$work/error")"
 
 # What is not there is refused with its name.
 refuses() {
