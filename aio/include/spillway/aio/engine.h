@@ -82,7 +82,9 @@ class SPILLWAY_API Engine {
   // The same with a callback instead of a Ticket.
   void read(const Request& request, Buffer buffer, Callback callback);
   void write(const Request& request, Buffer buffer, Callback callback);
-  // As read and write with a callback, and a Ticket for cancel() and expedite() alone.
+  // As read and write with a callback, and a Ticket for cancel() and expedite() alone: waiting on
+  // it never ends, and dropping it cancels. A cancelled request of which nothing was in flight
+  // calls back at once, on the thread that cancels.
   Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);
 
   // Registers memory with every thread's backend. Blocks. On failure the memory works
