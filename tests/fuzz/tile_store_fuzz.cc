@@ -69,7 +69,7 @@ class Session {
     for (int i = 0; i < 40 && in_.remaining_bytes() > 0; ++i) step();
     for (TileId tile = 0; tile < tiles_.size(); ++tile) {
       for (std::uint32_t plane = 0; plane < store_->layout().plane_count(); ++plane) {
-        read(tile, {plane, 1});
+        read(tile, {.first = plane, .count = 1});
       }
     }
   }
@@ -89,7 +89,8 @@ class Session {
     const auto tile = in_.ConsumeIntegralInRange<TileId>(0, TileId(tiles_.size() - 1));
     const std::uint32_t planes = store_->layout().plane_count();
     const auto first = in_.ConsumeIntegralInRange<std::uint32_t>(0, planes - 1);
-    const PlaneRange range{first, in_.ConsumeIntegralInRange<std::uint32_t>(1, planes - first)};
+    const PlaneRange range{.first = first,
+                           .count = in_.ConsumeIntegralInRange<std::uint32_t>(1, planes - first)};
     switch (in_.ConsumeIntegralInRange(0, 8)) {
       case 0:
         return keep(tile);
