@@ -24,10 +24,22 @@ fail() { echo "against_fio.sh: $*" >&2; exit 1; }
 command -v fio > /dev/null || fail "no fio: apt install fio"
 
 work='' loop='' pages_before=''
+# The kernel may hold a file for a moment after the program that had it in a ring has ended.
+patiently() {
+  local try
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    ! "$@" 2> /dev/null || return 0
+    sleep 0.$try
+  done
+  "$@"
+}
 clean_up() {
-  [ -z "$work" ] || umount "$work/disk" 2> /dev/null || true
-  [ -z "$loop" ] || losetup -d "$loop" || true
-  [ -z "$work" ] || { umount "$work/memory" 2> /dev/null || true; rmdir "$work/memory" "$work/disk" "$work"; }
+  if [ -n "$work" ]; then
+    ! mountpoint -q "$work/disk" || patiently umount "$work/disk"
+    [ -z "$loop" ] || patiently losetup -d "$loop"
+    ! mountpoint -q "$work/memory" || patiently umount "$work/memory"
+    rmdir "$work/memory" "$work/disk" "$work"
+  fi
   [ -z "$pages_before" ] || echo "$pages_before" > /proc/sys/vm/nr_hugepages
 }
 trap clean_up EXIT

@@ -6,7 +6,9 @@
 #include <spillway/aio/probe.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
+#include <string>
 
 #include "support/child.h"
 #include "support/fake_sysfs.h"
@@ -66,7 +68,11 @@ TEST(Topology, ACpuThatTasksetForbidsIsLeftOut) {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(last, &one);
-    if (sched_setaffinity(0, sizeof one, &one) != 0) return "sched_setaffinity failed";
+    // As taskset binds a program: all its threads (a sanitizer has one of its own).
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      const pid_t thread = std::stoi(task.path().filename());
+      if (sched_setaffinity(thread, sizeof one, &one) != 0) return "sched_setaffinity failed";
+    }
     const auto topology = Topology::load();
     std::vector<int> all;
     for (const int node : topology->nodes()) {
