@@ -100,7 +100,8 @@ void check_uses(std::span<const Item> items) {
 // One call of run(): what has been read ahead, and what is being written behind.
 class TileStream::Run {
  public:
-  Run(std::span<const Item> items, const Compute& compute) : items_(items), compute_(compute) {}
+  Run(std::span<const Item> items, const Compute& compute, const Written& written)
+      : items_(items), compute_(compute), written_(written) {}
 
   Result<StreamStats> run() {
     for (const Item& item : items_) check_pools(item);
@@ -115,6 +116,11 @@ class TileStream::Run {
  private:
   // Items that need no buffer are not bounded by a pool.
   static constexpr std::size_t kMaxItemsAhead = 64;
+
+  struct Write {
+    std::size_t item = 0;
+    Transfer transfer;
+  };
 
   // What one item holds; all three have one entry per part.
   struct Held {
@@ -210,21 +216,24 @@ class TileStream::Run {
       const Part& part = items_[item][i];
       pinned_pool::Lease lease = std::move(held.leases[i]);
       if (part.access == Access::kRead) continue;
-      writes_.push_back(part.tier->write(part.tile, part.planes, std::move(lease)));
+      writes_.push_back({item, part.tier->write(part.tile, part.planes, std::move(lease))});
     }
+    if (written_ && (writes_.empty() || writes_.back().item != item)) written_(item);
     shells_.push_back(std::move(held));
     ahead_.pop_front();
   }
 
   Result<void> finish_oldest_write() {
-    auto lease = writes_.front().wait();
+    const std::size_t item = writes_.front().item;
+    auto lease = writes_.front().transfer.wait();
     writes_.pop_front();
     if (!lease) return tl::unexpected(std::move(lease.error()));
+    if (written_ && (writes_.empty() || writes_.front().item != item)) written_(item);
     return {};
   }
 
   Result<void> reap_finished_writes() {
-    while (!writes_.empty() && writes_.front().done()) {
+    while (!writes_.empty() && writes_.front().transfer.done()) {
       if (auto written = finish_oldest_write(); !written) return written;
     }
     return {};
@@ -242,7 +251,8 @@ class TileStream::Run {
     for (Held& held : ahead_) {
       for (Transfer& read : held.reads) settle(read);
     }
-    for (Transfer& write : writes_) settle(write);
+    while (outcome && !writes_.empty()) outcome = finish_oldest_write();
+    for (Write& write : writes_) settle(write.transfer);
     return outcome;
   }
 
@@ -256,16 +266,18 @@ class TileStream::Run {
 
   const std::span<const Item> items_;
   const Compute& compute_;
-  std::size_t next_ = 0;         // the first item that is not started
-  std::deque<Held> ahead_;       // items started and not yet computed, in order
-  std::deque<Transfer> writes_;  // oldest first
+  const Written& written_;
+  std::size_t next_ = 0;      // the first item that is not started
+  std::deque<Held> ahead_;    // items started and not yet computed, in order
+  std::deque<Write> writes_;  // oldest first
   std::vector<Held> shells_;
   pinned_pool::Pool* missing_ = nullptr;  // the pool that had no buffer last
   StreamStats stats_;
 };
 
-Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute) {
-  return Run(items, compute).run();
+Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute,
+                                    const Written& written) {
+  return Run(items, compute, written).run();
 }
 
 Result<StreamStats> TileStream::for_each_tile(Tier& tier, Access access, pinned_pool::Pool& pool,

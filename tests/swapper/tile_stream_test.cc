@@ -290,6 +290,25 @@ TEST_F(TileStreamTest, TellsComputingFromWaiting) {
   EXPECT_LT(stats->read_wait_seconds + stats->write_wait_seconds, 0.5 * stats->compute_seconds);
 }
 
+TEST_F(TileStreamTest, TellsOfEachItemOnceWhenItIsWritten) {
+  const auto pool = make_pool(3);
+  auto items = one_part_items(tier_, pool.get(), Access::kReadWrite);
+  items[4][0].access = Access::kRead;  // nothing to write: told after its compute
+  std::vector<std::size_t> computed, written;
+  const auto compute = [&](std::size_t item, std::span<const PartView>) {
+    computed.push_back(item);
+    return Result<void>{};
+  };
+  ASSERT_TRUE(TileStream::run(items, compute, [&](std::size_t item) {
+    EXPECT_THAT(computed, testing::Contains(item));
+    if (item != 4) {
+      EXPECT_EQ(tier_.log.back(), "end write " + std::to_string(item));
+    }
+    written.push_back(item);
+  }));
+  EXPECT_THAT(written, testing::UnorderedElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
+}
+
 TEST_F(TileStreamTest, NoItemsIsNoWork) {
   const auto stats = TileStream::run({}, &TileStreamTest::compute);
   ASSERT_TRUE(stats);

@@ -62,13 +62,16 @@ class SPILLWAY_API TileStream {
  public:
   // Called for each item once its parts can be used. An error ends the run.
   using Compute = std::function<Result<void>(std::size_t item, std::span<const PartView> parts)>;
+  // Called on the same thread, between two computes, when all that the item wrote is in its tiers.
+  using Written = std::function<void(std::size_t item)>;
 
   // Runs all items in order; returns when everything written is in its tier. On an error: starts
   // nothing more, waits for what is in flight, returns the first error.
   // REQUIRES: an item's parts that share a pool fit into it together; a plane that is written is
   // in one part only.
   // When `compute` throws, what is in flight is abandoned (and ends safely).
-  static Result<StreamStats> run(std::span<const Item> items, const Compute& compute);
+  static Result<StreamStats> run(std::span<const Item> items, const Compute& compute,
+                                 const Written& written = {});
 
   // Called for each tile once its planes can be used.
   using Visit = std::function<void(TileId tile, const PartView& planes)>;
