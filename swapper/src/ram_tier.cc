@@ -33,7 +33,7 @@ class RamTier final : public Tier {
     return slab_->data() + offsets_[tile] + layout_.plane_offset(plane, tile_elements(tile));
   }
 
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease, aio::Priority) override {
     const std::size_t bytes = check_transfer(tile, planes, lease);
     std::memcpy(lease.data(), resident(tile, planes.first), bytes);
     read_bytes_.fetch_add(bytes, std::memory_order_relaxed);

@@ -12,6 +12,10 @@ bool SegmentFiles::Pending::done() const noexcept {
   return completion_.has_value();
 }
 
+void SegmentFiles::Pending::expedite() noexcept {
+  if (ticket_.valid()) ticket_.expedite();
+}
+
 std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
     std::chrono::steady_clock::time_point deadline) {
   std::unique_lock guard(mutex_);
@@ -102,8 +106,8 @@ void SegmentFiles::close() {
 }
 
 std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direction,
-                                                           const Region& region,
-                                                           aio::Buffer buffer) {
+                                                           const Region& region, aio::Buffer buffer,
+                                                           aio::Priority priority) {
   auto pending = std::make_shared<Pending>();
   {
     const std::lock_guard guard(mutex_);
@@ -116,10 +120,13 @@ std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direct
     pending.reset();
     one_less_in_flight();
   };
-  const aio::Engine::Request request{
-      .file = &open_[region.segment], .offset = region.offset, .size_bytes = region.size_bytes};
+  const aio::Engine::Request request{.file = &open_[region.segment],
+                                     .offset = region.offset,
+                                     .size_bytes = region.size_bytes,
+                                     .priority = priority};
   if (direction == aio::Direction::kRead) {
-    engine_.read(request, std::move(buffer), std::move(on_completion));
+    pending->ticket_ =
+        engine_.start(direction, request, std::move(buffer), std::move(on_completion));
   } else {
     engine_.write(request, std::move(buffer), std::move(on_completion));
   }

@@ -38,6 +38,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   class Pending {
    public:
     bool done() const noexcept;
+    // Of a read.
+    void expedite() noexcept;
     // Nothing when the deadline came first; the memory then stays with the engine.
     std::optional<aio::Completion> wait_until(std::chrono::steady_clock::time_point deadline);
 
@@ -48,6 +50,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::optional<aio::Completion> completion_;
+    // For expedite() alone. It lives until the request has completed, for dropping it would cancel.
+    aio::Ticket ticket_;
   };
 
   // Lists, then makes every file at its full size. On failure nothing is left behind.
@@ -56,8 +60,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
                                                       aio::Direct direct);
   ~SegmentFiles();
 
-  std::shared_ptr<Pending> start(aio::Direction direction, const Region& region,
-                                 aio::Buffer buffer);
+  std::shared_ptr<Pending> start(aio::Direction direction, const Region& region, aio::Buffer buffer,
+                                 aio::Priority priority);
   // Unlinks the files, waits for what is under way (not again for a request that has overrun its
   // deadline already) and lets go of the locks. Once; nothing may be started after it.
   void close();

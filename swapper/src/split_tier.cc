@@ -48,8 +48,9 @@ class SplitTier final : public Tier {
   std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
     return place(tile).tier->resident(place(tile).tile, plane);
   }
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
-    return place(tile).tier->read(place(tile).tile, planes, std::move(lease));
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
+                aio::Priority priority) override {
+    return place(tile).tier->read(place(tile).tile, planes, std::move(lease), priority);
   }
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
     return place(tile).tier->write(place(tile).tile, planes, std::move(lease));

@@ -9,19 +9,21 @@ namespace spillway::swapper {
 class StoredTiles::FileTransfer final : public Transfer::Impl {
  public:
   FileTransfer(std::shared_ptr<StoredTiles> store, std::size_t place, PlaneRange planes,
-               aio::Direction direction, pinned_pool::Lease lease)
+               aio::Direction direction, pinned_pool::Lease lease,
+               aio::Priority priority = aio::Priority::kNormal)
       : store_(std::move(store)),
         stored_(store_->places_[place]),
         under_way_(store_->transfers_[place]),
         planes_(planes),
         direction_(direction),
         pending_(store_->files_->start(direction, store_->region(stored_, planes),
-                                       std::move(lease).release())) {
+                                       std::move(lease).release(), priority)) {
     ++under_way_;
   }
   ~FileTransfer() override { --under_way_; }
 
   bool done() const noexcept override { return pending_->done(); }
+  void expedite() noexcept override { pending_->expedite(); }
 
   Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) override {
     std::optional<aio::Completion> completion = pending_->wait_until(deadline);
@@ -99,7 +101,8 @@ std::uint64_t StoredTiles::memory_bytes() const noexcept {
 
 void StoredTiles::start_generation(std::size_t place, Owner owner) { places_[place].owner = owner; }
 
-Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {
+Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
+                           aio::Priority priority) {
   const Stored& stored = places_[place];
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     if (stored.written[plane] != 0) continue;
@@ -107,8 +110,8 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
         make_error(ErrorKind::kInvalid, "read", files_->path(stored.at.segment),
                    describe(stored, {.first = plane, .count = 1}) + ": was never written"));
   }
-  return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
-                                                 aio::Direction::kRead, std::move(lease)));
+  return Transfer(std::make_unique<FileTransfer>(
+      shared_from_this(), place, planes, aio::Direction::kRead, std::move(lease), priority));
 }
 
 Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {

@@ -39,7 +39,8 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
 
   // From here on the place belongs to `owner`, who writes all planes next when it had another.
   void start_generation(std::size_t place, Owner owner);
-  Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
+  Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
+                aio::Priority priority);
   Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
 
  private:

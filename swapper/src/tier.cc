@@ -28,6 +28,11 @@ bool Transfer::done() const noexcept {
   return impl_->done();
 }
 
+void Transfer::expedite() noexcept {
+  SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
+  impl_->expedite();
+}
+
 Result<pinned_pool::Lease> Transfer::wait(std::chrono::seconds timeout) {
   SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
   const std::unique_ptr<Impl> impl = std::move(impl_);

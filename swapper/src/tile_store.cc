@@ -43,9 +43,10 @@ class FileTileStore final : public TileStore {
   std::uint64_t tile_elements(TileId tile) const override { return entry(tile).elements; }
   std::byte* resident(TileId, std::uint32_t) noexcept override { return nullptr; }
 
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
+                aio::Priority priority) override {
     check_transfer(tile, planes, lease);
-    return stored_->read(present_place(tile), planes, std::move(lease));
+    return stored_->read(present_place(tile), planes, std::move(lease), priority);
   }
 
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {

@@ -46,7 +46,7 @@ class ManualTier final : public Tier {
   std::byte* resident(TileId tile, std::uint32_t plane_number) noexcept override {
     return resident_tiles.contains(tile) ? plane(tile, plane_number) : nullptr;
   }
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
+  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease, aio::Priority) override {
     return start(true, tile, planes, std::move(lease));
   }
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {

@@ -34,8 +34,8 @@ class TorchDeviceTier final : public DeviceTier {
                          layout_.plane_bytes(plane, elements_[tile]));
   }
 
-  swapper::Transfer read(swapper::TileId tile, swapper::PlaneRange planes,
-                         pinned_pool::Lease lease) override {
+  swapper::Transfer read(swapper::TileId tile, swapper::PlaneRange planes, pinned_pool::Lease lease,
+                         aio::Priority) override {
     const at::Tensor source = range(tile, planes);
     on_host(lease, source.numel()).copy_(source);
     stats_read_ += source.numel();

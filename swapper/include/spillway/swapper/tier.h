@@ -11,6 +11,7 @@
 #pragma once
 
 #include <spillway/aio/export.h>
+#include <spillway/aio/ticket.h>
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/layout.h>
 #include <chrono>
@@ -30,6 +31,8 @@ class [[nodiscard]] SPILLWAY_API Transfer {
    public:
     virtual ~Impl() = default;
     virtual bool done() const noexcept = 0;
+    // For a medium that has a queue.
+    virtual void expedite() noexcept {}
     // Called once at most.
     virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
   };
@@ -43,6 +46,9 @@ class [[nodiscard]] SPILLWAY_API Transfer {
   bool valid() const noexcept { return impl_ != nullptr; }
   // Whether wait() would only have to verify. Does not block. REQUIRES: valid().
   bool done() const noexcept;
+  // Somebody waits for it now: what has not started of a read goes before all that is not urgent. A
+  // write stays in its turn. Does not block. REQUIRES: valid().
+  void expedite() noexcept;
   // Blocks until the bytes are moved and, for a read, verified against their checksums (on the
   // calling thread). Consumes the Transfer. REQUIRES: valid(). kDeadline after `timeout`; the Lease
   // then stays with the engine until the kernel has let go of it.
@@ -74,8 +80,10 @@ class SPILLWAY_API Tier {
   virtual std::byte* resident(TileId tile, std::uint32_t plane) noexcept = 0;
 
   // Moves planes into the Lease, from its start, in the Layout's order. Does not block for the
-  // transfer. REQUIRES: capacity of at least layout().range_bytes(planes, elements).
-  virtual Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
+  // transfer. `priority` is for a medium that has a queue: an urgent read passes what waits there.
+  // REQUIRES: capacity of at least layout().range_bytes(planes, elements).
+  virtual Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
+                        aio::Priority priority = aio::Priority::kNormal) = 0;
   // Moves planes out of the Lease. The Lease comes back with the Transfer.
   virtual Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
 
