@@ -65,7 +65,7 @@ class Engine::Impl {
   Result<void> start(BackendFactory& factory) {
     threads_.reserve(options_.thread_count);  // a thread that runs must not be lost below
     for (std::uint32_t i = 0; i < options_.thread_count; ++i) {
-      auto thread = std::make_unique<EngineThread>(queue_, options_, pool_.get());
+      auto thread = std::make_unique<EngineThread>(queue_, options_, pool_.get(), i);
       if (auto started = thread->start(factory); !started) return started;
       threads_.push_back(std::move(thread));
     }

@@ -24,10 +24,12 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) {
 
 }  // namespace
 
-EngineThread::EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool)
+EngineThread::EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool,
+                           std::uint32_t index)
     : queue_(queue),
       options_(options),
       pool_(pool),
+      index_(index),
       bounce_(options.queue_depth + Engine::kUrgentDepth),
       slots_(options.queue_depth + Engine::kUrgentDepth),
       events_(slots_.size()) {
@@ -137,16 +139,16 @@ void EngineThread::begin(const Work& work) {
   enqueue(slot);
 }
 
-// What is not done yet, from a whole block on: bytes of a block moved in part are moved again.
+// What is not done yet, from a whole block on.
 void EngineThread::enqueue(Slot& slot) {
   const File& file = slot.work.request->file;
   const Piece& piece = slot.work.piece;
-  std::uint32_t from = slot.done_bytes & ~(block_alignment(file) - 1);
+  std::uint32_t from = start_of(slot);
   auto index = static_cast<std::uint64_t>(&slot - slots_.data());
   bool registered = !registered_files_.empty() &&
                     std::find(registered_files_.begin(), registered_files_.end(),
                               std::pair(file.fd(), file.id())) != registered_files_.end();
-  ready_.push_back({.direction = is_read(slot) ? Direction::kRead : Direction::kWrite,
+  ready_.push_back({.direction = direction_of(slot),
                     .fd = file.fd(),
                     .data = slot.memory + from,
                     .size_bytes = piece.size_bytes - from,
@@ -159,8 +161,8 @@ void EngineThread::submit_ready() {
   while (!ready_.empty()) {
     std::size_t most = options_.single_submit ? 1 : ready_.size();
     std::size_t taken = backend_->submit(std::span(ready_).first(most));
-    const auto now = options_.measure_latency ? std::chrono::steady_clock::now()
-                                              : std::chrono::steady_clock::time_point();
+    const auto now =
+        measures() ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
     for (std::size_t i = 0; i < taken; ++i) {
       Slot& slot = slots_[ready_[i].user_data & 0xffffffff];
       slot.in_flight = true;
@@ -190,19 +192,31 @@ void EngineThread::judge(const Event& event) {
   if (!slot.in_flight || slot.generation != event.user_data >> 32) return;  // reported twice
   slot.in_flight = false;
   --in_flight_;
-  if (options_.measure_latency) {
-    (is_read(slot) ? read_latency_ : write_latency_)
-        .add(std::chrono::steady_clock::now() - slot.submitted);
-  }
+  if (measures()) measure(slot, event.result);
   if (event.result < 0) return judge_failure(slot, -event.result);
   auto moved = static_cast<std::uint32_t>(event.result);
-  std::uint32_t from = slot.done_bytes & ~(block_alignment(slot.work.request->file) - 1);
+  std::uint32_t from = start_of(slot);
   SPILLWAY_CHECK(moved <= slot.work.piece.size_bytes - from, "the backend moved more than asked");
   if (from + moved == slot.work.piece.size_bytes) {
     stage_done(slot, slot.work.piece.size_bytes);
   } else {
     judge_short(slot, moved);
   }
+}
+
+void EngineThread::measure(const Slot& slot, std::int32_t result) {
+  const auto now = std::chrono::steady_clock::now();
+  if (options_.measure_latency) {
+    (is_read(slot) ? read_latency_ : write_latency_).add(now - slot.submitted);
+  }
+  if (options_.observer.ended == nullptr) return;
+  options_.observer.ended(options_.observer.context,
+                          {.direction = direction_of(slot),
+                           .offset = slot.work.piece.offset + start_of(slot),
+                           .size_bytes = static_cast<std::uint32_t>(std::max(result, 0)),
+                           .engine_thread = index_,
+                           .submitted = slot.submitted,
+                           .ended = now});
 }
 
 void EngineThread::judge_failure(Slot& slot, int errno_value) {
@@ -227,15 +241,14 @@ void EngineThread::judge_failure(Slot& slot, int errno_value) {
 void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   const PendingRequest& request = *slot.work.request;
   const Piece& piece = slot.work.piece;
-  const std::uint32_t mask = ~(block_alignment(request.file) - 1);
-  const std::uint32_t before = slot.done_bytes & mask;
+  const std::uint32_t before = start_of(slot);
   add(counters_.short_transfers, 1);
   if (given_up_on(slot)) {
     slot.done_bytes = before + moved_bytes;
     return cancel(slot);
   }
-  bool progress = ((before + moved_bytes) & mask) > before;
   slot.done_bytes = before + moved_bytes;
+  bool progress = start_of(slot) > before;
   bool edge_read = slot.stage == Stage::kMove && piece.route == Route::kEdge && is_read(slot);
   if (edge_read && slot.done_bytes >= piece.skip_bytes + piece.keep_bytes) {
     return stage_done(slot, slot.done_bytes);

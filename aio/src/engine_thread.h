@@ -18,7 +18,9 @@ namespace spillway::aio {
 
 class EngineThread final : public Worker {
  public:
-  EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool);
+  // `index`: its number among the engine's threads.
+  EngineThread(WorkQueue& queue, const EngineOptions& options, const RequestPool* pool,
+               std::uint32_t index);
   ~EngineThread();
 
   // Starts the thread and waits until it has its Backend.
@@ -56,7 +58,7 @@ class EngineThread final : public Worker {
     bool in_flight = false;  // the Backend has it
     std::uint64_t padded_end = 0;
     std::uint64_t exact_end = 0;
-    std::chrono::steady_clock::time_point submitted;  // where latency is measured
+    std::chrono::steady_clock::time_point submitted;  // where operations are measured
   };
 
   struct Counters {
@@ -67,6 +69,7 @@ class EngineThread final : public Worker {
   void run();
   bool round();
   void begin(const Work& work);
+  void measure(const Slot& slot, std::int32_t result);
   void enqueue(Slot& slot);
   void submit_ready();
   void take_events(std::chrono::nanoseconds timeout);
@@ -84,6 +87,16 @@ class EngineThread final : public Worker {
   }
   void begin_draining();
   void give_up_in_flight();
+  bool measures() const noexcept {
+    return options_.measure_latency || options_.observer.ended != nullptr;
+  }
+  // Where the operation of the slot starts: bytes of a block moved in part are moved again.
+  std::uint32_t start_of(const Slot& slot) const noexcept {
+    return slot.done_bytes & ~(block_alignment(slot.work.request->file) - 1);
+  }
+  Direction direction_of(const Slot& slot) const noexcept {
+    return is_read(slot) ? Direction::kRead : Direction::kWrite;
+  }
   bool is_read(const Slot& slot) const noexcept {
     return slot.stage == Stage::kFill || slot.work.request->direction == Direction::kRead;
   }
@@ -91,6 +104,7 @@ class EngineThread final : public Worker {
   WorkQueue& queue_;
   const EngineOptions options_;
   const RequestPool* const pool_;
+  const std::uint32_t index_;
   std::unique_ptr<Backend> backend_;
   BounceBuffers bounce_;
   std::thread thread_;

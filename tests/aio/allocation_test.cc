@@ -51,7 +51,8 @@ class AllocationTest : public ::testing::TestWithParam<BackendKind> {
                                   .block_size_bytes = 64 << 10,
                                   .queue_depth = 8,
                                   .thread_count = 2,
-                                  .measure_latency = true});
+                                  .measure_latency = true,
+                                  .observer = {.ended = &count, .context = &observed_}});
     if (!engine) GTEST_SKIP() << engine.error().message();
     engine_ = std::move(*engine);
     engine_->register_file(*file_);
@@ -59,6 +60,10 @@ class AllocationTest : public ::testing::TestWithParam<BackendKind> {
       buffers_.push_back(Buffer::allocate(kRequestBytes + 4096));
     }
     tickets_.resize(kRequests);
+  }
+
+  static void count(void* counter, const EndedOperation&) noexcept {
+    ++*static_cast<std::atomic<std::uint64_t>*>(counter);
   }
 
   // Every buffer makes one trip, with a Ticket or a callback; `shift` unaligns file and memory.
@@ -107,6 +112,7 @@ class AllocationTest : public ::testing::TestWithParam<BackendKind> {
   }
 
   Scratch scratch_;
+  std::atomic<std::uint64_t> observed_{0};
   std::optional<File> file_;
   std::unique_ptr<Engine> engine_;
   std::vector<Buffer> buffers_;
@@ -121,6 +127,7 @@ TEST_P(AllocationTest, NoIoTakesHeapMemoryAfterTheFirst) {
   for (int i = 0; i < 20; ++i) all_kinds();
   EXPECT_EQ(allocations - before, 0u);
   EXPECT_EQ(failures_, 0);
+  EXPECT_GE(observed_.load(), (*engine_).stats().read_operations);
   delete new int;
   EXPECT_EQ(allocations - before, 1u) << "the counter does not count";
 }

@@ -3,6 +3,7 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/aio/export.h>
+#include <spillway/aio/io_observer.h>
 #include <spillway/aio/log.h>
 #include <chrono>
 #include <cstdint>
@@ -22,6 +23,7 @@ struct EngineOptions {
   // How long the destructor waits for what is in flight before it gives the memory up for lost.
   std::chrono::milliseconds drain_timeout{10'000};
   LogCallback log = {};  // which engine and why, memory not registered, memory given up for lost
+  IoObserver observer = {};  // what drives did, operation by operation: for a trace
   // CPUs that the threads may run on (0 to 1023): those near the drive where a machine has several
   // NUMA nodes; the rings then lie there too. Empty: any. kInvalid when none of them may be used.
   std::vector<int> cpus = {};
