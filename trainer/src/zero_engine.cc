@@ -14,6 +14,14 @@ ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicato
       optimizer_(states_),
       stop_(stop) {}
 
+void ZeroEngine::set_trace(Trace* trace) {
+  states_.set_trace(trace);
+  if (trace == nullptr) return;
+  std::vector<std::string> names;
+  for (const auto& unit : states_.units()) names.push_back(unit.partition.name());
+  trace->name_units(std::move(names));
+}
+
 zero::Pass ZeroEngine::make_pass(bool training) {
   const Config& config = states_.config();
   zero::Pass pass;
@@ -42,6 +50,8 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   report.learning_rate = learning_rate_at(states_.config(), step_);
   report.nvme_read_bytes = tiers.nvme_read_bytes();
   report.nvme_written_bytes = tiers.nvme_written_bytes();
+  Trace* const trace = states_.trace();
+  if (trace != nullptr) trace->begin_step(step_);
   const double wait_before = fetcher_.wait_seconds();
   compute_seconds_ = 0;
 
@@ -63,6 +73,7 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   const swapper::StreamStats update =
       optimizer_.update(gradients_, step_, report.learning_rate, factor);
 
+  if (trace != nullptr) trace->end_step();
   report.nvme_read_bytes = tiers.nvme_read_bytes() - report.nvme_read_bytes;
   report.nvme_written_bytes = tiers.nvme_written_bytes() - report.nvme_written_bytes;
   report.io_wait_seconds =

@@ -9,6 +9,7 @@
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/partition.h>
 #include <spillway/trainer/state_tiers.h>
+#include <spillway/trainer/trace.h>
 #include <spillway/trainer/unit.h>
 
 #include <atomic>
@@ -48,6 +49,9 @@ class ModelStates {
   std::span<const UnitState> units() const noexcept { return units_; }
   StateTiers& tiers() noexcept { return *tiers_; }
   const StateTiers& tiers() const noexcept { return *tiers_; }
+  // Where what is done with the states is recorded; null (at first): nowhere.
+  Trace* trace() const noexcept { return trace_; }
+  void set_trace(Trace* trace) noexcept { trace_ = trace; }
 
   std::uint64_t parameter_count() const;  // of the model, all ranks, no padding
   std::uint64_t trainable_parameter_count() const;
@@ -69,6 +73,7 @@ class ModelStates {
   Communicator* communicator_;
   at::Device device_;
   const std::atomic<bool>* stop_;
+  Trace* trace_ = nullptr;
   std::vector<UnitState> units_;
   std::unique_ptr<StateTiers> tiers_;
 };

@@ -49,6 +49,9 @@ class ZeroEngine {
   // Sum over ranks, for losses computed with inference_pass.
   double sum_over_ranks(double value) { return states_.communicator().all_reduce_sum(value); }
 
+  // Records the steps from here on. Its observer goes into config.aio before the engine is made.
+  void set_trace(Trace* trace);
+
   const ModelStates& states() const noexcept { return states_; }
   const GradientStore& gradients() const noexcept { return gradients_; }
   const WeightFetcher& fetcher() const noexcept { return fetcher_; }
