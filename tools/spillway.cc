@@ -5,6 +5,7 @@
 
 #include "doctor.h"
 #include "estimate.h"
+#include "trace.h"
 #include "train.h"
 
 int main(int argc, char** argv) {
@@ -16,11 +17,13 @@ int main(int argc, char** argv) {
       "  spillway doctor --path /local_nvme\n"
       "  spillway estimate --model gpt-lite --config nvme.json\n"
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json --steps 20\n"
+      "  spillway trace run.json -o run.svg\n"
       "'spillway COMMAND --help' tells more.");
   int exit_code = 0;
   spillway::tools::add_doctor(program);
   spillway::tools::add_estimate(program, exit_code);
   spillway::tools::add_train(program, exit_code);
+  spillway::tools::add_trace(program, exit_code);
   CLI11_PARSE(program, argc, argv);
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     std::perror("spillway: write to standard output");

@@ -17,6 +17,7 @@
 #include "train_metrics.h"
 #include "train_options.h"
 #include "train_report.h"
+#include "train_trace.h"
 #include "tuned_drive.h"
 
 namespace spillway::tools {
@@ -69,10 +70,15 @@ Batch make_batch(const TrainInputs& inputs, const trainer::TokenFile& file, std:
 // A training run: the engine, its data, and what it tells.
 class Training {
  public:
-  Training(const TrainOptions& options, const TrainInputs& inputs, Communicator& ranks)
+  // `trace` may be null.
+  Training(const TrainOptions& options, const TrainInputs& inputs, Communicator& ranks,
+           trainer::Trace* trace)
       : options_(options), inputs_(inputs), ranks_(ranks) {
     units_ = add_gpt(model_, inputs.model);
-    engine_.emplace(config(), model_, ranks, inputs.device, &g_stop);
+    trainer::Config traced = config();
+    if (trace != nullptr) traced.aio.observer = trace->io_observer();
+    engine_.emplace(traced, model_, ranks, inputs.device, &g_stop);
+    engine_->set_trace(trace);
   }
 
   void run() {
@@ -213,7 +219,10 @@ int run(const TrainOptions& options) {
     const auto ranks = Communicator::from_environment(device);
     set_threads(options, *ranks);
     const TrainInputs inputs = check_inputs(options, ranks->world_size());
-    Training(options, inputs, *ranks).run();
+    // Before and after the run: its file is written whatever ends it.
+    TrainTrace trace(options, ranks->rank() == 0);
+    Training(options, inputs, *ranks, trace.get()).run();
+    trace.write();
     return 0;
   } catch (const trainer::Interrupted&) {
     fmt::print(stderr, "\nspillway train: interrupted; the swap files are removed\n");
@@ -255,6 +264,11 @@ void add_train(CLI::App& program, int& exit_code) {
   command->add_option("--context", options->context,
                       "Tokens per sample (0: the model's n_positions)");
   command->add_option("--metrics", options->metrics, "Write a JSON object per step to this file");
+  command->add_option("--trace", options->trace,
+                      "Write what ran when to this file, of rank 0: for Perfetto, chrome://tracing "
+                      "and 'spillway trace'");
+  command->add_option("--trace-steps", options->trace_steps, "Trace these steps only: 3-5, or 3")
+      ->needs("--trace");
   command->add_option("--device", options->device, "Where units run: cpu, cuda or cuda:N")
       ->check([](const std::string& name) {
         const bool known = name == "cpu" || name == "cuda" || name.starts_with("cuda:");

@@ -26,6 +26,8 @@ struct TrainOptions {
   std::optional<std::uint64_t> seed;
   std::uint32_t context = 0;  // tokens per sample; 0: the model's n_positions
   std::string metrics;
+  std::string trace;        // file to write
+  std::string trace_steps;  // "A-B" or "A"; empty: all
   std::string device = "cpu";
   std::uint32_t threads = 0;  // 0: the cores of this machine shared by its ranks
   std::uint32_t sample = 0;   // tokens to generate at the end
