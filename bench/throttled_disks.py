@@ -99,13 +99,14 @@ class Disks:
                 rule = self.cgroup / f"blkio.throttle.{direction}_bps_device"
                 rule.write_text(f"{disk.number} {int(rate * 1e6)}")
 
-    def run(self, command):
-        """What the program prints; it moves into the cgroup before it starts."""
-        def enter():
-            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
+    def enter(self):
+        """Moves the calling process into the cgroup of the limits: for a child before it starts."""
+        (self.cgroup / "cgroup.procs").write_text("0")
 
+    def run(self, command):
+        """What the program prints, under the limits."""
         # pylint: disable=subprocess-popen-preexec-fn (no threads here)
-        result = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=enter)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=self.enter)
         if result.returncode != 0:
             raise OSError(result.stderr.strip() or f"{command[0]} failed with {result.returncode}")
         return result.stdout
