@@ -55,6 +55,9 @@ class SplitTier final : public Tier {
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
     return place(tile).tier->write(place(tile).tile, planes, std::move(lease));
   }
+  std::unique_ptr<RangeChecks> range_checks(TileId tile, PlaneRange planes) override {
+    return place(tile).tier->range_checks(place(tile).tile, planes);
+  }
   TierStats stats() const noexcept override { return lower_->stats(); }
   std::uint64_t memory_bytes() const noexcept override {
     return upper_->memory_bytes() + lower_->memory_bytes();

@@ -10,12 +10,14 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
  public:
   FileTransfer(std::shared_ptr<StoredTiles> store, std::size_t place, PlaneRange planes,
                aio::Direction direction, pinned_pool::Lease lease,
-               aio::Priority priority = aio::Priority::kNormal)
+               aio::Priority priority = aio::Priority::kNormal, Verify verify = Verify::kNo)
       : store_(std::move(store)),
         stored_(store_->places_[place]),
         under_way_(store_->transfers_[place]),
+        place_(place),
         planes_(planes),
         direction_(direction),
+        verify_(verify),
         pending_(store_->files_->start(direction, store_->region(stored_, planes),
                                        std::move(lease).release(), priority)) {
     ++under_way_;
@@ -29,8 +31,9 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
     std::optional<aio::Completion> completion = pending_->wait_until(deadline);
     if (!completion) return overrun();
     if (!completion->transferred) return failed(std::move(completion->transferred.error()));
-    if (direction_ == aio::Direction::kRead) {
-      auto verified = store_->verify(stored_, planes_, completion->buffer.data());
+    if (verify_ == Verify::kYes) {
+      auto verified = store_->verify(place_, planes_, {.first = 0, .count = stored_.at.elements},
+                                     completion->buffer.data());
       if (!verified) return tl::unexpected(std::move(verified.error()));
     }
     return pinned_pool::Lease(std::move(completion->buffer));
@@ -69,8 +72,10 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   const std::shared_ptr<StoredTiles> store_;
   const Stored& stored_;
   std::atomic<std::uint32_t>& under_way_;
+  const std::size_t place_;
   const PlaneRange planes_;
   const aio::Direction direction_;
+  const Verify verify_;
   const std::shared_ptr<SegmentFiles::Pending> pending_;
 };
 
@@ -81,7 +86,7 @@ StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> fil
   for (const PlacedTile& place : places) {
     places_.push_back({.at = place,
                        .owner = {},
-                       .checksums = Checksums(layout_, place.elements),
+                       .checksums = TileChecksums(layout_, place.elements),
                        .written = std::vector<std::uint8_t>(layout_.plane_count())});
   }
 }
@@ -102,7 +107,7 @@ std::uint64_t StoredTiles::memory_bytes() const noexcept {
 void StoredTiles::start_generation(std::size_t place, Owner owner) { places_[place].owner = owner; }
 
 Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
-                           aio::Priority priority) {
+                           aio::Priority priority, Verify verify) {
   const Stored& stored = places_[place];
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     if (stored.written[plane] != 0) continue;
@@ -110,12 +115,14 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
         make_error(ErrorKind::kInvalid, "read", files_->path(stored.at.segment),
                    describe(stored, {.first = plane, .count = 1}) + ": was never written"));
   }
-  return Transfer(std::make_unique<FileTransfer>(
-      shared_from_this(), place, planes, aio::Direction::kRead, std::move(lease), priority));
+  return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
+                                                 aio::Direction::kRead, std::move(lease), priority,
+                                                 verify));
 }
 
-Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease) {
-  record(places_[place], planes, lease.data());
+Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
+                            const Sums* sums) {
+  record(places_[place], planes, lease.data(), sums);
   return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
                                                  aio::Direction::kWrite, std::move(lease)));
 }
@@ -134,11 +141,13 @@ std::string StoredTiles::describe(const Stored& stored, PlaneRange planes) const
   return text;
 }
 
-void StoredTiles::record(Stored& stored, PlaneRange planes, std::byte* data) {
+void StoredTiles::record(Stored& stored, PlaneRange planes, std::byte* data, const Sums* sums) {
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     const std::size_t bytes = layout_.plane_bytes(plane, stored.at.elements);
     const std::size_t padded = layout_.padded_plane_bytes(plane, stored.at.elements);
-    if (checksums_) {
+    if (sums != nullptr) {
+      stored.checksums.adopt(plane, (*sums)[plane - planes.first]);
+    } else if (checksums_) {
       stored.checksums.record({stored.owner.tile, plane, stored.owner.generation}, data);
     }
     // The padding is in no checksum. It is zeroed so that nothing a buffer held before, which may
@@ -149,27 +158,31 @@ void StoredTiles::record(Stored& stored, PlaneRange planes, std::byte* data) {
   }
 }
 
-Result<void> StoredTiles::verify(const Stored& stored, PlaneRange planes,
+Result<void> StoredTiles::verify(std::size_t place, PlaneRange planes, ElementRange range,
                                  const std::byte* data) const {
   if (!checksums_) return {};
-  const std::uint64_t elements = stored.at.elements;
+  const Stored& stored = places_[place];
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
-    const std::byte* const start = data + layout_.plane_offset(plane, elements, planes.first);
+    const std::byte* const start =
+        data + layout_.plane_offset(plane, stored.at.elements, planes.first);
     const auto block =
-        stored.checksums.first_mismatch({stored.owner.tile, plane, stored.owner.generation}, start);
-    if (!block) continue;
-    const std::uint64_t offset =
-        stored.at.offset + layout_.plane_offset(plane, elements) + *block * kChecksumBlockBytes;
-    return tl::unexpected(
-        Error{.kind = ErrorKind::kCorrupt,
-              .operation = "read",
-              .path = files_->path(stored.at.segment),
-              .offset = offset,
-              .detail = describe(stored, {.first = plane, .count = 1}) + ", block " +
-                        std::to_string(*block) + " at offset " + std::to_string(offset) +
-                        ": checksum mismatch, the bytes are not the ones written"});
+        stored.checksums.first_mismatch({stored.owner.tile, plane, stored.owner.generation}, start,
+                                        stored.checksums.blocks(plane, range));
+    if (block) return tl::unexpected(mismatch(stored, plane, *block));
   }
   return {};
+}
+
+Error StoredTiles::mismatch(const Stored& stored, std::uint32_t plane, std::size_t block) const {
+  const std::uint64_t offset = stored.at.offset + layout_.plane_offset(plane, stored.at.elements) +
+                               block * stored.checksums.block_bytes(plane);
+  return {.kind = ErrorKind::kCorrupt,
+          .operation = "read",
+          .path = files_->path(stored.at.segment),
+          .offset = offset,
+          .detail = describe(stored, {.first = plane, .count = 1}) + ", block " +
+                    std::to_string(block) + " at offset " + std::to_string(offset) +
+                    ": checksum mismatch, the bytes are not the ones written"};
 }
 
 }  // namespace spillway::swapper

@@ -24,6 +24,8 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
     std::uint32_t generation = 0;
   };
 
+  enum class Verify { kYes, kNo };
+
   StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
               const std::vector<PlacedTile>& places, bool checksums);
 
@@ -37,26 +39,36 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   bool under_way(std::size_t place) const noexcept { return transfers_[place] != 0; }
   std::uint64_t memory_bytes() const noexcept;
 
+  const Owner& owner(std::size_t place) const { return places_[place].owner; }
+  const TileChecksums& checksums(std::size_t place) const { return places_[place].checksums; }
+  bool has_checksums() const noexcept { return checksums_; }
+
   // From here on the place belongs to `owner`, who writes all planes next when it had another.
   void start_generation(std::size_t place, Owner owner);
   Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
-                aio::Priority priority);
-  Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease);
+                aio::Priority priority, Verify verify = Verify::kYes);
+  // Hashes the planes first, or takes the values of their blocks (one vector a plane) when given.
+  using Sums = std::vector<std::vector<std::uint64_t>>;
+  Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
+                 const Sums* sums = nullptr);
+  // Whether the elements of the planes, which start at `data`, are those written last.
+  Result<void> verify(std::size_t place, PlaneRange planes, ElementRange range,
+                      const std::byte* data) const;
 
  private:
   class FileTransfer;
   struct Stored {
     PlacedTile at;
     Owner owner;
-    Checksums checksums;
+    TileChecksums checksums;
     std::vector<std::uint8_t> written;  // of each plane; bytes, as planes have their own threads
   };
 
   SegmentFiles::Region region(const Stored& stored, PlaneRange planes) const;
   // "tile 12, plane exp_avg"
   std::string describe(const Stored& stored, PlaneRange planes) const;
-  void record(Stored& stored, PlaneRange planes, std::byte* data);
-  Result<void> verify(const Stored& stored, PlaneRange planes, const std::byte* data) const;
+  void record(Stored& stored, PlaneRange planes, std::byte* data, const Sums* sums);
+  Error mismatch(const Stored& stored, std::uint32_t plane, std::size_t block) const;
 
   const Layout layout_;
   const std::shared_ptr<SegmentFiles> files_;

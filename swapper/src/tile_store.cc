@@ -11,6 +11,7 @@
 #include <mutex>
 #include <utility>
 
+#include "file_range_checks.h"
 #include "placement.h"
 #include "stored_tiles.h"
 
@@ -51,14 +52,20 @@ class FileTileStore final : public TileStore {
 
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
     check_transfer(tile, planes, lease);
-    Entry& tile_entry = entry(tile);
-    if (tile_entry.kept && !tile_entry.moved) {
-      SPILLWAY_CHECK(planes.first == 0 && planes.count == layout().plane_count(),
-                     "the first write after keep_generation covers all planes");
-      tile_entry.moved = true;
-      stored_->start_generation(tile_entry.place, {tile, ++tile_entry.last_generation});
-    }
-    return stored_->write(tile_entry.place, planes, std::move(lease));
+    return stored_->write(begin_write(tile, planes), planes, std::move(lease));
+  }
+
+  std::unique_ptr<RangeChecks> range_checks(TileId tile, PlaneRange planes) override {
+    if (!stored_->has_checksums()) return nullptr;
+    const std::size_t place = present_place(tile);
+    StoredTiles::Owner after = stored_->owner(place);
+    if (entry(tile).kept && !entry(tile).moved) after.generation = entry(tile).last_generation + 1;
+    return std::make_unique<FileRangeChecks>(FileRangeChecks::Use{
+        .stored = stored_,
+        .place = place,
+        .after = after,
+        .planes = planes,
+        .begin_write = [this, tile, planes] { return begin_write(tile, planes); }});
   }
 
   Result<void> keep_generation(TileId tile) override {
@@ -131,6 +138,17 @@ class FileTileStore final : public TileStore {
   }
   Entry& entry(TileId tile) { return const_cast<Entry&>(std::as_const(*this).entry(tile)); }
 
+  // The place that a write of the planes goes to; a kept generation's bytes are left alone.
+  std::size_t begin_write(TileId tile, PlaneRange planes) {
+    Entry& tile_entry = entry(tile);
+    if (tile_entry.kept && !tile_entry.moved) {
+      SPILLWAY_CHECK(planes.first == 0 && planes.count == layout().plane_count(),
+                     "the first write after keep_generation covers all planes");
+      tile_entry.moved = true;
+      stored_->start_generation(tile_entry.place, {tile, ++tile_entry.last_generation});
+    }
+    return tile_entry.place;
+  }
   std::size_t present_place(TileId tile) const {
     const Entry& tile_entry = entry(tile);
     return tile_entry.kept && !tile_entry.moved ? *tile_entry.kept : tile_entry.place;

@@ -25,6 +25,15 @@ std::byte* PartView::plane_of_elements(std::uint32_t plane, std::size_t element_
   return memory;
 }
 
+Result<void> PartView::verify(std::uint64_t first, std::uint64_t count) const {
+  if (checks_ == nullptr) return {};
+  return checks_->verify(base_, {.first = first, .count = count});
+}
+
+void PartView::record(std::uint64_t first, std::uint64_t count) const {
+  if (checks_ != nullptr) checks_->record(base_, {.first = first, .count = count});
+}
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -122,10 +131,11 @@ class TileStream::Run {
     Transfer transfer;
   };
 
-  // What one item holds; all three have one entry per part.
+  // What one item holds; all of it has one entry per part.
   struct Held {
     std::vector<pinned_pool::Lease> leases;
     std::vector<Transfer> reads;
+    std::vector<std::unique_ptr<RangeChecks>> checks;  // null: by the stream, or none
     std::vector<PartView> views;
   };
 
@@ -152,6 +162,7 @@ class TileStream::Run {
     Held held = take_shell();
     held.leases.resize(parts.size());
     held.reads.resize(parts.size());
+    held.checks.resize(parts.size());
     held.views.resize(parts.size());
     for (std::size_t i = 0; i < parts.size(); ++i) {
       if (resident(parts[i])) continue;
@@ -162,18 +173,26 @@ class TileStream::Run {
       shells_.push_back(std::move(held));
       return false;
     }
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      const Part& part = parts[i];
-      held.views[i].part_ = &part;
-      held.views[i].elements_ = part.tier->tile_elements(part.tile);
-      held.views[i].base_ = held.leases[i].data();
-      if (held.leases[i] && part.access != Access::kWrite) {
-        held.reads[i] = part.tier->read(part.tile, part.planes, std::move(held.leases[i]));
-      }
-    }
+    for (std::size_t i = 0; i < parts.size(); ++i) start_part(parts[i], held, i);
     ahead_.push_back(std::move(held));
     ++next_;
     return true;
+  }
+
+  static void start_part(const Part& part, Held& held, std::size_t i) {
+    held.checks[i] = nullptr;
+    if (held.leases[i] && part.checksums == Checksums::kInCompute) {
+      held.checks[i] = part.tier->range_checks(part.tile, part.planes);
+    }
+    held.views[i].part_ = &part;
+    held.views[i].elements_ = part.tier->tile_elements(part.tile);
+    held.views[i].base_ = held.leases[i].data();
+    held.views[i].checks_ = held.checks[i].get();
+    if (!held.leases[i] || part.access == Access::kWrite) return;
+    pinned_pool::Lease lease = std::move(held.leases[i]);
+    held.reads[i] = held.checks[i] != nullptr
+                        ? held.checks[i]->read(std::move(lease), aio::Priority::kNormal)
+                        : part.tier->read(part.tile, part.planes, std::move(lease));
   }
 
   // As start, but waits: for the stream's own writes, oldest first; when none is left it holds no
@@ -216,7 +235,9 @@ class TileStream::Run {
       const Part& part = items_[item][i];
       pinned_pool::Lease lease = std::move(held.leases[i]);
       if (part.access == Access::kRead) continue;
-      writes_.push_back({item, part.tier->write(part.tile, part.planes, std::move(lease))});
+      writes_.push_back({item, held.checks[i] != nullptr
+                                   ? held.checks[i]->write(std::move(lease))
+                                   : part.tier->write(part.tile, part.planes, std::move(lease))});
     }
     if (written_ && (writes_.empty() || writes_.back().item != item)) written_(item);
     shells_.push_back(std::move(held));

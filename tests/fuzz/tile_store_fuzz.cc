@@ -1,5 +1,5 @@
 // A tile store against a model in RAM: writes, reads, generations kept, rolled back and dropped,
-// and bytes changed behind its back.
+// and bytes changed behind its back. Reads are verified, and writes recorded, whole or by ranges.
 //
 // Input: planes, tiles, spare room and backend, then the operations. A read gives the bytes of the
 // model, or kCorrupt where a byte was changed, or kInvalid where nothing was ever written.
@@ -50,7 +50,8 @@ class Session {
     SPILLWAY_CHECK(engine.has_value(), "the engine cannot be made");
     engine_ = std::move(*engine);
     std::vector<std::uint64_t> elements(in.ConsumeIntegralInRange<std::size_t>(1, 5));
-    for (std::uint64_t& count : elements) count = in.ConsumeIntegralInRange<std::uint64_t>(1, 5000);
+    for (std::uint64_t& count : elements)
+      count = in.ConsumeIntegralInRange<std::uint64_t>(1, 70'000);
     const double spare = in.ConsumeIntegralInRange(0, 2) * 0.5;
     std::filesystem::create_directories(scratch / "a");
     std::filesystem::create_directories(scratch / "b");
@@ -128,7 +129,8 @@ class Session {
       std::copy(bytes.begin(), bytes.end(),
                 lease.data() + store_->layout().plane_offset(plane, elements, planes.first));
     }
-    const auto written = store_->write(tile, planes, std::move(lease)).wait();
+    const auto written = in_.ConsumeBool() ? write_ranges(tile, planes, std::move(lease))
+                                           : store_->write(tile, planes, std::move(lease)).wait();
     SPILLWAY_CHECK(written.has_value(), "a write failed");
     expect_generation(tile);
   }
@@ -141,7 +143,9 @@ class Session {
       written = written && present[plane].version;
       changed = changed || present[plane].changed;
     }
-    const auto lease = store_->read(tile, planes, lease_for(tile, planes)).wait();
+    const auto lease = in_.ConsumeBool()
+                           ? read_ranges(tile, planes)
+                           : store_->read(tile, planes, lease_for(tile, planes)).wait();
     if (!written || changed) {
       SPILLWAY_CHECK(!lease, "bytes that were never written, or changed, were taken for good");
       SPILLWAY_CHECK(lease.error().kind == (written ? ErrorKind::kCorrupt : ErrorKind::kInvalid),
@@ -157,6 +161,37 @@ class Session {
           lease->data() + store_->layout().plane_offset(plane, elements, planes.first);
       SPILLWAY_CHECK(std::equal(bytes.begin(), bytes.end(), at), "other bytes");
     }
+  }
+
+  // Calls `use` with every range of the tile until one fails.
+  template <typename Use>
+  Result<void> each_range(TileId tile, Use use) {
+    const std::uint64_t elements = store_->tile_elements(tile);
+    for (std::uint64_t first = 0; first < elements; first += kRangeElements) {
+      const ElementRange range{.first = first, .count = std::min(kRangeElements, elements - first)};
+      if (Result<void> used = use(range); !used) return used;
+    }
+    return {};
+  }
+
+  Result<pinned_pool::Lease> write_ranges(TileId tile, PlaneRange planes,
+                                          pinned_pool::Lease lease) {
+    const auto checks = store_->range_checks(tile, planes);
+    (void)each_range(tile, [&](ElementRange range) -> Result<void> {
+      checks->record(lease.data(), range);
+      return {};
+    });
+    return checks->write(std::move(lease)).wait();
+  }
+
+  Result<pinned_pool::Lease> read_ranges(TileId tile, PlaneRange planes) {
+    const auto checks = store_->range_checks(tile, planes);
+    auto lease = checks->read(lease_for(tile, planes), aio::Priority::kNormal).wait();
+    if (!lease) return lease;
+    auto verified =
+        each_range(tile, [&](ElementRange range) { return checks->verify(lease->data(), range); });
+    if (!verified) return tl::unexpected(std::move(verified.error()));
+    return lease;
   }
 
   void keep(TileId tile) {

@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 
 const Layout kLayout({{"param_hi", 2}, {"exp_avg", 4}});
-constexpr std::uint64_t kElements = 600'001;  // exp_avg: two checksum blocks and a part of one
+constexpr std::uint64_t kElements = 75'001;  // two checksum blocks a plane and a part of one
 constexpr PlaneRange kAll{.first = 0, .count = 2};
 
 class CorruptionTest : public testing::Test {
@@ -37,15 +37,16 @@ TEST_F(CorruptionTest, AFlippedByteIsFoundAndNamed) {
   const TileStore::Place place = tiles_->place(1);
   for (std::uint32_t plane = 0; plane < 2; ++plane) {
     const std::size_t bytes = kLayout.plane_bytes(plane, kElements);
-    for (const std::size_t at : {std::size_t{0}, kChecksumBlockBytes - 1, kChecksumBlockBytes,
-                                 kChecksumBlockBytes + 77, bytes - 1}) {
+    const std::size_t block_bytes = checksum_block_bytes(kLayout.planes()[plane]);
+    for (const std::size_t at :
+         {std::size_t{0}, block_bytes - 1, block_bytes, block_bytes + 77, bytes - 1}) {
       const std::uint64_t offset = place.offset + kLayout.plane_offset(plane, kElements) + at;
       flip_byte(place.path, offset);
       const auto read = check_tile(*tiles_, 1, kAll, 1);
       ASSERT_FALSE(read) << "plane " << plane << " byte " << at;
       EXPECT_EQ(read.error().kind, ErrorKind::kCorrupt);
-      const std::size_t block = at / kChecksumBlockBytes;
-      const std::uint64_t block_offset = offset - at + block * kChecksumBlockBytes;
+      const std::size_t block = at / block_bytes;
+      const std::uint64_t block_offset = offset - at + block * block_bytes;
       EXPECT_EQ(read.error().offset, block_offset);
       EXPECT_THAT(read.error().message(), HasSubstr(place.path));
       EXPECT_THAT(read.error().message(),

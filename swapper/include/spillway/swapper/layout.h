@@ -23,6 +23,11 @@ struct Plane {
   std::uint32_t elements_per_block = 1;  // ... this many elements take
 };
 
+// What is verified and recorded in one go: so many elements of each plane of a tile (the tile's
+// last run may be shorter). With 16 bytes an element that is 512 KiB, which stays in a core's
+// cache.
+inline constexpr std::uint64_t kRangeElements = 32768;
+
 // First member of a struct whose numbers look alike: they must then be named where one is made, as
 // in PlaneRange{.first = 1, .count = 2}.
 class NamedOnly {
@@ -35,6 +40,13 @@ struct PlaneRange {
   [[no_unique_address]] NamedOnly named = NamedOnly();
   std::uint32_t first = 0;
   std::uint32_t count = 0;
+};
+
+// Elements [first, first + count) of a tile.
+struct ElementRange {
+  [[no_unique_address]] NamedOnly named = NamedOnly();
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
 };
 
 // How to cut a run of elements into tiles.

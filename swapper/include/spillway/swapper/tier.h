@@ -60,6 +60,25 @@ class [[nodiscard]] SPILLWAY_API Transfer {
   std::unique_ptr<Impl> impl_;
 };
 
+// One use of some planes of a tile, whose bytes the caller verifies and records himself while they
+// are in the cache. Not to outlive its Tier; until it is dropped no other transfer writes those
+// planes. verify and record: any thread, different ranges at the same time. A range starts at a
+// multiple of kRangeElements and is whole ones, or reaches to the end of the tile.
+class SPILLWAY_API RangeChecks {
+ public:
+  virtual ~RangeChecks() = default;
+
+  // As Tier::read, but nothing is verified.
+  virtual Transfer read(pinned_pool::Lease lease, aio::Priority priority) = 0;
+  // Whether the range, of planes that start at `planes`, is what was written last; kCorrupt when
+  // not.
+  virtual Result<void> verify(const std::byte* planes, ElementRange range) = 0;
+  // The range is now what shall be written. REQUIRES: not recorded yet; verified, if it was read.
+  virtual void record(const std::byte* planes, ElementRange range) = 0;
+  // As Tier::write. REQUIRES: every range recorded.
+  virtual Transfer write(pinned_pool::Lease lease) = 0;
+};
+
 struct TierStats {
   std::uint64_t read_bytes = 0;     // moved from the tier's medium, padding included
   std::uint64_t written_bytes = 0;  // moved to it
@@ -86,6 +105,12 @@ class SPILLWAY_API Tier {
                         aio::Priority priority = aio::Priority::kNormal) = 0;
   // Moves planes out of the Lease. The Lease comes back with the Transfer.
   virtual Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
+
+  // nullptr when the tier has no checksums: then read and write do all there is to do.
+  // REQUIRES: the planes' blocks do not reach over the bounds of ranges.
+  virtual std::unique_ptr<RangeChecks> range_checks(TileId /*tile*/, PlaneRange /*planes*/) {
+    return nullptr;
+  }
 
   virtual TierStats stats() const noexcept = 0;
   // Bytes of memory and of storage that the tiles take.

@@ -20,12 +20,19 @@ namespace spillway::swapper {
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
+// Who compares what was read with its checksum, and hashes what will be written.
+enum class Checksums : std::uint8_t {
+  kDefault,    // the stream, on the calling thread, before and after the compute function
+  kInCompute,  // the compute function, by PartView::verify and record, while the bytes are in cache
+};
+
 struct Part {
   Tier* tier = nullptr;
   TileId tile = 0;
   PlaneRange planes;
   Access access = Access::kRead;
   pinned_pool::Pool* pool = nullptr;  // where the buffer comes from; may be null when resident
+  Checksums checksums = Checksums::kDefault;
 };
 
 using Item = std::vector<Part>;
@@ -43,12 +50,22 @@ class SPILLWAY_API PartView {
   }
   std::uint64_t elements() const noexcept { return elements_; }
 
+  // With Checksums::kInCompute the compute function calls verify for elements that were read before
+  // it uses them (kCorrupt: do not), and record once they have the values to write: once for every
+  // element of a written part, or the program ends. Any thread, different ranges at a time; a range
+  // is [first, first + count), whole kRangeElements or to the end of the tile. Both do nothing for
+  // parts that are resident, of tiers without checksums, or of Checksums::kDefault.
+  static constexpr std::uint64_t kRangeElements = swapper::kRangeElements;
+  Result<void> verify(std::uint64_t first, std::uint64_t count) const;
+  void record(std::uint64_t first, std::uint64_t count) const;
+
  private:
   friend class TileStream;
   std::byte* plane_of_elements(std::uint32_t plane, std::size_t element_bytes) const;
 
   const Part* part_ = nullptr;
   std::byte* base_ = nullptr;  // start of the Lease, or nullptr when resident
+  RangeChecks* checks_ = nullptr;
   std::uint64_t elements_ = 0;
 };
 

@@ -1,0 +1,46 @@
+// FileRangeChecks: one use of a stored tile's planes, verified and recorded by who computes on
+// them.
+//
+// What is recorded is kept apart until the planes are written: a compute that stops half-way leaves
+// the old bytes and their old checksums.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "stored_tiles.h"
+
+namespace spillway::swapper {
+
+class FileRangeChecks final : public RangeChecks {
+ public:
+  struct Use {
+    std::shared_ptr<StoredTiles> stored;
+    std::size_t place = 0;     // of the present bytes
+    StoredTiles::Owner after;  // whose bytes the next write makes them
+    PlaneRange planes;
+    std::function<std::size_t()> begin_write;  // the place that the write goes to
+  };
+  explicit FileRangeChecks(Use use);
+
+  Transfer read(pinned_pool::Lease lease, aio::Priority priority) override;
+  Result<void> verify(const std::byte* planes, ElementRange range) override;
+  void record(const std::byte* planes, ElementRange range) override;
+  Transfer write(pinned_pool::Lease lease) override;
+
+ private:
+  enum class State : std::uint8_t { kUnknown, kVerified, kRecorded };
+
+  // The range's entries of states_. REQUIRES: the range is whole ones.
+  std::span<State> states(ElementRange range);
+
+  const Use use_;
+  const std::uint64_t elements_;
+  bool was_read_ = false;
+  std::vector<State> states_;  // of each kRangeElements; a thread has its own
+  StoredTiles::Sums sums_;     // of each plane's blocks
+};
+
+}  // namespace spillway::swapper
