@@ -2,7 +2,7 @@
 //
 //   twin     a loop over the same streams in place with no arithmetic: what the memory allows
 //   torch    at::_fused_adamw_, the operator behind torch.optim.AdamW(fused=True), fp32
-//   ours     adam_update on fp32 planes, and on bf16 planes (hi, lo)
+//   ours     update_range on fp32 planes, and on bf16 planes (hi, lo)
 //
 // Every one reads 16 bytes and writes 12 per parameter. Usage: adam_bench [millions of parameters]
 // [repetitions]. Prints Markdown; exits with 1 when a result is wrong.
@@ -28,15 +28,46 @@
 #include <thread>
 #include <vector>
 
-#include "spillway/trainer/adam.h"
+#include "spillway/trainer/hi_lo.h"
+#include "spillway/trainer/optimizer_update.h"
 
 namespace {
 
 using namespace spillway::trainer;
 
 constexpr double kBytesPerParameter = 28;
-constexpr AdamOptions kOptions{.learning_rate = 1e-4};
+constexpr UpdateOptions kOptions{.learning_rate = 1e-4};
 constexpr int kStep = 10;
+
+struct AdamPlanesFp32 {
+  float *param, *exp_avg, *exp_avg_sq, *grad;
+};
+
+struct AdamPlanesBf16 {
+  std::uint16_t *param_hi, *param_lo;
+  float *exp_avg, *exp_avg_sq;
+  const float* grad;
+};
+
+void adam_update(const UpdateConstants& constants, const AdamPlanesFp32& planes,
+                 std::size_t count) {
+  update_range(constants,
+               {.weight = planes.param,
+                .states = {planes.exp_avg, planes.exp_avg_sq},
+                .gradient = planes.grad},
+               0, count);
+}
+
+void adam_update(const UpdateConstants& constants, const AdamPlanesBf16& planes,
+                 std::size_t count) {
+  update_range(constants,
+               {.format = {.weights = Dtype::kBf16},
+                .weight = planes.param_hi,
+                .weight_lo = planes.param_lo,
+                .states = {planes.exp_avg, planes.exp_avg_sq},
+                .gradient = planes.grad},
+               0, count);
+}
 
 // Anonymous memory in huge pages where the kernel gives them, the same for all. A huge page more
 // than needed keeps planes from lying 128 MiB apart: AMD's L1 cache finds its way by a hash of
@@ -160,10 +191,10 @@ void run_torch(const AdamPlanesFp32& planes, std::size_t count) {
   const auto tensor = [count](float* data) {
     return at::from_blob(data, {static_cast<std::int64_t>(count)}, at::kFloat);
   };
-  at::_fused_adamw_({tensor(planes.param)}, {tensor(const_cast<float*>(planes.grad))},
-                    {tensor(planes.exp_avg)}, {tensor(planes.exp_avg_sq)}, {},
-                    {at::tensor(static_cast<float>(kStep))}, kOptions.learning_rate, kOptions.beta1,
-                    kOptions.beta2, kOptions.weight_decay, kOptions.epsilon,
+  at::_fused_adamw_({tensor(planes.param)}, {tensor(planes.grad)}, {tensor(planes.exp_avg)},
+                    {tensor(planes.exp_avg_sq)}, {}, {at::tensor(static_cast<float>(kStep))},
+                    kOptions.learning_rate, kOptions.beta1, kOptions.beta2, kOptions.weight_decay,
+                    kOptions.epsilon,
                     /*amsgrad=*/false, /*maximize=*/false);
 }
 
@@ -185,7 +216,7 @@ struct Contender {
 };
 
 std::vector<Contender> contenders(const Model& model) {
-  const AdamConstants constants = AdamConstants::at_step(kOptions, kStep, 1.0f);
+  const UpdateConstants constants = UpdateConstants::at_step(kOptions, kStep, 1.0f);
   const auto parallel = [&model](auto body) {
     return [&model, body](int threads) { in_parallel(threads, model.count, body); };
   };
@@ -343,7 +374,7 @@ void print_card(std::size_t count, int repetitions) {
   std::printf("- %s %s; gcc %s; torch %s; Spillway %s\n", system.sysname, system.release,
               __VERSION__, TORCH_VERSION, commit().c_str());
   std::printf("- SIMD: %s\n- %zu parameters, %d repetitions, contenders alternating, huge pages\n",
-              adam_simd_target(), count, repetitions);
+              simd_target_name(), count, repetitions);
 }
 
 }  // namespace

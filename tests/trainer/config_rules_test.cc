@@ -103,17 +103,31 @@ TEST_F(ConfigRulesTest, WrongOverridesAreErrorsOfTheSameKind) {
             "seed: a whole number is expected, found \"x\" (override)");
 }
 
-TEST_F(ConfigRulesTest, AdamIsAcceptedWithoutL2) {
+TEST_F(ConfigRulesTest, OptimizersHaveTheirOwnDefaultsAndParameters) {
   auto json = [](const std::string& type, const std::string& params) {
     return R"({"optimizer": {"type": ")" + type + R"(", "params": {)" + params + "}}}";
   };
   EXPECT_EQ(config(json("Adam", "")).optimizer.weight_decay, 0.0);
   EXPECT_EQ(config(json("AdamW", "")).optimizer.weight_decay, 0.01);
-  EXPECT_EQ(config(json("adamw", "")).optimizer.type, "AdamW");
+  EXPECT_EQ(config(json("adamw", "")).optimizer.kind, OptimizerKind::kAdamW);
   EXPECT_EQ(config(json("Adam", R"("weight_decay": 0.1)")).optimizer.weight_decay, 0.1);
-  EXPECT_EQ(problem(json("Adam", R"("weight_decay": 0, "adam_w_mode": false)")), "accepted");
-  EXPECT_THAT(problem(json("Adam", R"("weight_decay": 0.1, "adam_w_mode": false)")),
-              HasSubstr("(L2 in the gradient) would change results and is not built"));
+  EXPECT_EQ(config(json("Adam", "")).optimizer.kind, OptimizerKind::kAdamW) << "as DeepSpeed";
+  EXPECT_EQ(config(json("Adam", R"("adam_w_mode": false)")).optimizer.kind, OptimizerKind::kAdam);
+  EXPECT_EQ(config(json("AdamW", R"("adam_w_mode": false)")).optimizer.kind, OptimizerKind::kAdamW);
+  const OptimizerConfig lion = config(json("lion", "")).optimizer;
+  EXPECT_EQ(lion.kind, OptimizerKind::kLion);
+  EXPECT_EQ(std::tuple(lion.learning_rate, lion.beta1, lion.beta2, lion.weight_decay),
+            std::tuple(1e-3, 0.9, 0.99, 0.0));
+  const OptimizerConfig adagrad = config(json("Adagrad", "")).optimizer;
+  EXPECT_EQ(adagrad.kind, OptimizerKind::kAdagrad);
+  EXPECT_EQ(std::tuple(adagrad.learning_rate, adagrad.epsilon, adagrad.weight_decay),
+            std::tuple(1e-2, 1e-10, 0.0));
+  EXPECT_EQ(config(json("Lion", R"("betas": [0.8, 0.9], "lr": 2)")).optimizer.beta2, 0.9);
+  EXPECT_THAT(problem(json("Lion", R"("eps": 1e-8)")),
+              HasSubstr("optimizer.params.eps: Lion has no such parameter"));
+  EXPECT_THAT(problem(json("Adagrad", R"("betas": [0.8, 0.9])")),
+              HasSubstr("optimizer.params.betas: Adagrad has no such parameter"));
+  EXPECT_THAT(problem(json("Lion", R"("adam_w_mode": true)")), HasSubstr("no such parameter"));
   EXPECT_THAT(problem(json("AdamX", "")), HasSubstr("did you mean 'AdamW'?"));
   EXPECT_THAT(report(json("AdamW", ""), "optimizer.type"),
               HasSubstr("weight_decay 0.01 by default"));

@@ -24,7 +24,7 @@ TEST_F(ConfigTest, EmptyMeansTheDefaults) {
   EXPECT_EQ(config.offload_param.max_in_cpu_elements, 0u);
   EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, 0u);
   EXPECT_EQ(config.offload_param.pin_memory, std::nullopt);
-  EXPECT_EQ(config.optimizer.type, "AdamW");
+  EXPECT_EQ(config.optimizer.kind, OptimizerKind::kAdamW);
   EXPECT_EQ(config.optimizer.weight_decay, 0.01);
   EXPECT_EQ(config.scheduler.kind, ScheduleKind::kConstant);
   EXPECT_TRUE(load_config({}));  // no file at all
@@ -326,7 +326,7 @@ TEST_F(ConfigTest, RefusesWhatWouldChangeResults) {
       {"zero_optimization.zero_quantized_nontrainable_weights", "true"},
       {"optimizer.params.amsgrad", "true"},
       {"optimizer.params.bias_correction", "false"},
-      {"optimizer.type", "\"Lion\""},
+      {"optimizer.type", "\"Lamb\""},
       {"optimizer.type", "\"OneBitAdam\""},
       {"scheduler.type", "\"OneCycle\""},
       {"scheduler.type", "\"LRRangeTest\""},

@@ -82,15 +82,14 @@ void check_communication(const ConfigDraft& draft, Problems& problems) {
                      " would change results and is not built");
 }
 
-void check_scheduler_parameters(const ConfigDraft& draft, const ConfigEntries& entries,
-                                Problems& problems) {
-  const std::string prefix = "scheduler.params.";
-  if (draft.scheduler_type.empty() || !scheduler_is_built(draft.scheduler_type)) return;
+// Parameters of another type of optimizer or scheduler. `type`: one that is built.
+void check_parameters(const std::string& prefix, const std::string& type,
+                      bool (*takes)(const std::string&, const std::string&),
+                      const ConfigEntries& entries, Problems& problems) {
   for (const ConfigEntry& entry : entries.entries()) {
     if (!entry.key.starts_with(prefix) || entry.rule == nullptr) continue;
-    if (scheduler_takes(draft.scheduler_type, entry.key.substr(prefix.size()))) continue;
-    problems.push_back(entry.key + ": " + draft.scheduler_type + " has no such parameter" +
-                       entry.place);
+    if (entry.value.is_null() || takes(type, entry.key.substr(prefix.size()))) continue;
+    problems.push_back(entry.key + ": " + type + " has no such parameter" + entry.place);
   }
 }
 
@@ -158,7 +157,12 @@ Problems apply_all(const ConfigEntries& entries, ConfigDraft& draft,
   check_communication(draft, problems);
   resolve_optimizer(draft, problems);
   resolve_scheduler(draft, problems);
-  check_scheduler_parameters(draft, entries, problems);
+  if (optimizer_is_built(draft.optimizer_type)) {
+    check_parameters("optimizer.params.", draft.optimizer_type, optimizer_takes, entries, problems);
+  }
+  if (scheduler_is_built(draft.scheduler_type)) {
+    check_parameters("scheduler.params.", draft.scheduler_type, scheduler_takes, entries, problems);
+  }
   if (const std::string wrong = resolve_batch_sizes(draft); !wrong.empty()) {
     problems.push_back(wrong);
   }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace spillway::trainer {
@@ -39,6 +40,9 @@ struct ConfigDraft {
   std::optional<bool> cpu_offload_pin_memory;
   std::uint32_t stage = 3;
   std::string communication_data_type;
+  std::string optimizer_type = "AdamW";
+  std::optional<double> learning_rate, epsilon;
+  std::optional<std::pair<double, double>> betas;
   bool adam_w_mode = true;
   std::optional<double> weight_decay;
   std::string scheduler_type;
@@ -114,7 +118,8 @@ std::string resolve_batch_sizes(ConfigDraft& draft);
 // Checks optimizer.type, scheduler.type and what depends on them; appends problems.
 void resolve_optimizer(ConfigDraft& draft, std::vector<std::string>& problems);
 void resolve_scheduler(ConfigDraft& draft, std::vector<std::string>& problems);
-// Whether the named scheduler takes this parameter. REQUIRES: a scheduler that is built.
+// Whether the named optimizer or scheduler takes this parameter. REQUIRES: one that is built.
+bool optimizer_takes(const std::string& type, const std::string& parameter);
 bool scheduler_takes(const std::string& type, const std::string& parameter);
 // Whether the type is known and built.
 bool optimizer_is_built(const std::string& type);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <tuple>
 
 #include "config_keys.h"
 #include "nearest_name.h"
@@ -16,37 +17,51 @@ constexpr auto kInteger = ValueType::kInteger;
 constexpr auto kNumber = ValueType::kNumber;
 constexpr auto kString = ValueType::kString;
 
-const std::vector<std::string> kOptimizers{"AdamW", "Adam"};
+const std::vector<std::string> kOptimizers{"AdamW", "Adam", "Lion", "Adagrad"};
 const std::vector<std::string> kUnbuiltOptimizers{
-    "Lamb", "Lion",   "Adagrad", "OneBitAdam", "ZeroOneAdam", "OneBitLamb",
-    "Muon", "MuAdam", "MuAdamW", "MuSGD",      "SGD"};
+    "Lamb", "OneBitAdam", "ZeroOneAdam", "OneBitLamb", "Muon", "MuAdam", "MuAdamW", "MuSGD", "SGD"};
 const std::vector<std::string> kSchedulers{"WarmupLR", "WarmupDecayLR", "WarmupCosineLR"};
 const std::vector<std::string> kUnbuiltSchedulers{"OneCycle", "LRRangeTest"};
 
-std::vector<KeyRule> adam_keys() {
+// What DeepSpeed's constructors have where the configuration is silent (AdamW's decay: torch's).
+struct Defaults {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+};
+
+Defaults defaults_of(const std::string& name) {
+  if (name == "Lion") return {1e-3, 0.9, 0.99, 0, 0};
+  if (name == "Adagrad") return {1e-2, 0, 0, 1e-10, 0};
+  return {1e-3, 0.9, 0.999, 1e-8, name == "AdamW" ? 0.01 : 0.0};
+}
+
+OptimizerKind kind_of(const std::string& name, bool adam_w_mode) {
+  if (name == "Lion") return OptimizerKind::kLion;
+  if (name == "Adagrad") return OptimizerKind::kAdagrad;
+  return name == "Adam" && !adam_w_mode ? OptimizerKind::kAdam : OptimizerKind::kAdamW;
+}
+
+std::vector<KeyRule> parameter_keys() {
   return {
       {.path = "optimizer.type",
        .type = kString,
        .standard = "\"AdamW\"",
-       .note = "AdamW, or Adam without L2",
-       .apply = [](Draft& d, const Value& v) { d.config.optimizer.type = v.text; }},
+       .note = "AdamW, Adam, Lion, Adagrad",
+       .apply = [](Draft& d, const Value& v) { d.optimizer_type = v.text; }},
       {.path = "optimizer.params.lr",
        .type = kNumber,
        .standard = "0.001",
+       .note = "Adagrad: 0.01",
        .may_be_auto = true,
-       .apply = [](Draft& d, const Value& v) { d.config.optimizer.learning_rate = v.number; },
+       .apply = [](Draft& d, const Value& v) { d.learning_rate = v.number; },
        .resolved = [](const Draft& d) { return number_text(d.config.optimizer.learning_rate); }},
       {.path = "optimizer.params.betas",
        .type = ValueType::kNumberPair,
        .standard = "[0.9, 0.999]",
+       .note = "Lion: [0.9, 0.99]; not of Adagrad",
        .may_be_auto = true,
        .maximum = 1,
        .below_maximum = true,
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.config.optimizer.beta1 = v.number;
-             d.config.optimizer.beta2 = v.second;
-           },
+       .apply = [](Draft& d, const Value& v) { d.betas.emplace(v.number, v.second); },
        .resolved =
            [](const Draft& d) {
              return "[" + number_text(d.config.optimizer.beta1) + ", " +
@@ -55,19 +70,20 @@ std::vector<KeyRule> adam_keys() {
       {.path = "optimizer.params.eps",
        .type = kNumber,
        .standard = "1e-08",
+       .note = "Adagrad: 1e-10; not of Lion",
        .may_be_auto = true,
-       .apply = [](Draft& d, const Value& v) { d.config.optimizer.epsilon = v.number; },
+       .apply = [](Draft& d, const Value& v) { d.epsilon = v.number; },
        .resolved = [](const Draft& d) { return number_text(d.config.optimizer.epsilon); }},
       {.path = "optimizer.params.weight_decay",
        .type = kNumber,
        .standard = "0.01",
-       .note = "as torch's AdamW (DeepSpeed's is 0); 0 for type Adam",
+       .note = "as torch's AdamW (DeepSpeed's is 0); 0 for the other types",
        .may_be_auto = true,
        .apply = [](Draft& d, const Value& v) { d.weight_decay = v.number; },
        .resolved = [](const Draft& d) { return number_text(d.config.optimizer.weight_decay); }},
       {.path = "optimizer.params.adam_w_mode",
        .standard = "true",
-       .note = "type Adam: decoupled decay; false (L2) only without weight decay",
+       .note = "type Adam: decoupled decay as AdamW; false: L2 in the gradient",
        .apply = [](Draft& d, const Value& v) { d.adam_w_mode = v.boolean; }},
       {.path = "optimizer.params.decay_biases_and_norms",
        .note = "weight decay for biases and norms too; not a DeepSpeed key",
@@ -163,12 +179,20 @@ std::string wrong_type(const std::string& type, const std::vector<std::string>& 
 }  // namespace
 
 std::vector<KeyRule> optimizer_keys() {
-  std::vector<KeyRule> rules = adam_keys();
+  std::vector<KeyRule> rules = parameter_keys();
   for (KeyRule& rule : scheduler_keys()) rules.push_back(std::move(rule));
   return rules;
 }
 
 bool optimizer_is_built(const std::string& type) { return !same_name(type, kOptimizers).empty(); }
+
+bool optimizer_takes(const std::string& type, const std::string& parameter) {
+  const std::string name = same_name(type, kOptimizers);
+  if (parameter == "betas") return name != "Adagrad";
+  if (parameter == "eps") return name != "Lion";
+  if (parameter == "adam_w_mode") return name.starts_with("Adam");
+  return true;
+}
 
 bool scheduler_is_built(const std::string& type) { return !same_name(type, kSchedulers).empty(); }
 
@@ -183,21 +207,20 @@ bool scheduler_takes(const std::string& type, const std::string& parameter) {
 }
 
 void resolve_optimizer(ConfigDraft& draft, std::vector<std::string>& problems) {
-  OptimizerConfig& optimizer = draft.config.optimizer;
-  const std::string name = same_name(optimizer.type, kOptimizers);
+  const std::string name = same_name(draft.optimizer_type, kOptimizers);
   if (name.empty()) {
     problems.push_back("optimizer.type: " +
-                       wrong_type(optimizer.type, kOptimizers, kUnbuiltOptimizers));
+                       wrong_type(draft.optimizer_type, kOptimizers, kUnbuiltOptimizers));
     return;
   }
-  optimizer.type = name;
-  optimizer.weight_decay = draft.weight_decay.value_or(name == "Adam" ? 0.0 : 0.01);
-  if (name == "Adam" && !draft.adam_w_mode && optimizer.weight_decay != 0) {
-    problems.push_back(
-        "optimizer.params.adam_w_mode: false with weight_decay " +
-        number_text(optimizer.weight_decay) +
-        " (L2 in the gradient) would change results and is not built; use AdamW or no decay");
-  }
+  OptimizerConfig& optimizer = draft.config.optimizer;
+  const Defaults defaults = defaults_of(name);
+  optimizer.kind = kind_of(name, draft.adam_w_mode);
+  optimizer.learning_rate = draft.learning_rate.value_or(defaults.learning_rate);
+  std::tie(optimizer.beta1, optimizer.beta2) =
+      draft.betas.value_or(std::pair(defaults.beta1, defaults.beta2));
+  optimizer.epsilon = draft.epsilon.value_or(defaults.epsilon);
+  optimizer.weight_decay = draft.weight_decay.value_or(defaults.weight_decay);
 }
 
 void resolve_scheduler(ConfigDraft& draft, std::vector<std::string>& problems) {

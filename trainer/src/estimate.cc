@@ -3,6 +3,7 @@
 #include <spillway/aio/check.h>
 #include <spillway/swapper/layout.h>
 #include <spillway/swapper/schedule.h>
+#include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/partition.h>
 #include <algorithm>
 #include <numeric>
@@ -13,15 +14,6 @@ namespace {
 using swapper::Layout;
 
 std::uint64_t element_bytes(const Config& config) { return config.dtype == Dtype::kBf16 ? 2 : 4; }
-
-Layout weight_layout(const Config& config) {
-  return Layout({{"param", static_cast<std::uint32_t>(element_bytes(config))}});
-}
-
-Layout moment_layout(const Config& config) {
-  if (config.dtype == Dtype::kFp32) return Layout({{"exp_avg", 4}, {"exp_avg_sq", 4}});
-  return Layout({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
-}
 
 // This rank's part of one unit, cut into tiles.
 struct UnitTiles {
@@ -202,7 +194,7 @@ Estimate estimate(const EstimateInput& input) {
   const Config& config = input.config;
   const std::vector<UnitTiles> units = cut_units(input);
   const Store weights = place(units, weight_layout(config), config.offload_param);
-  const Store moments = place(units, moment_layout(config), config.offload_optimizer);
+  const Store moments = place(units, optimizer_layout(config), config.offload_optimizer);
 
   Estimate result;
   result.parameters = parameter_count(input.model);

@@ -1,9 +1,9 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <spillway/aio/check.h>
-#include <spillway/trainer/adam.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/gradient_store.h>
+#include <spillway/trainer/sum_of_squares.h>
 
 #include <algorithm>
 #include <cstring>

@@ -3,9 +3,9 @@
 #include <malloc.h>
 #include <spillway/aio/check.h>
 #include <spillway/swapper/tile_stream.h>
-#include <spillway/trainer/adam.h>
 #include <spillway/trainer/data.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/hi_lo.h>
 #include <spillway/trainer/model_states.h>
 
 #include <algorithm>
@@ -170,9 +170,10 @@ void ModelStates::write_unit(UnitState& unit, const std::vector<at::Tensor>& val
       std::memcpy(weight, source, span.elements * sizeof(float));
     }
     if (states) {
-      const std::uint32_t moments = split ? 1 : 0;
-      std::memset(parts[1].plane(moments), 0, span.elements * sizeof(float));
-      std::memset(parts[1].plane(moments + 1), 0, span.elements * sizeof(float));
+      const swapper::Layout& layout = tiers_->optimizer().layout();
+      for (std::uint32_t plane = split ? 1 : 0; plane < layout.plane_count(); ++plane) {
+        std::memset(parts[1].plane(plane), 0, layout.plane_bytes(plane, span.elements));
+      }
     }
     return {};
   };

@@ -3,9 +3,10 @@
 #include <spillway/aio/check.h>
 #include <spillway/trainer/device_tier.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/optimizer_step.h>
 #ifdef SPILLWAY_CUDA
-#include <spillway/trainer/adam_cuda.h>
+#include <spillway/trainer/optimizer_update_cuda.h>
 #endif
 
 #include <algorithm>
@@ -16,23 +17,15 @@ namespace {
 
 constexpr std::int64_t kElementsPerTask = 1 << 14;
 
-std::uint16_t* as_half(std::byte* plane) { return reinterpret_cast<std::uint16_t*>(plane); }
-float* as_float(std::byte* plane) { return reinterpret_cast<float*>(plane); }
-
-// The planes of a tile, wherever they are: in host or in device memory.
-struct TilePlanes {
-  std::byte* weight;
-  std::byte* states[3];  // in the order of the optimizer's Layout
-};
-
-AdamPlanesBf16 bf16_planes(const TilePlanes& tile, const float* gradient, std::uint64_t offset) {
-  return {as_half(tile.weight) + offset, as_half(tile.states[0]) + offset,
-          as_float(tile.states[1]) + offset, as_float(tile.states[2]) + offset, gradient + offset};
-}
-
-AdamPlanesFp32 fp32_planes(const TilePlanes& tile, const float* gradient, std::uint64_t offset) {
-  return {as_float(tile.weight) + offset, as_float(tile.states[0]) + offset,
-          as_float(tile.states[1]) + offset, gradient + offset};
+// The planes of a tile, wherever they are: in host or in device memory. `gradient`: of the tile's
+// unit, the whole of this rank's part.
+UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::byte* const> states,
+                       const at::Tensor& gradient, std::uint64_t offset) {
+  UpdatePlanes planes = update_planes(optimizer_format(config), weight, states);
+  planes.format.gradients = gradient.scalar_type() == at::kBFloat16 ? Dtype::kBf16 : Dtype::kFp32;
+  planes.gradient = static_cast<const std::byte*>(gradient.const_data_ptr()) +
+                    offset * static_cast<std::uint64_t>(gradient.element_size());
+  return planes;
 }
 
 }  // namespace
@@ -76,13 +69,8 @@ float OptimizerStep::clip_factor(double norm, double max_norm) {
 
 swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64_t step,
                                            double learning_rate, float grad_scale) {
-  const OptimizerConfig& optimizer = states_->config().optimizer;
-  AdamOptions options{learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon,
-                      optimizer.weight_decay};
-  AdamConstants constants[2];  // without and with weight decay
-  constants[1] = AdamConstants::at_step(options, step, grad_scale);
-  options.weight_decay = 0;
-  constants[0] = AdamConstants::at_step(options, step, grad_scale);
+  const UpdateConstants constants =
+      update_constants(states_->config(), step, learning_rate, grad_scale);
   if (states_->tiers().device_optimizer() != nullptr) return update_on_device(gradients, constants);
 
   const auto compute = [&](std::size_t index,
@@ -91,8 +79,7 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
       return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
     }
     const TileWork& work = work_[index];
-    const float* gradient = gradients.part(work.unit).const_data_ptr<float>() + work.offset;
-    return update_tile(work, parts, gradient, constants);
+    return update_tile(work, parts, gradients.part(work.unit), constants);
   };
   auto updated = swapper::TileStream::run(items_, compute);
   if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
@@ -101,24 +88,19 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
 
 Result<void> OptimizerStep::update_tile(const TileWork& work,
                                         std::span<const swapper::PartView> parts,
-                                        const float* gradient,
-                                        const AdamConstants constants[2]) const {
-  const bool split = states_->config().dtype == Dtype::kBf16;
-  TilePlanes tile{parts[0].plane(0), {}};
-  for (std::uint32_t i = 0; i < (split ? 3u : 2u); ++i) tile.states[i] = parts[1].plane(i);
-  for (const TileWork::Run& run : work.runs) {
-    const AdamConstants& with = constants[run.decay ? 1 : 0];
-    const auto begin = static_cast<std::int64_t>(run.offset);
-    const auto end = static_cast<std::int64_t>(run.offset + run.elements);
-    at::parallel_for(begin, end, kElementsPerTask, [&](std::int64_t first, std::int64_t last) {
-      const auto count = static_cast<std::size_t>(last - first);
-      if (split) {
-        adam_update(with, bf16_planes(tile, gradient, first), count);
-      } else {
-        adam_update(with, fp32_planes(tile, gradient, first), count);
-      }
-    });
-  }
+                                        const at::Tensor& gradient,
+                                        const UpdateConstants& constants) const {
+  std::vector<std::byte*> states(states_->tiers().optimizer().layout().plane_count());
+  for (std::uint32_t i = 0; i < states.size(); ++i) states[i] = parts[1].plane(i);
+  UpdatePlanes planes =
+      planes_of(states_->config(), parts[0].plane(0), states, gradient, work.offset);
+  planes.runs = work.runs;
+  const auto elements = static_cast<std::int64_t>(work.elements);
+  const std::int64_t tasks = (elements + kElementsPerTask - 1) / kElementsPerTask;
+  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * kElementsPerTask;
+    update_range(constants, planes, first, std::min(end * kElementsPerTask, elements) - first);
+  });
   return {};
 }
 
@@ -147,10 +129,9 @@ void store_weight(const swapper::Part& part, const at::Tensor& host, const at::T
 }  // namespace
 
 swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
-                                                     const AdamConstants constants[2]) {
+                                                     const UpdateConstants& constants) {
   const auto start = std::chrono::steady_clock::now();
   StateTiers& tiers = states_->tiers();
-  const bool split = states_->config().dtype == Dtype::kBf16;
   for (std::size_t i = 0; i < work_.size(); ++i) {
     const TileWork& work = work_[i];
     const swapper::Part& weight_part = items_[i][0];
@@ -167,21 +148,14 @@ swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
     const auto address = [](const at::Tensor& bytes) {
       return static_cast<std::byte*>(bytes.data_ptr());
     };
-    TilePlanes tile{address(weight), {}};
-    for (std::uint32_t plane = 0; plane < (split ? 3u : 2u); ++plane) {
-      tile.states[plane] = address(tiers.device_optimizer()->device_plane(optimizer_tile, plane));
+    std::vector<std::byte*> addresses(tiers.optimizer().layout().plane_count());
+    for (std::uint32_t plane = 0; plane < addresses.size(); ++plane) {
+      addresses[plane] = address(tiers.device_optimizer()->device_plane(optimizer_tile, plane));
     }
-    const float* gradient = gradients.part(work.unit).const_data_ptr<float>() + work.offset;
-    for (const TileWork::Run& run : work.runs) {
-      const AdamConstants& with = constants[run.decay ? 1 : 0];
-      if (split) {
-        value_or_throw(
-            adam_update_cuda(with, bf16_planes(tile, gradient, run.offset), run.elements, nullptr));
-      } else {
-        value_or_throw(
-            adam_update_cuda(with, fp32_planes(tile, gradient, run.offset), run.elements, nullptr));
-      }
-    }
+    UpdatePlanes planes = planes_of(states_->config(), address(weight), addresses,
+                                    gradients.part(work.unit), work.offset);
+    planes.runs = work.runs;
+    value_or_throw(update_range_cuda(constants, planes, 0, work.elements, nullptr));
     if (tiers.device_weights() == nullptr) {
       store_weight(weight_part, host, weight, std::move(lease));
     }
@@ -192,7 +166,7 @@ swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
   return stats;
 }
 #else
-swapper::StreamStats OptimizerStep::update_on_device(GradientStore&, const AdamConstants*) {
+swapper::StreamStats OptimizerStep::update_on_device(GradientStore&, const UpdateConstants&) {
   SPILLWAY_CHECK(false, "a device tier exists in builds with CUDA only");
   return {};
 }

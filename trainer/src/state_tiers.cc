@@ -6,6 +6,7 @@
 #include <spillway/swapper/tile_store.h>
 #include <spillway/trainer/device_tier.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/state_tiers.h>
 
 #include <algorithm>
@@ -21,18 +22,6 @@ using pinned_pool::Wish;
 // Enough for one tile computing, one being read, one being written, and one to spare.
 constexpr std::size_t kOptimizerBuffers = 4;
 constexpr std::size_t kMaxWeightBuffers = 16;
-
-swapper::Layout weight_layout(Dtype dtype) {
-  if (dtype == Dtype::kBf16) return swapper::Layout({{"param_hi", 2}});
-  return swapper::Layout({{"param", 4}});
-}
-
-swapper::Layout optimizer_layout(Dtype dtype) {
-  if (dtype == Dtype::kBf16) {
-    return swapper::Layout({{"param_lo", 2}, {"exp_avg", 4}, {"exp_avg_sq", 4}});
-  }
-  return swapper::Layout({{"exp_avg", 4}, {"exp_avg_sq", 4}});
-}
 
 Wish lock_wish(const OffloadConfig& offload) {
   if (!offload.pin_memory.has_value()) return Wish::kAuto;
@@ -74,8 +63,8 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, const Communica
   const auto largest = [](const std::vector<std::uint64_t>& elements) {
     return elements.empty() ? 0 : *std::max_element(elements.begin(), elements.end());
   };
-  const swapper::Layout weights = weight_layout(config.dtype);
-  const swapper::Layout states = optimizer_layout(config.dtype);
+  const swapper::Layout weights = weight_layout(config);
+  const swapper::Layout states = optimizer_layout(config);
   const auto lock_of = [&](const OffloadConfig& offload) {
     return offload.device == OffloadDevice::kNvme ? lock_directory(offload, communicator) : nullptr;
   };

@@ -9,6 +9,7 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/error.h>
+#include <spillway/trainer/optimizer_format.h>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -27,8 +28,9 @@ struct OffloadConfig {
   std::optional<bool> pin_memory;         // unset: pin when the limits allow it
 };
 
+// Defaults are AdamW's; load_config fills in those of the type it finds.
 struct OptimizerConfig {
-  std::string type = "AdamW";  // Adam (L2 in the gradient is refused) and AdamW
+  OptimizerKind kind = OptimizerKind::kAdamW;
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
@@ -49,8 +51,6 @@ struct SchedulerConfig {
   double warmup_min_ratio = 0.0;      // WarmupCosineLR
   double cos_min_ratio = 1e-4;
 };
-
-enum class Dtype { kFp32, kBf16 };
 
 // What aio_bench measured when it tuned the "aio" block; empty and 0 where it did not.
 struct TunedDrive {

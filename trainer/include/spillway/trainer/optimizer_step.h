@@ -1,4 +1,4 @@
-// OptimizerStep: global-norm clipping and the exact AdamW update, streamed over the tiles.
+// OptimizerStep: global-norm clipping and the exact update, streamed over the tiles.
 //
 // Tiles are read, updated by the fused kernel and written back in a pipeline (TileStream); tiles in
 // RAM are updated in place by the same code. With the optimizer's states in device memory the CUDA
@@ -7,9 +7,9 @@
 #pragma once
 
 #include <spillway/swapper/tile_stream.h>
-#include <spillway/trainer/adam.h>
 #include <spillway/trainer/gradient_store.h>
 #include <spillway/trainer/model_states.h>
+#include <spillway/trainer/optimizer_update.h>
 
 #include <cstdint>
 #include <vector>
@@ -35,18 +35,13 @@ class OptimizerStep {
     UnitId unit = 0;
     std::uint64_t offset = 0;  // elements from the start of the rank's trainable part
     std::uint64_t elements = 0;
-    struct Run {  // neighbouring elements with one weight decay
-      std::uint64_t offset = 0;
-      std::uint64_t elements = 0;
-      bool decay = true;
-    };
-    std::vector<Run> runs;
+    std::vector<DecayRun> runs;
   };
 
   void plan_unit(UnitId unit);
   Result<void> update_tile(const TileWork& work, std::span<const swapper::PartView> parts,
-                           const float* gradient, const AdamConstants constants[2]) const;
-  swapper::StreamStats update_on_device(GradientStore& gradients, const AdamConstants constants[2]);
+                           const at::Tensor& gradient, const UpdateConstants& constants) const;
+  swapper::StreamStats update_on_device(GradientStore& gradients, const UpdateConstants& constants);
 
   ModelStates* states_;
   std::vector<swapper::Item> items_;

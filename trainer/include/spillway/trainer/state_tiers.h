@@ -1,11 +1,10 @@
 // StateTiers: where a model's states live, as configured: the aio engine, the directory lock, the
 // two tiers (weights; optimizer states) and the pools of buffers that move their tiles.
 //
-// Weights: one plane (bf16 `param_hi`, or fp32 `param`). Optimizer states: `param_lo exp_avg
-// exp_avg_sq` (bf16 training) or `exp_avg exp_avg_sq` (fp32). Keeping them in two stores makes
-// forward's reads contiguous and lets each be offloaded on its own; a tile of either has the same
-// elements. Built before anything is allocated elsewhere: the plan is compared with the machine's
-// limits and refused with the arithmetic. All members may be used by one thread at a time.
+// What a tile holds says optimizer_layout.h. Keeping weights and optimizer states in two stores
+// makes forward's reads contiguous and lets each be offloaded on its own. Built before anything is
+// allocated elsewhere: the plan is compared with the machine's limits and refused with the
+// arithmetic. All members may be used by one thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>

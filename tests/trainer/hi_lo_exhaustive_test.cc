@@ -6,7 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "spillway/trainer/adam.h"
+#include "spillway/trainer/hi_lo.h"
+#include "spillway/trainer/optimizer_update.h"
 
 namespace spillway::trainer {
 namespace {
@@ -49,8 +50,8 @@ TEST(HiLoExhaustive, EveryFloatComesBackAndHiIsTheNearestBf16) {
 // An update with learning rate and gradient 0 is the identity: every master through the vectors.
 TEST(HiLoExhaustive, TheKernelLoadsAndStoresEveryMaster) {
   constexpr std::size_t kBatch = std::size_t{1} << 16;
-  const AdamConstants still =
-      AdamConstants::at_step({.learning_rate = 0, .weight_decay = 0}, 1, 1.0f);
+  const UpdateConstants still =
+      UpdateConstants::at_step({.learning_rate = 0, .weight_decay = 0}, 1, 1.0f);
   std::vector<float> exp_avg(kBatch), exp_avg_sq(kBatch);
   const std::vector<float> grad(kBatch);
   std::vector<std::uint16_t> hi(kBatch), lo(kBatch), expected_hi(kBatch), expected_lo(kBatch);
@@ -64,8 +65,12 @@ TEST(HiLoExhaustive, TheKernelLoadsAndStoresEveryMaster) {
       expected_hi[i] = halves.hi;
       expected_lo[i] = halves.lo;
     }
-    adam_update(still, {hi.data(), lo.data(), exp_avg.data(), exp_avg_sq.data(), grad.data()},
-                kBatch);
+    const UpdatePlanes planes{.format = {.weights = Dtype::kBf16},
+                              .weight = hi.data(),
+                              .weight_lo = lo.data(),
+                              .states = {exp_avg.data(), exp_avg_sq.data()},
+                              .gradient = grad.data()};
+    update_range(still, planes, 0, kBatch);
     ASSERT_EQ(hi, expected_hi) << "from pattern " << first;
     ASSERT_EQ(lo, expected_lo) << "from pattern " << first;
   }

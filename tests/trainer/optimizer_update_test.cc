@@ -1,0 +1,147 @@
+#include "spillway/trainer/optimizer_update.h"
+
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "every_target.h"
+#include "optimizer_state.h"
+
+namespace spillway::trainer {
+namespace {
+
+using testing::all_formats;
+using testing::for_each_target;
+using testing::TileState;
+using testing::Values;
+
+constexpr std::uint64_t kSeed = 20260;
+
+UpdateConstants constants_at(std::uint64_t step, OptimizerKind kind) {
+  return UpdateConstants::at_step({.kind = kind, .learning_rate = 3e-4, .weight_decay = 0.1}, step,
+                                  0.5f);
+}
+
+// Every size of a vector's tail, and sizes around a page.
+std::vector<std::size_t> sizes() {
+  std::vector<std::size_t> result;
+  for (std::size_t size = 0; size <= 70; ++size) {
+    result.push_back(size);
+  }
+  for (std::size_t size = 4093; size <= 4099; ++size) {
+    result.push_back(size);
+  }
+  return result;
+}
+
+TEST(SimdTarget, EachThatHasFusedMultiplyAddIsUsed) {
+  const std::int64_t supported = hwy::SupportedTargets();
+  const std::set<std::string> names = for_each_target([] {});
+  EXPECT_TRUE(names.contains("SCALAR")) << "SSE4 and the fallback run the reference";
+#if defined(__x86_64__)
+  EXPECT_EQ(names.contains("AVX2"), (supported & HWY_AVX2) != 0);
+  EXPECT_EQ(names.contains("AVX3"), (supported & HWY_AVX3) != 0);
+  EXPECT_FALSE(names.contains("SSE4"));
+#endif
+}
+
+class EveryFormat : public ::testing::TestWithParam<OptimizerFormat> {
+ protected:
+  void SetUp() override { std::printf("seed %llu\n", static_cast<unsigned long long>(kSeed)); }
+  UpdateConstants at_step(std::uint64_t step) const { return constants_at(step, GetParam().kind); }
+  TileState tile(std::size_t size, Values values = Values::kTraining) const {
+    return TileState(GetParam(), size, values, kSeed + size);
+  }
+};
+
+TEST_P(EveryFormat, HasTheBitsOfTheReferenceOnEveryTarget) {
+  for_each_target([this] {
+    for (const Values values : {Values::kTraining, Values::kAnything}) {
+      for (const std::size_t size : sizes()) {
+        // Three elements more than are updated: they must stay.
+        TileState expected = tile(size + 3, values);
+        TileState actual = expected;
+        update_range_reference(at_step(7), expected.planes(), 0, size);
+        update_range(at_step(7), actual.planes(), 0, size);
+        ASSERT_EQ(actual.difference(expected), "") << "size " << size;
+      }
+    }
+  });
+}
+
+TEST_P(EveryFormat, AnySplitOfTheTileGivesTheSameBits) {
+  for_each_target([this] {
+    TileState whole = tile(10007);
+    TileState split = whole;
+    update_range(at_step(3), whole.planes(), 0, whole.size());
+    std::mt19937_64 random(kSeed);
+    for (std::uint64_t first = 0; first < split.size();) {
+      const std::uint64_t count = std::min<std::uint64_t>(random() % 300, split.size() - first);
+      update_range(at_step(3), split.planes(), first, count);
+      first += count;
+    }
+    EXPECT_EQ(split.difference(whole), "");
+  });
+}
+
+TEST_P(EveryFormat, AnyNumberOfThreadsGivesTheSameBits) {
+  TileState alone = tile(100'003);
+  TileState shared = alone;
+  update_range(at_step(3), alone.planes(), 0, alone.size());
+  std::vector<std::jthread> threads;
+  const std::uint64_t part = 256 * 77;
+  for (std::uint64_t first = 0; first < shared.size(); first += part) {
+    threads.emplace_back([this, first, part, planes = shared.planes(), size = shared.size()] {
+      update_range(at_step(3), planes, first, std::min(part, size - first));
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(shared.difference(alone), "");
+}
+
+// Runs that begin at any element, some without weight decay, as two updates by hand.
+TEST_P(EveryFormat, WeightDecayFollowsTheRuns) {
+  const std::vector<DecayRun> runs{
+      {0, 100, true}, {100, 513, false}, {613, 7, true}, {620, 2000, false}, {2620, 383, true}};
+  for_each_target([this, &runs] {
+    TileState decayed = tile(3003);
+    TileState plain = decayed;
+    TileState actual = decayed;
+    update_range_reference(at_step(3), decayed.planes(), 0, 3003);
+    update_range_reference(at_step(3).without_weight_decay(), plain.planes(), 0, 3003);
+    for (std::uint64_t first = 0; first < 3003; first += 256) {
+      update_range(at_step(3), actual.planes(runs), first,
+                   std::min<std::uint64_t>(256, 3003 - first));
+    }
+    for (const DecayRun& run : runs) {
+      const TileState& expected = run.decay ? decayed : plain;
+      for (std::uint64_t i = run.offset; i < run.offset + run.elements; ++i) {
+        ASSERT_EQ(actual.weight(i), expected.weight(i)) << "element " << i;
+      }
+    }
+    EXPECT_NE(decayed.difference(plain), "") << "decay is seen";
+  });
+}
+
+TEST_P(EveryFormat, MasterOfBf16IsTheWeightOfFp32) {
+  OptimizerFormat other = GetParam();
+  other.weights = other.weights == Dtype::kFp32 ? Dtype::kBf16 : Dtype::kFp32;
+  other.gradients = other.gradients == Dtype::kFp32 ? Dtype::kBf16 : Dtype::kFp32;
+  TileState one = tile(1003);
+  TileState two(other, 1003, Values::kTraining, kSeed + 1003);
+  for (std::uint64_t step = 1; step <= 100; ++step) {
+    one.new_gradients(kSeed + step);
+    two.new_gradients(kSeed + step);
+    update_range(at_step(step), one.planes(), 0, one.size());
+    update_range(at_step(step), two.planes(), 0, two.size());
+  }
+  EXPECT_EQ(two.difference(one), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, EveryFormat, ::testing::ValuesIn(all_formats()),
+                         [](const auto& format) { return testing::name_of(format.param); });
+
+}  // namespace
+}  // namespace spillway::trainer

@@ -1,0 +1,34 @@
+// What tiles of weights and of optimizer states are made of, from the configuration: one place for
+// those who store them, update them and predict their bytes.
+//
+// Weights are one plane: `param_hi` (bf16 training) or `param` (fp32). Optimizer states: `param_lo`
+// (bf16 training), then the states of the optimizer. They are two layouts because forward reads
+// weights alone; a tile of either has the same elements.
+#pragma once
+
+#include <spillway/swapper/layout.h>
+#include <spillway/trainer/config.h>
+#include <spillway/trainer/optimizer_update.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace spillway::trainer {
+
+// What the configuration asks for; gradients as fp32.
+OptimizerFormat optimizer_format(const Config& config);
+
+swapper::Layout weight_layout(const Config& config);
+swapper::Layout optimizer_layout(const Config& config);
+
+// The planes as the update takes them, without gradient and runs. `states`: the addresses of the
+// planes of optimizer_layout, in its order. REQUIRES: as many as it has.
+UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
+                           std::span<std::byte* const> states);
+
+// The constants of a step (counted from 1) at a learning rate.
+UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
+                                 float grad_scale);
+
+}  // namespace spillway::trainer

@@ -1,0 +1,98 @@
+// The update of weights and optimizer states in one pass over memory: unscale and clip, update,
+// split into hi and lo. AdamW, Adam, Lion and Adagrad in one frame.
+//
+// The arithmetic is written out op by op, one rounding per operation named, so that the reference,
+// every SIMD target and the CUDA kernel give the same bits for any tile size, split and number of
+// threads. p is the fp32 master weight:
+//
+//   g = grad * grad_scale                                     all
+//   g = fma(l2, p, g)                                         Adam, Adagrad
+//
+//   m = fma(beta1, m, (1 - beta1) * g)                        Adam, AdamW
+//   v = fma(beta2, v, (1 - beta2) * (g * g))
+//   d = sqrt(v) * inv_sqrt_bias2 + epsilon
+//   p = fma(-step_size, m / d, p * decay)                     AdamW
+//   p = fma(-step_size, m / d, p)                             Adam
+//
+//   u = fma(beta1, m, (1 - beta1) * g)                        Lion
+//   p = fma(-step_size, sign(u), p * decay)                   sign of 0 is 0, of NaN is NaN
+//   m = fma(beta2, m, (1 - beta2) * g)
+//
+//   s = fma(g, g, s)                                          Adagrad
+//   p = fma(-step_size, g / (sqrt(s) + epsilon), p)
+//
+// Adam: Kingma & Ba, "Adam" (2015), algorithm 1. AdamW: Loshchilov & Hutter, "Decoupled Weight
+// Decay Regularization" (2019), algorithm 2. Lion: Chen et al., "Symbolic Discovery of Optimization
+// Algorithms" (2023), algorithm 2. Adagrad: Duchi et al. (2011), diagonal, as torch.optim.Adagrad.
+//
+// Denormals count in full. Only the sign and payload of a NaN are not promised. States in bf16 are
+// rounded to nearest even when stored. The update itself is made with the values of full accuracy.
+// Nothing here blocks or allocates; any thread may call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "spillway/trainer/optimizer_format.h"
+
+namespace spillway::trainer {
+
+struct UpdateOptions {
+  OptimizerKind kind = OptimizerKind::kAdamW;
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+};
+
+// The constants of one step, rounded to float once. Bias corrections come from the step number in
+// double: 1 - beta^step, never from a running product.
+struct UpdateConstants {
+  float beta1, one_minus_beta1;
+  float beta2, one_minus_beta2;
+  float inv_sqrt_bias2;  // 1 / sqrt(1 - beta2^step)
+  float epsilon;
+  float step_size;   // learning_rate; Adam, AdamW: over (1 - beta1^step)
+  float decay;       // 1 - learning_rate * weight_decay
+  float l2;          // weight_decay
+  float grad_scale;  // unscaling and clipping in one factor
+
+  // step counts from 1.
+  static UpdateConstants at_step(const UpdateOptions& options, std::uint64_t step,
+                                 float grad_scale);
+  UpdateConstants without_weight_decay() const;
+};
+
+// Neighbouring elements of a tile with one weight decay.
+struct DecayRun {
+  std::uint64_t offset = 0;  // elements from the start of the tile
+  std::uint64_t elements = 0;
+  bool decay = true;
+};
+
+// The planes of a tile, each at the tile's first element and aligned to its elements. The gradient
+// is read, the rest read and written.
+struct UpdatePlanes {
+  OptimizerFormat format = {};
+  void* weight = nullptr;               // float; with bf16 weights the 16 bits of hi
+  std::uint16_t* weight_lo = nullptr;   // bf16 weights only
+  void* states[2] = {};                 // Adam: exp_avg, exp_avg_sq; Lion: exp_avg; Adagrad: sum
+  const void* gradient = nullptr;       // float or the 16 bits of bf16
+  std::span<const DecayRun> runs = {};  // without gaps over the tile; empty: all decays
+};
+
+// Updates elements [first, first + count) of the tile on the calling thread, with the best SIMD
+// target of this CPU. The same bits as the reference.
+void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
+                  std::uint64_t count) noexcept;
+// Plain loops, the definition.
+void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                            std::uint64_t first, std::uint64_t count) noexcept;
+
+// Name of the SIMD target update_range uses here: "AVX3" (AVX-512), "AVX2", "NEON", or "SCALAR" for
+// the reference, where the CPU has no fused multiply-add.
+const char* simd_target_name() noexcept;
+
+}  // namespace spillway::trainer

@@ -1,0 +1,50 @@
+// What the reference and the SIMD kernels of the update share: planes of one weight decay, and the
+// storage formats of single values. Internal to optimizer_update.
+#pragma once
+
+#include <spillway/trainer/optimizer_update.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace spillway::trainer {
+
+inline float bf16_value(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+// To nearest even. Every NaN becomes 0x7fc0.
+inline std::uint16_t bf16_bits(float value) {
+  if (std::isnan(value)) return 0x7fc0;
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// Calls body(constants, first, count) for each part of [first, first + count) with one weight
+// decay.
+template <typename Body>
+void for_each_run(const UpdateConstants& constants, std::span<const DecayRun> runs,
+                  std::uint64_t first, std::uint64_t count, const Body& body) {
+  if (runs.empty()) {
+    body(constants, first, count);
+    return;
+  }
+  // The last run that begins at or before `first`.
+  auto run = std::upper_bound(runs.begin() + 1, runs.end(), first,
+                              [](std::uint64_t i, const DecayRun& r) { return i < r.offset; });
+  for (--run; run != runs.end() && run->offset < first + count; ++run) {
+    const std::uint64_t begin = std::max(first, run->offset);
+    const std::uint64_t end = std::min(first + count, run->offset + run->elements);
+    if (begin < end) {
+      body(run->decay ? constants : constants.without_weight_decay(), begin, end - begin);
+    }
+  }
+}
+
+// `count` elements from `first` on, all with the weight decay of the constants.
+void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                          std::uint64_t first, std::uint64_t count);
+
+}  // namespace spillway::trainer

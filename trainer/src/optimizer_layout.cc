@@ -1,0 +1,59 @@
+#include "spillway/trainer/optimizer_layout.h"
+
+#include <spillway/aio/check.h>
+
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+namespace {
+
+std::vector<std::string> state_names(OptimizerKind kind) {
+  if (kind == OptimizerKind::kAdagrad) return {"sum"};
+  if (kind == OptimizerKind::kLion) return {"exp_avg"};
+  return {"exp_avg", "exp_avg_sq"};
+}
+
+}  // namespace
+
+OptimizerFormat optimizer_format(const Config& config) {
+  return {.kind = config.optimizer.kind, .weights = config.dtype};
+}
+
+swapper::Layout weight_layout(const Config& config) {
+  if (config.dtype == Dtype::kBf16) return swapper::Layout({{"param_hi", 2}});
+  return swapper::Layout({{"param", 4}});
+}
+
+swapper::Layout optimizer_layout(const Config& config) {
+  const OptimizerFormat format = optimizer_format(config);
+  std::vector<swapper::Plane> planes;
+  if (format.weights == Dtype::kBf16) planes.push_back({"param_lo", 2});
+  for (const std::string& name : state_names(format.kind)) planes.push_back({name, 4});
+  return swapper::Layout(std::move(planes));
+}
+
+UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
+                           std::span<std::byte* const> states) {
+  const std::uint32_t first = format.weights == Dtype::kBf16 ? 1 : 0;
+  const std::uint32_t count = state_count(format.kind);
+  SPILLWAY_CHECK(states.size() == first + count, "one address for each plane of optimizer_layout");
+  UpdatePlanes planes{.format = format, .weight = weight};
+  if (first == 1) planes.weight_lo = reinterpret_cast<std::uint16_t*>(states[0]);
+  for (std::uint32_t i = 0; i < count; ++i) planes.states[i] = states[first + i];
+  return planes;
+}
+
+UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
+                                 float grad_scale) {
+  const OptimizerConfig& optimizer = config.optimizer;
+  return UpdateConstants::at_step({.kind = optimizer.kind,
+                                   .learning_rate = learning_rate,
+                                   .beta1 = optimizer.beta1,
+                                   .beta2 = optimizer.beta2,
+                                   .epsilon = optimizer.epsilon,
+                                   .weight_decay = optimizer.weight_decay},
+                                  step, grad_scale);
+}
+
+}  // namespace spillway::trainer

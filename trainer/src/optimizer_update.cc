@@ -1,0 +1,121 @@
+#include "spillway/trainer/optimizer_update.h"
+
+#include <spillway/aio/check.h>
+#include <spillway/trainer/hi_lo.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "optimizer_arithmetic.h"
+
+namespace spillway::trainer {
+namespace {
+
+float load(const void* plane, bool bf16, std::uint64_t i) {
+  return bf16 ? bf16_value(static_cast<const std::uint16_t*>(plane)[i])
+              : static_cast<const float*>(plane)[i];
+}
+
+void store(void* plane, bool bf16, std::uint64_t i, float value) {
+  if (bf16) {
+    static_cast<std::uint16_t*>(plane)[i] = bf16_bits(value);
+  } else {
+    static_cast<float*>(plane)[i] = value;
+  }
+}
+
+float load_weight(const UpdatePlanes& planes, std::uint64_t i) {
+  if (planes.format.weights == Dtype::kFp32) return static_cast<float*>(planes.weight)[i];
+  return hi_lo_join({static_cast<std::uint16_t*>(planes.weight)[i], planes.weight_lo[i]});
+}
+
+void store_weight(const UpdatePlanes& planes, std::uint64_t i, float master) {
+  if (planes.format.weights == Dtype::kFp32) {
+    static_cast<float*>(planes.weight)[i] = master;
+    return;
+  }
+  const HiLo halves = hi_lo_split(master);
+  static_cast<std::uint16_t*>(planes.weight)[i] = halves.hi;
+  planes.weight_lo[i] = halves.lo;
+}
+
+float sign(float value) { return value > 0 ? 1.0f : value < 0 ? -1.0f : value; }
+
+// Every line rounds once, as the header says; -ffp-contract=off keeps the compiler from fusing
+// what is not written as fma. Returns the new weight.
+float update_element(OptimizerKind kind, const UpdateConstants& c, float p, float grad,
+                     float state[2]) {
+  float g = grad * c.grad_scale;
+  if (kind == OptimizerKind::kAdam || kind == OptimizerKind::kAdagrad) g = std::fma(c.l2, p, g);
+  if (kind == OptimizerKind::kLion) {
+    const float u = std::fma(c.beta1, state[0], c.one_minus_beta1 * g);
+    state[0] = std::fma(c.beta2, state[0], c.one_minus_beta2 * g);
+    return std::fma(-c.step_size, sign(u), p * c.decay);
+  }
+  if (kind == OptimizerKind::kAdagrad) {
+    state[0] = std::fma(g, g, state[0]);
+    const float denominator = std::sqrt(state[0]) + c.epsilon;
+    return std::fma(-c.step_size, g / denominator, p);
+  }
+  state[0] = std::fma(c.beta1, state[0], c.one_minus_beta1 * g);
+  state[1] = std::fma(c.beta2, state[1], c.one_minus_beta2 * (g * g));
+  const float root = std::sqrt(state[1]) * c.inv_sqrt_bias2;
+  const float denominator = root + c.epsilon;
+  const float decayed = kind == OptimizerKind::kAdamW ? p * c.decay : p;
+  return std::fma(-c.step_size, state[0] / denominator, decayed);
+}
+
+}  // namespace
+
+UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint64_t step,
+                                         float grad_scale) {
+  SPILLWAY_CHECK(step >= 1, "an optimizer counts its steps from 1");
+  const bool adam = state_count(options.kind) == 2;
+  const double bias1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
+  const double bias2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
+  const auto rounded = [](double value) { return static_cast<float>(value); };
+  return UpdateConstants{
+      .beta1 = rounded(options.beta1),
+      .one_minus_beta1 = rounded(1.0 - options.beta1),
+      .beta2 = rounded(options.beta2),
+      .one_minus_beta2 = rounded(1.0 - options.beta2),
+      .inv_sqrt_bias2 = rounded(1.0 / std::sqrt(bias2)),
+      .epsilon = rounded(options.epsilon),
+      .step_size = rounded(adam ? options.learning_rate / bias1 : options.learning_rate),
+      .decay = rounded(1.0 - options.learning_rate * options.weight_decay),
+      .l2 = rounded(options.weight_decay),
+      .grad_scale = grad_scale,
+  };
+}
+
+UpdateConstants UpdateConstants::without_weight_decay() const {
+  UpdateConstants without = *this;
+  without.decay = 1;
+  without.l2 = 0;
+  return without;
+}
+
+void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                          std::uint64_t first, std::uint64_t count) {
+  const OptimizerFormat& format = planes.format;
+  const bool bf16_states = format.states == StateDtype::kBf16;
+  const std::uint32_t states = state_count(format.kind);
+  for (std::uint64_t i = first; i < first + count; ++i) {
+    float state[2] = {};
+    for (std::uint32_t k = 0; k < states; ++k) state[k] = load(planes.states[k], bf16_states, i);
+    const float gradient = load(planes.gradient, format.gradients == Dtype::kBf16, i);
+    store_weight(planes, i,
+                 update_element(format.kind, constants, load_weight(planes, i), gradient, state));
+    for (std::uint32_t k = 0; k < states; ++k) store(planes.states[k], bf16_states, i, state[k]);
+  }
+}
+
+void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                            std::uint64_t first, std::uint64_t count) noexcept {
+  for_each_run(constants, planes.runs, first, count,
+               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
+                 update_run_reference(of_run, planes, begin, elements);
+               });
+}
+
+}  // namespace spillway::trainer
