@@ -43,27 +43,55 @@ std::vector<TileId> Schedule::upcoming(std::size_t position, std::size_t count) 
   return tiles;
 }
 
+namespace {
+
+// Takes tiles of `order` evenly, the share of them that fits, as a line is drawn in pixels: the
+// credit grows with every tile by its part of the share, and pays for those that are taken.
+void take_evenly(std::span<const TileId> order, std::span<const std::uint64_t> tile_elements,
+                 std::uint64_t& capacity_elements, std::vector<bool>& resident) {
+  double total = 0;
+  for (const TileId tile : order) total += double(tile_elements[tile]);
+  const double share = std::min(1.0, double(capacity_elements) / total);
+  double credit = 0;
+  for (const TileId tile : order) {
+    const auto elements = double(tile_elements[tile]);
+    credit += share * elements;
+    if (credit < elements / 2 || tile_elements[tile] > capacity_elements) continue;
+    resident[tile] = true;
+    credit -= elements;
+    capacity_elements -= tile_elements[tile];
+  }
+}
+
+}  // namespace
+
 std::vector<bool> choose_resident(const Schedule& schedule,
                                   std::span<const std::uint64_t> tile_elements,
                                   std::uint64_t capacity_elements) {
   std::vector<std::size_t> uses_per_step(tile_elements.size());
+  std::vector<TileId> order;  // by first use
   for (const TileId tile : schedule.uses()) {
     SPILLWAY_CHECK(tile < tile_elements.size(), "the schedule uses a tile that has no size");
-    ++uses_per_step[tile];
+    if (++uses_per_step[tile] == 1) order.push_back(tile);
   }
-  // An element of a tile that is used n times saves n moves a step, so tiles are taken by n; among
-  // equals the large ones first, because the small tails then fill what is left over.
-  std::vector<TileId> order(tile_elements.size());
-  std::iota(order.begin(), order.end(), TileId{0});
-  std::stable_sort(order.begin(), order.end(), [&](TileId a, TileId b) {
-    if (uses_per_step[a] != uses_per_step[b]) return uses_per_step[a] > uses_per_step[b];
-    return tile_elements[a] > tile_elements[b];
-  });
+  // An element of a tile that is used n times saves n moves a step, so tiles are taken by n.
+  const auto uses = [&](TileId tile) { return uses_per_step[tile]; };
+  std::ranges::stable_sort(order, std::ranges::greater(), uses);
   std::vector<bool> resident(tile_elements.size());
-  for (const TileId tile : order) {
-    if (uses_per_step[tile] == 0 || tile_elements[tile] > capacity_elements) continue;
-    resident[tile] = true;
-    capacity_elements -= tile_elements[tile];
+  for (auto first = order.begin(); first != order.end();) {
+    const auto last = std::ranges::find_if(first, order.end(),
+                                           [&](TileId tile) { return uses(tile) != uses(*first); });
+    const std::span<TileId> equals(first, last);
+    take_evenly(equals, tile_elements, capacity_elements, resident);
+    // What is left over: the small tails fill it.
+    std::ranges::stable_sort(equals, std::ranges::greater(),
+                             [&](TileId tile) { return tile_elements[tile]; });
+    for (const TileId tile : equals) {
+      if (resident[tile] || tile_elements[tile] > capacity_elements) continue;
+      resident[tile] = true;
+      capacity_elements -= tile_elements[tile];
+    }
+    first = last;
   }
   return resident;
 }

@@ -188,11 +188,29 @@ TEST(ChooseResident, NoOtherSetOfEqualTilesSavesMore) {
   }
 }
 
+// Wherever the step stands, the drive has the same share of the tiles before it.
+TEST(ChooseResident, SpreadsTheResidentTilesOverTheStep) {
+  constexpr std::uint32_t kTiles = 60;
+  const std::vector<std::uint64_t> elements(kTiles, 1000);
+  for (const std::uint64_t held : {15, 20, 30, 45, 54}) {
+    const std::vector<bool> resident =
+        choose_resident(Schedule(cyclic(kTiles), kTiles), elements, held * 1000);
+    double before = 0;
+    for (std::uint32_t tile = 0; tile < kTiles; ++tile) {
+      before += resident[tile] ? 1 : 0;
+      EXPECT_NEAR(before, double(held) * (tile + 1) / kTiles, 1.0) << held << " held";
+    }
+    EXPECT_EQ(before, double(held));
+  }
+}
+
 TEST(ChooseResident, TailsFillWhatLargeTilesLeave) {
   const std::vector<std::uint64_t> elements{100, 30, 100, 30, 100, 30};
   const Schedule schedule(cyclic(6), 6);
-  EXPECT_EQ(choose_resident(schedule, elements, 260),
-            (std::vector<bool>{true, true, true, true, false, false}));
+  const std::vector<bool> chosen = choose_resident(schedule, elements, 260);
+  std::uint64_t held = 0;
+  for (std::size_t tile = 0; tile < 6; ++tile) held += chosen[tile] ? elements[tile] : 0;
+  EXPECT_EQ(held, 260u);
   EXPECT_EQ(choose_resident(schedule, elements, 0), std::vector<bool>(6));
   EXPECT_EQ(choose_resident(Schedule({2, 2, 0}, 6), elements, 1000),
             (std::vector<bool>{true, false, true, false, false, false}));

@@ -35,8 +35,10 @@ class SPILLWAY_API Schedule {
 };
 
 // Which tiles to hold in RAM for good when `capacity_elements` fit: the most used first, among
-// equals the largest first, whatever still fits. With tiles of one size no other fixed set saves
-// more bytes a step. Tiles the step does not use are not held. Same input, same answer.
+// equals evenly over the step, then the largest of what still fits. Evenly, for the drive works
+// while the others are computed: were the resident ones neighbours, it would have nothing to do
+// there, and too much for the rest of the step. With tiles of one size no other fixed set
+// saves more bytes a step. Tiles the step does not use are not held. Same input, same answer.
 SPILLWAY_API std::vector<bool> choose_resident(const Schedule& schedule,
                                                std::span<const std::uint64_t> tile_elements,
                                                std::uint64_t capacity_elements);

@@ -95,7 +95,7 @@ class SPILLWAY_API Tier {
   virtual std::uint64_t tile_elements(TileId tile) const = 0;
 
   // Address of a plane that can be used in place by the CPU, or nullptr when it must be moved.
-  // Stable for the life of the Tier.
+  // Stable for the life of the Tier, but for CachedTier::demote.
   virtual std::byte* resident(TileId tile, std::uint32_t plane) noexcept = 0;
 
   // Moves planes into the Lease, from its start, in the Layout's order. Does not block for the
