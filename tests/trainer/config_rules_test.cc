@@ -128,6 +128,13 @@ TEST_F(ConfigRulesTest, OptimizersHaveTheirOwnDefaultsAndParameters) {
   EXPECT_THAT(problem(json("Adagrad", R"("betas": [0.8, 0.9])")),
               HasSubstr("optimizer.params.betas: Adagrad has no such parameter"));
   EXPECT_THAT(problem(json("Lion", R"("adam_w_mode": true)")), HasSubstr("no such parameter"));
+  EXPECT_EQ(config(json("AdamW", "")).optimizer.state_dtype, StateDtype::kFp32);
+  EXPECT_EQ(config(json("Lion", R"("state_dtype": "bf16")")).optimizer.state_dtype,
+            StateDtype::kBf16);
+  EXPECT_EQ(config(json("AdamW", R"("state_dtype": "int8")")).optimizer.state_dtype,
+            StateDtype::kInt8);
+  EXPECT_THAT(problem(json("Adagrad", R"("state_dtype": "bf16")")),
+              HasSubstr("optimizer.params.state_dtype: Adagrad's sum of squares would stop"));
   EXPECT_THAT(problem(json("AdamX", "")), HasSubstr("did you mean 'AdamW'?"));
   EXPECT_THAT(report(json("AdamW", ""), "optimizer.type"),
               HasSubstr("weight_decay 0.01 by default"));

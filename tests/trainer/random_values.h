@@ -44,7 +44,7 @@ inline std::vector<OptimizerFormat> all_formats() {
   for (const auto kind : {OptimizerKind::kAdamW, OptimizerKind::kAdam, OptimizerKind::kLion,
                           OptimizerKind::kAdagrad}) {
     for (const Dtype weights : {Dtype::kFp32, Dtype::kBf16}) {
-      for (const StateDtype states : {StateDtype::kFp32, StateDtype::kBf16}) {
+      for (const StateDtype states : {StateDtype::kFp32, StateDtype::kBf16, StateDtype::kInt8}) {
         for (const Dtype gradients : {Dtype::kFp32, Dtype::kBf16}) {
           formats.push_back({kind, weights, states, gradients});
         }

@@ -85,6 +85,18 @@ std::vector<KeyRule> parameter_keys() {
        .standard = "true",
        .note = "type Adam: decoupled decay as AdamW; false: L2 in the gradient",
        .apply = [](Draft& d, const Value& v) { d.adam_w_mode = v.boolean; }},
+      {.path = "optimizer.params.state_dtype",
+       .type = kString,
+       .standard = "\"fp32\"",
+       .note = "\"bf16\" (2 bytes a state) and \"int8\" (1, blocks of 256) lose accuracy; not of "
+               "Adagrad, whose sum would stop growing; not a DeepSpeed key",
+       .choices = {"fp32", "bf16", "int8"},
+       .apply =
+           [](Draft& d, const Value& v) {
+             d.config.optimizer.state_dtype = v.text == "int8"   ? StateDtype::kInt8
+                                              : v.text == "bf16" ? StateDtype::kBf16
+                                                                 : StateDtype::kFp32;
+           }},
       {.path = "optimizer.params.decay_biases_and_norms",
        .note = "weight decay for biases and norms too; not a DeepSpeed key",
        .apply = [](Draft& d,
@@ -214,6 +226,11 @@ void resolve_optimizer(ConfigDraft& draft, std::vector<std::string>& problems) {
     return;
   }
   OptimizerConfig& optimizer = draft.config.optimizer;
+  if (name == "Adagrad" && optimizer.state_dtype != StateDtype::kFp32) {
+    problems.push_back(
+        "optimizer.params.state_dtype: Adagrad's sum of squares would stop growing in so few bits; "
+        "its states are fp32");
+  }
   const Defaults defaults = defaults_of(name);
   optimizer.kind = kind_of(name, draft.adam_w_mode);
   optimizer.learning_rate = draft.learning_rate.value_or(defaults.learning_rate);

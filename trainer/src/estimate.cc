@@ -22,7 +22,7 @@ struct UnitTiles {
 };
 
 std::vector<UnitTiles> cut_units(const EstimateInput& input) {
-  const std::uint64_t tile = std::min(input.config.sub_group_size, input.max_tile_elements);
+  const std::uint64_t tile = tile_elements(input.config, input.max_tile_elements);
   const std::uint64_t multiple = input.world_size * kParameterAlignment;
   std::vector<UnitTiles> units;
   for (const UnitSize& size : unit_sizes(input.model)) {
@@ -216,7 +216,7 @@ Estimate estimate(const EstimateInput& input) {
 
 StepTraffic traffic_per_parameter(const Config& config) {
   const double weight = static_cast<double>(element_bytes(config));
-  const double moments = config.dtype == Dtype::kBf16 ? 10 : 8;
+  const double moments = bytes_per_element(optimizer_layout(config));
   StepTraffic traffic;
   if (config.offload_param.device == OffloadDevice::kNvme) {
     traffic.forward_read = traffic.backward_read = weight;

@@ -7,6 +7,7 @@
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/hi_lo.h>
 #include <spillway/trainer/model_states.h>
+#include <spillway/trainer/optimizer_layout.h>
 
 #include <algorithm>
 #include <cstring>
@@ -79,7 +80,7 @@ at::ScalarType ModelStates::weight_type() const noexcept {
 }
 
 void ModelStates::measure(const ModelSpec& model) {
-  const std::uint64_t tile = std::min(config_.sub_group_size, kMaxTileElements);
+  const std::uint64_t tile = tile_elements(config_, kMaxTileElements);
   swapper::TileId next = 0;
   swapper::TileId next_trainable = 0;
   for (UnitId id = 0; id < model.units().size(); ++id) {

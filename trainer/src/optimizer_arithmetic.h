@@ -43,8 +43,11 @@ void for_each_run(const UpdateConstants& constants, std::span<const DecayRun> ru
   }
 }
 
-// `count` elements from `first` on, all with the weight decay of the constants.
+// `count` elements from `first` on, all with the weight decay of the constants, states in fp32 or
+// bf16. The second on the SIMD target of this CPU.
 void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                           std::uint64_t first, std::uint64_t count);
+void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
+                     std::uint64_t first, std::uint64_t count);
 
 }  // namespace spillway::trainer

@@ -1,7 +1,9 @@
 #include "spillway/trainer/optimizer_layout.h"
 
 #include <spillway/aio/check.h>
+#include <spillway/trainer/block_quantisation.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -17,7 +19,23 @@ std::vector<std::string> state_names(OptimizerKind kind) {
 }  // namespace
 
 OptimizerFormat optimizer_format(const Config& config) {
-  return {.kind = config.optimizer.kind, .weights = config.dtype};
+  return {.kind = config.optimizer.kind,
+          .weights = config.dtype,
+          .states = config.optimizer.state_dtype};
+}
+
+std::uint64_t tile_elements(const Config& config, std::uint64_t most) {
+  const std::uint64_t elements = std::min(config.sub_group_size, most);
+  if (config.optimizer.state_dtype != StateDtype::kInt8) return elements;
+  return std::max<std::uint64_t>(elements / kQuantisedBlock, 1) * kQuantisedBlock;
+}
+
+double bytes_per_element(const swapper::Layout& layout) {
+  double bytes = 0;
+  for (const swapper::Plane& plane : layout.planes()) {
+    bytes += static_cast<double>(plane.bytes_per_block) / plane.elements_per_block;
+  }
+  return bytes;
 }
 
 swapper::Layout weight_layout(const Config& config) {
@@ -29,7 +47,14 @@ swapper::Layout optimizer_layout(const Config& config) {
   const OptimizerFormat format = optimizer_format(config);
   std::vector<swapper::Plane> planes;
   if (format.weights == Dtype::kBf16) planes.push_back({"param_lo", 2});
-  for (const std::string& name : state_names(format.kind)) planes.push_back({name, 4});
+  const std::vector<std::string> names = state_names(format.kind);
+  const std::uint32_t bytes = format.states == StateDtype::kInt8   ? 1
+                              : format.states == StateDtype::kBf16 ? 2
+                                                                   : 4;
+  for (const std::string& name : names) planes.push_back({name, bytes});
+  if (format.states == StateDtype::kInt8) {
+    for (const std::string& name : names) planes.push_back({name + "_absmax", 4, kQuantisedBlock});
+  }
   return swapper::Layout(std::move(planes));
 }
 
@@ -37,10 +62,15 @@ UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
                            std::span<std::byte* const> states) {
   const std::uint32_t first = format.weights == Dtype::kBf16 ? 1 : 0;
   const std::uint32_t count = state_count(format.kind);
-  SPILLWAY_CHECK(states.size() == first + count, "one address for each plane of optimizer_layout");
+  const bool blocks = format.states == StateDtype::kInt8;
+  SPILLWAY_CHECK(states.size() == first + (blocks ? 2 : 1) * count,
+                 "one address for each plane of optimizer_layout");
   UpdatePlanes planes{.format = format, .weight = weight};
   if (first == 1) planes.weight_lo = reinterpret_cast<std::uint16_t*>(states[0]);
-  for (std::uint32_t i = 0; i < count; ++i) planes.states[i] = states[first + i];
+  for (std::uint32_t i = 0; i < count; ++i) {
+    planes.states[i] = states[first + i];
+    if (blocks) planes.absmax[i] = reinterpret_cast<float*>(states[first + count + i]);
+  }
   return planes;
 }
 

@@ -1,6 +1,7 @@
 #include "spillway/trainer/optimizer_update.h"
 
 #include <spillway/aio/check.h>
+#include <spillway/trainer/block_quantisation.h>
 #include <spillway/trainer/hi_lo.h>
 
 #include <algorithm>
@@ -65,6 +66,71 @@ float update_element(OptimizerKind kind, const UpdateConstants& c, float p, floa
   return std::fma(-c.step_size, state[0] / denominator, decayed);
 }
 
+// What an update is made of: by plain loops, or on the SIMD target of this CPU.
+struct Steps {
+  decltype(&decode_blocks) decode;
+  decltype(&update_run_simd) update;
+  decltype(&encode_blocks) encode;
+};
+
+// The second moment and Adagrad's sum have no sign.
+CodeBook book_of(OptimizerKind kind, std::uint32_t state) {
+  return state == 1 || kind == OptimizerKind::kAdagrad ? CodeBook::kUnsigned : CodeBook::kSigned;
+}
+
+UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
+  const OptimizerFormat& format = planes.format;
+  UpdatePlanes moved = planes;
+  moved.weight =
+      static_cast<std::byte*>(planes.weight) + first * (format.weights == Dtype::kBf16 ? 2 : 4);
+  if (planes.weight_lo != nullptr) moved.weight_lo = planes.weight_lo + first;
+  moved.gradient = static_cast<const std::byte*>(planes.gradient) +
+                   first * (format.gradients == Dtype::kBf16 ? 2 : 4);
+  return moved;
+}
+
+// States in 8 bits pass through a buffer of fp32 that stays in the L1 cache: decode, update,
+// encode.
+constexpr std::uint64_t kDecoded = 8 * kQuantisedBlock;
+
+void update_quantised(const Steps& steps, const UpdateConstants& constants,
+                      const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count) {
+  alignas(64) float decoded[2][kDecoded];
+  const std::uint32_t states = state_count(planes.format.kind);
+  UpdatePlanes here = planes_from(planes, first);
+  here.format.states = StateDtype::kFp32;
+  for (std::uint32_t k = 0; k < states; ++k) {
+    here.states[k] = decoded[k];
+    steps.decode(book_of(planes.format.kind, k),
+                 static_cast<std::uint8_t*>(planes.states[k]) + first,
+                 planes.absmax[k] + first / kQuantisedBlock, count, decoded[k]);
+  }
+  for_each_run(constants, planes.runs, first, count,
+               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
+                 steps.update(of_run, here, begin - first, elements);
+               });
+  for (std::uint32_t k = 0; k < states; ++k) {
+    steps.encode(book_of(planes.format.kind, k), decoded[k], count,
+                 static_cast<std::uint8_t*>(planes.states[k]) + first,
+                 planes.absmax[k] + first / kQuantisedBlock);
+  }
+}
+
+void update_range_by(const Steps& steps, const UpdateConstants& constants,
+                     const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count) {
+  if (planes.format.states == StateDtype::kInt8) {
+    SPILLWAY_CHECK(first % kQuantisedBlock == 0, "a range of int8 states begins with a block");
+    for (std::uint64_t done = 0; done < count; done += kDecoded) {
+      update_quantised(steps, constants, planes, first + done, std::min(kDecoded, count - done));
+    }
+    return;
+  }
+  for_each_run(constants, planes.runs, first, count,
+               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
+                 steps.update(of_run, planes, begin, elements);
+               });
+}
+
 }  // namespace
 
 UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint64_t step,
@@ -110,12 +176,16 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
   }
 }
 
+void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
+                  std::uint64_t count) noexcept {
+  const Steps simd{decode_blocks, update_run_simd, encode_blocks};
+  update_range_by(simd, constants, planes, first, count);
+}
+
 void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                             std::uint64_t first, std::uint64_t count) noexcept {
-  for_each_run(constants, planes.runs, first, count,
-               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
-                 update_run_reference(of_run, planes, begin, elements);
-               });
+  const Steps plain{decode_blocks_reference, update_run_reference, encode_blocks_reference};
+  update_range_by(plain, constants, planes, first, count);
 }
 
 }  // namespace spillway::trainer

@@ -234,12 +234,9 @@ namespace spillway::trainer {
 HWY_EXPORT(simd_target);
 HWY_EXPORT(update_run);
 
-void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
-                  std::uint64_t count) noexcept {
-  for_each_run(constants, planes.runs, first, count,
-               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
-                 HWY_DYNAMIC_DISPATCH(update_run)(of_run, planes, begin, elements);
-               });
+void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
+                     std::uint64_t first, std::uint64_t count) {
+  HWY_DYNAMIC_DISPATCH(update_run)(constants, planes, first, count);
 }
 
 const char* simd_target_name() noexcept { return HWY_DYNAMIC_DISPATCH(simd_target)(); }

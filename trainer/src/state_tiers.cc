@@ -59,6 +59,13 @@ struct StateTiers::Where {
 StateTiers::StateTiers(const Config& config, const Tiles& tiles, const Communicator& communicator,
                        at::Device device)
     : weight_bytes_(config.dtype == Dtype::kBf16 ? 2 : 4), device_(device) {
+  if (device.is_cuda() && config.offload_optimizer.device == OffloadDevice::kNone &&
+      config.optimizer.state_dtype != StateDtype::kFp32) {
+    throw Failure(make_error(ErrorKind::kInvalid, "keep optimizer states on the GPU", "",
+                             "optimizer.params.state_dtype must be fp32 there; or offload them: "
+                             "zero_optimization.offload_optimizer.device cpu or nvme")
+                      .value());
+  }
   open_engine(config);
   const auto largest = [](const std::vector<std::uint64_t>& elements) {
     return elements.empty() ? 0 : *std::max_element(elements.begin(), elements.end());

@@ -31,6 +31,7 @@ struct OffloadConfig {
 // Defaults are AdamW's; load_config fills in those of the type it finds.
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
+  StateDtype state_dtype = StateDtype::kFp32;  // our key: optimizer.params.state_dtype
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;

@@ -2,7 +2,8 @@
 // those who store them, update them and predict their bytes.
 //
 // Weights are one plane: `param_hi` (bf16 training) or `param` (fp32). Optimizer states: `param_lo`
-// (bf16 training), then the states of the optimizer. They are two layouts because forward reads
+// (bf16 training), then the states of the optimizer, then, of states in int8, their blocks' absmax.
+// They are two layouts because forward reads
 // weights alone; a tile of either has the same elements.
 #pragma once
 
@@ -19,8 +20,15 @@ namespace spillway::trainer {
 // What the configuration asks for; gradients as fp32.
 OptimizerFormat optimizer_format(const Config& config);
 
+// Elements of a tile, but of a unit's last: sub_group_size and at most `most`; with int8 states
+// whole blocks of them, so that the blocks, and with them the results, are the same for any size.
+std::uint64_t tile_elements(const Config& config, std::uint64_t most);
+
 swapper::Layout weight_layout(const Config& config);
 swapper::Layout optimizer_layout(const Config& config);
+
+// Without padding: 10 for AdamW's states of bf16 training, 4.03125 with them in int8.
+double bytes_per_element(const swapper::Layout& layout);
 
 // The planes as the update takes them, without gradient and runs. `states`: the addresses of the
 // planes of optimizer_layout, in its order. REQUIRES: as many as it has.

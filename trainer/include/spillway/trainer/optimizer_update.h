@@ -25,9 +25,12 @@
 // Decay Regularization" (2019), algorithm 2. Lion: Chen et al., "Symbolic Discovery of Optimization
 // Algorithms" (2023), algorithm 2. Adagrad: Duchi et al. (2011), diagonal, as torch.optim.Adagrad.
 //
-// Denormals count in full. Only the sign and payload of a NaN are not promised. States in bf16 are
-// rounded to nearest even when stored. The update itself is made with the values of full accuracy.
-// Nothing here blocks or allocates; any thread may call.
+// Denormals count in full. Only the sign and payload of a NaN are not promised. The arithmetic is
+// fp32 whatever the states are kept in. States in bf16 are rounded to nearest even when stored, and
+// a change below half a bf16 step (2^-9 to 2^-8 of the value) is lost: with beta2 = 0.999 the
+// second moment grows towards g^2 only up to a quarter or half of it, and does not fall. States in
+// int8 are blocks of 256 (block_quantisation.h), whose absmax in fp32 still falls by beta2. Nothing
+// here blocks or allocates; any thread may call.
 #pragma once
 
 #include <cstddef>
@@ -79,12 +82,14 @@ struct UpdatePlanes {
   void* weight = nullptr;               // float; with bf16 weights the 16 bits of hi
   std::uint16_t* weight_lo = nullptr;   // bf16 weights only
   void* states[2] = {};                 // Adam: exp_avg, exp_avg_sq; Lion: exp_avg; Adagrad: sum
+  float* absmax[2] = {};                // int8 states only: of each block of kQuantisedBlock
   const void* gradient = nullptr;       // float or the 16 bits of bf16
   std::span<const DecayRun> runs = {};  // without gaps over the tile; empty: all decays
 };
 
 // Updates elements [first, first + count) of the tile on the calling thread, with the best SIMD
-// target of this CPU. The same bits as the reference.
+// target of this CPU. The same bits as the reference. REQUIRES: with int8 states, that `first` and,
+// except at the tile's end, `count` are multiples of kQuantisedBlock.
 void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
                   std::uint64_t count) noexcept;
 // Plain loops, the definition.

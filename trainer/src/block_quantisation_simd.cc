@@ -1,0 +1,185 @@
+// encode_blocks and decode_blocks by Google Highway, compiled once per SIMD target of this file and
+// chosen at run time. The tables of 8 entries are looked up in registers.
+#include "quantisation_tables.h"
+#include "simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/block_quantisation_simd.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, which sets the target to compile for.
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace spillway::trainer {
+namespace HWY_NAMESPACE {
+
+// A vector of 4 (NEON) cannot hold a table.
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_NEON
+
+void encode(CodeBook book, const float* values, std::size_t count, std::uint8_t* codes,
+            float* absmax) {
+  encode_blocks_reference(book, values, count, codes, absmax);
+}
+
+void decode(CodeBook book, const std::uint8_t* codes, const float* absmax, std::size_t count,
+            float* values) {
+  decode_blocks_reference(book, codes, absmax, count, values);
+}
+
+#else
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::ScalableTag<float>;
+using Floats = hn::Vec<FloatTag>;
+using Bits32 = hn::RebindToUnsigned<FloatTag>;
+using Int32 = hn::RebindToSigned<FloatTag>;
+constexpr std::size_t kLanes = hn::MaxLanes(FloatTag());
+static_assert(kLanes == 8 || kLanes == 16, "a vector holds a table once or twice");
+
+template <CodeBook kBook>
+HWY_INLINE const QuantisationTables& tables() {
+  return kBook == CodeBook::kSigned ? kSignedTables : kUnsignedTables;
+}
+
+HWY_INLINE Floats look_up(Floats table, hn::Vec<Int32> index) {
+  return hn::TableLookupLanes(table, hn::IndicesFromVec(FloatTag(), index));
+}
+
+HWY_INLINE Floats largest_magnitude(const float* values) {
+  const FloatTag d;
+  const Bits32 bits;
+  auto largest = hn::Zero(bits);
+  for (std::size_t i = 0; i < kQuantisedBlock; i += kLanes) {
+    const auto magnitude = hn::BitCast(bits, hn::Abs(hn::LoadU(d, values + i)));
+    largest = hn::Max(largest, magnitude);
+  }
+  return hn::BitCast(d, hn::MaxOfLanes(bits, largest));
+}
+
+template <CodeBook kBook>
+HWY_INLINE void encode_block(const float* values, std::uint8_t* codes, float* absmax) {
+  const FloatTag d;
+  const Int32 ints;
+  const float largest = hn::GetLane(largest_magnitude(values));
+  constexpr float kSmallestNormal = 0x1p-126f;
+  if (!(largest >= kSmallestNormal && largest <= 0x1.fffffep127f)) {
+    encode_blocks_reference(kBook, values, kQuantisedBlock, codes, absmax);
+    return;
+  }
+  *absmax = largest;
+  const QuantisationTables& t = tables<kBook>();
+  const auto inverse = hn::Set(d, 1.0f / largest);
+  const auto scale = hn::LoadU(d, t.scale), bias = hn::LoadU(d, t.bias),
+             last = hn::LoadU(d, t.last);
+  for (std::size_t i = 0; i < kQuantisedBlock; i += kLanes) {
+    const auto value = hn::LoadU(d, values + i);
+    const auto magnitude = hn::Mul(hn::Abs(value), inverse);
+    auto decade = hn::Zero(ints);
+    for (int k = 1; k < 8; ++k) {
+      const auto reached = hn::Ge(magnitude, hn::Set(d, t.threshold[k]));
+      decade = hn::Sub(decade, hn::BitCast(ints, hn::VecFromMask(d, reached)));
+    }
+    const auto linear = hn::MulAdd(magnitude, look_up(scale, decade), look_up(bias, decade));
+    const auto code = hn::ConvertTo(ints, hn::Min(linear, look_up(last, decade)));
+    if constexpr (kBook == CodeBook::kUnsigned) {
+      const auto positive = hn::Gt(value, hn::Zero(d));
+      const auto least = hn::IfThenElseZero(hn::RebindMask(ints, positive), hn::Set(ints, 1));
+      const hn::Rebind<std::uint8_t, FloatTag> bytes;
+      hn::StoreU(hn::DemoteTo(bytes, hn::Max(code, least)), bytes, codes + i);
+    } else {
+      // code where the sign bit is set, else -code; DemoteTo makes 128 a 127.
+      const auto keep = hn::BroadcastSignBit(hn::BitCast(ints, value));
+      const auto negated = hn::Sub(hn::Xor(code, hn::Not(keep)), hn::Not(keep));
+      const hn::Rebind<std::int8_t, FloatTag> bytes;
+      hn::StoreU(hn::DemoteTo(bytes, negated), bytes, reinterpret_cast<std::int8_t*>(codes + i));
+    }
+  }
+}
+
+template <CodeBook kBook>
+HWY_INLINE void decode_block(const std::uint8_t* codes, float absmax, float* values) {
+  const FloatTag d;
+  const Int32 ints;
+  const QuantisationTables& t = tables<kBook>();
+  const auto slope = hn::LoadU(d, t.slope), offset = hn::LoadU(d, t.offset);
+  const auto one = hn::Set(d, 1.0f), largest = hn::Set(d, absmax);
+  for (std::size_t i = 0; i < kQuantisedBlock; i += kLanes) {
+    Floats size, sign;  // x of the tables, and what has the value's sign
+    if constexpr (kBook == CodeBook::kUnsigned) {
+      const hn::Rebind<std::uint8_t, FloatTag> bytes;
+      const auto code = hn::PromoteTo(ints, hn::LoadU(bytes, codes + i));
+      size = hn::Add(hn::ConvertTo(d, code), one);
+      sign = hn::Zero(d);
+    } else {
+      const hn::Rebind<std::int8_t, FloatTag> bytes;
+      const auto negated =
+          hn::PromoteTo(ints, hn::LoadU(bytes, reinterpret_cast<const std::int8_t*>(codes + i)));
+      size = hn::ConvertTo(d, hn::Abs(negated));
+      sign = hn::BitCast(d, hn::Neg(negated));
+    }
+    const auto power = hn::Sub(hn::ShiftRight<23>(hn::BitCast(ints, size)), hn::Set(ints, 127));
+    const auto exponent = hn::Min(hn::Max(power, hn::Zero(ints)), hn::Set(ints, 7));
+    const auto linear = hn::MulAdd(size, look_up(slope, exponent), look_up(offset, exponent));
+    const auto magnitude = hn::Min(linear, one);
+    hn::StoreU(hn::Mul(hn::CopySignToAbs(magnitude, sign), largest), d, values + i);
+  }
+}
+
+// What is left over after whole blocks is for the reference, which has the same bits.
+template <CodeBook kBook>
+void encode_book(const float* values, std::size_t count, std::uint8_t* codes, float* absmax) {
+  std::size_t i = 0;
+  for (; count - i >= kQuantisedBlock; i += kQuantisedBlock) {
+    encode_block<kBook>(values + i, codes + i, absmax + i / kQuantisedBlock);
+  }
+  encode_blocks_reference(kBook, values + i, count - i, codes + i, absmax + i / kQuantisedBlock);
+}
+
+template <CodeBook kBook>
+void decode_book(const std::uint8_t* codes, const float* absmax, std::size_t count, float* values) {
+  std::size_t i = 0;
+  for (; count - i >= kQuantisedBlock; i += kQuantisedBlock) {
+    decode_block<kBook>(codes + i, absmax[i / kQuantisedBlock], values + i);
+  }
+  decode_blocks_reference(kBook, codes + i, absmax + i / kQuantisedBlock, count - i, values + i);
+}
+
+void encode(CodeBook book, const float* values, std::size_t count, std::uint8_t* codes,
+            float* absmax) {
+  if (book == CodeBook::kSigned)
+    return encode_book<CodeBook::kSigned>(values, count, codes, absmax);
+  encode_book<CodeBook::kUnsigned>(values, count, codes, absmax);
+}
+
+void decode(CodeBook book, const std::uint8_t* codes, const float* absmax, std::size_t count,
+            float* values) {
+  if (book == CodeBook::kSigned)
+    return decode_book<CodeBook::kSigned>(codes, absmax, count, values);
+  decode_book<CodeBook::kUnsigned>(codes, absmax, count, values);
+}
+
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace spillway::trainer
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace spillway::trainer {
+
+HWY_EXPORT(encode);
+HWY_EXPORT(decode);
+
+void encode_blocks(CodeBook book, const float* values, std::size_t count, std::uint8_t* codes,
+                   float* absmax) noexcept {
+  HWY_DYNAMIC_DISPATCH(encode)(book, values, count, codes, absmax);
+}
+
+void decode_blocks(CodeBook book, const std::uint8_t* codes, const float* absmax, std::size_t count,
+                   float* values) noexcept {
+  HWY_DYNAMIC_DISPATCH(decode)(book, codes, absmax, count, values);
+}
+
+}  // namespace spillway::trainer
+#endif
