@@ -26,9 +26,7 @@ class TileState {
     lo_.resize(split() ? count : 0);
     gradient_.resize(count * (format.gradients == Dtype::kBf16 ? 2 : 4));
     std::mt19937_64 random(seed);
-    for (std::size_t i = 0; i < count; ++i) {
-      set_weight(i, draw(random, values, 0.1f));
-    }
+    for (std::size_t i = 0; i < count; ++i) set_weight(i, draw(random, values, 0.1f));
     for (int k : {0, 1}) {
       const bool is_signed = book(k) == CodeBook::kSigned;
       std::vector<float> state(count);
