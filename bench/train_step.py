@@ -52,8 +52,8 @@ def write_inputs(directory):
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
         "zero_optimization": {
             "stage": 3,
-            "offload_param": {"device": "none", "nvme_path": str(directory / "states")},
-            "offload_optimizer": {"device": "none", "nvme_path": str(directory / "states")}}}
+            "offload_param": {"device": "none", "nvme_path": str(directory / "states"), "max_in_cpu": 0},
+            "offload_optimizer": {"device": "none", "nvme_path": str(directory / "states"), "max_in_cpu": 0}}}
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "states").mkdir()
 

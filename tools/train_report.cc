@@ -32,7 +32,7 @@ void line(const std::string& what, const std::string& where, std::uint64_t memor
 
 std::string place(const trainer::OffloadConfig& offload, const swapper::Tier& tier) {
   if (offload.device != OffloadDevice::kNvme) return tier.name();
-  return offload.max_in_cpu_elements > 0 ? "nvme, part cached" : "nvme";
+  return tier.name() == std::string("nvme") ? "nvme" : "nvme, part cached";
 }
 
 void print_tiers(const TrainInputs& inputs, const trainer::ZeroEngine& engine) {

@@ -49,6 +49,8 @@ void train(const std::string& directory, int steps) {
     const std::string key = std::string("zero_optimization.") + states;
     input.overrides.push_back(key + ".device=nvme");
     input.overrides.push_back(key + ".nvme_path=" + directory);
+    // Nothing cached in RAM, so that every byte of a step can be seen; left out: what is free.
+    input.overrides.push_back(key + ".max_in_cpu=0");
   }
   const Config config = value_or_throw(load_config(input)).config;
 

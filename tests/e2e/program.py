@@ -71,7 +71,8 @@ class EndToEndTest(unittest.TestCase):
         for section, device in (("offload_param", param), ("offload_optimizer", optimizer)):
             options += ["--set", f"{ZERO}{section}.device={device}"]
             if device == "nvme":
-                options += ["--set", f"{ZERO}{section}.nvme_path={path or self.swap}"]
+                options += ["--set", f"{ZERO}{section}.nvme_path={path or self.swap}",
+                            "--set", f"{ZERO}{section}.max_in_cpu=0"]
         return options
 
     def command(self, *options, steps=4):

@@ -36,7 +36,8 @@ class EstimateExactTest(unittest.TestCase):
                          "zero_optimization": {
                              **zero,
                              "offload_param": {"device": parameters,
-                                               "nvme_path": self.directory.name},
+                                               "nvme_path": self.directory.name,
+                                               "max_in_cpu": 0},
                              "offload_optimizer": {"device": optimizer,
                                                    "nvme_path": self.directory.name,
                                                    "max_in_cpu": 30000}}}))]

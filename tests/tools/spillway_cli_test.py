@@ -58,7 +58,7 @@ class EstimateTest(unittest.TestCase):
         self.nvme = json.dumps({
             "bf16": {"enabled": True},
             "zero_optimization": {
-                section: {"device": "nvme", "nvme_path": self.directory.name}
+                section: {"device": "nvme", "nvme_path": self.directory.name, "max_in_cpu": 0}
                 for section in ("offload_param", "offload_optimizer")}})
 
     def test_bytes_of_gpt_lite_on_nvme(self):
@@ -128,8 +128,9 @@ class TrainTest(unittest.TestCase):
             config = write("config.json", json.dumps({
                 "bf16": {"enabled": True},
                 "zero_optimization": {"stage": 3,
-                                      "offload_param": {"device": "nvme", "nvme_path": folder},
-                                      "offload_optimizer": {"device": "nvme", "nvme_path": folder}},
+                                      "offload_param": {"device": "nvme", "nvme_path": folder, "max_in_cpu": 0},
+                                      "offload_optimizer": {"device": "nvme", "nvme_path": folder,
+                                                            "max_in_cpu": 0}},
                 "aio": {"block_size": 131072, "queue_depth": 4, "intra_op_parallelism": 1,
                         "tuned": {"device": "/dev/elsewhere", "filesystem": "ext4", "read_gb_per_second": 2e-3,
                                   "write_gb_per_second": 2e-3, "mix_gb_per_second": 2e-3}}}))

@@ -21,8 +21,8 @@ TEST_F(ConfigTest, EmptyMeansTheDefaults) {
   EXPECT_EQ(config.dtype, Dtype::kFp32);
   EXPECT_EQ(config.gradient_clipping, 1.0);
   EXPECT_EQ(config.zero_stage, 3u);
-  EXPECT_EQ(config.offload_param.max_in_cpu_elements, 0u);
-  EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, 0u);
+  EXPECT_EQ(config.offload_param.max_in_cpu_elements, OffloadConfig::kAutoCache);
+  EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, OffloadConfig::kAutoCache);
   EXPECT_EQ(config.offload_param.pin_memory, std::nullopt);
   EXPECT_EQ(config.optimizer.kind, OptimizerKind::kAdamW);
   EXPECT_EQ(config.optimizer.weight_decay, 0.01);
@@ -135,6 +135,19 @@ std::string nvme_guide(const std::string& end) {
     })" + end;
 }
 
+TEST_F(ConfigTest, MaxInCpuIsANumberOrWhatIsFree) {
+  const auto with = [](const std::string& value) {
+    return R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/x",
+               "max_in_cpu": )" +
+           value + "}}}";
+  };
+  EXPECT_EQ(config(with("5e8")).offload_optimizer.max_in_cpu_elements, 500'000'000u);
+  EXPECT_EQ(config(with("\"auto\"")).offload_optimizer.max_in_cpu_elements,
+            OffloadConfig::kAutoCache);
+  EXPECT_THAT(report(with("\"auto\""), "zero_optimization.offload_optimizer.max_in_cpu"),
+              HasSubstr("auto -> what of the RAM is safely free"));
+}
+
 TEST_F(ConfigTest, TheGuidesNvmeExampleRuns) {
   const Config config = this->config(nvme_guide("\n}\n"));
   EXPECT_EQ(config.offload_param.device, OffloadDevice::kNvme);
@@ -142,7 +155,7 @@ TEST_F(ConfigTest, TheGuidesNvmeExampleRuns) {
   EXPECT_EQ(config.offload_param.max_in_cpu_elements, 1'000'000'000u);
   EXPECT_EQ(config.offload_param.pin_memory, true);
   EXPECT_EQ(config.offload_optimizer.device, OffloadDevice::kNvme);
-  EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, 0u);
+  EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, OffloadConfig::kAutoCache);
   EXPECT_EQ(config.aio.block_size_bytes, 262144u);
   EXPECT_EQ(config.aio.queue_depth, 32u);
   const std::string guide = nvme_guide("}");

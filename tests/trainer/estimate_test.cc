@@ -132,8 +132,9 @@ TEST(EstimateTest, CachedElementsLeaveTheTraffic) {
 TEST(EstimateTest, BuffersFollowTheTilesAndNotTheModel) {
   EstimateInput input = input_with(OffloadDevice::kNvme, OffloadDevice::kNvme);
   const std::uint64_t tile = std::uint64_t{1} << 20;
-  // A block of 7.1 M elements has 7 tiles; two units of them are read ahead.
-  EXPECT_EQ(row(estimate(input), "buffers").pinned, 14 * 2 * tile + 4 * 10 * tile);
+  // A block of 7.1 M elements has 7 tiles; two units of them are read ahead. The update has 4 tiles
+  // of 10 blocks in the queue of 32, and 3 more.
+  EXPECT_EQ(row(estimate(input), "buffers").pinned, 14 * 2 * tile + 7 * 10 * tile);
   input.config.offload_param.pin_memory = false;
   EXPECT_EQ(row(estimate(input), "buffers").ram, 14 * 2 * tile);
   input.config = config_with(OffloadDevice::kCpu, OffloadDevice::kCpu);

@@ -210,6 +210,8 @@ Result<ConfigResult> load_config(const ConfigInput& input) {
 
   ConfigDraft draft;
   draft.input = &input;
+  draft.config.offload_param.max_in_cpu_elements = OffloadConfig::kAutoCache;
+  draft.config.offload_optimizer.max_in_cpu_elements = OffloadConfig::kAutoCache;
   std::vector<AppliedEntry> applied;
   for (std::string& problem : apply_all(entries, draft, applied)) {
     problems.push_back(std::move(problem));

@@ -16,6 +16,8 @@ OffloadDevice device_named(const std::string& name) {
   return name == "nvme" ? OffloadDevice::kNvme : OffloadDevice::kNone;
 }
 
+const std::string kWhatIsFree = "what of the RAM is safely free";
+
 std::vector<KeyRule> batch_keys() {
   return {
       {.path = "train_batch_size",
@@ -111,10 +113,12 @@ std::vector<KeyRule> zero_keys() {
        .apply = [](Draft& d, const Value& v) { d.config.offload_param.nvme_path = v.text; }},
       {.path = "zero_optimization.offload_param.max_in_cpu",
        .type = kInteger,
-       .standard = "0",
-       .note = "elements cached in RAM; DeepSpeed's default is 1e9",
+       .standard = "\"auto\"",
+       .note = "elements cached in RAM; auto: what is free; DeepSpeed's default is 1e9",
+       .may_be_auto = true,
        .apply = [](Draft& d,
-                   const Value& v) { d.config.offload_param.max_in_cpu_elements = v.integer; }},
+                   const Value& v) { d.config.offload_param.max_in_cpu_elements = v.integer; },
+       .resolved = [](const Draft&) { return kWhatIsFree; }},
       {.path = "zero_optimization.offload_param.pin_memory",
        .standard = "null",
        .note = "absent: pinned when the limits allow it",
@@ -133,10 +137,12 @@ std::vector<KeyRule> zero_keys() {
        .apply = [](Draft& d, const Value& v) { d.config.offload_optimizer.nvme_path = v.text; }},
       {.path = "zero_optimization.offload_optimizer.max_in_cpu",
        .type = kInteger,
-       .standard = "0",
-       .note = "elements cached in RAM; not a DeepSpeed key",
+       .standard = "\"auto\"",
+       .note = "elements cached in RAM; auto: what is free; not a DeepSpeed key",
+       .may_be_auto = true,
        .apply = [](Draft& d,
-                   const Value& v) { d.config.offload_optimizer.max_in_cpu_elements = v.integer; }},
+                   const Value& v) { d.config.offload_optimizer.max_in_cpu_elements = v.integer; },
+       .resolved = [](const Draft&) { return kWhatIsFree; }},
       {.path = "zero_optimization.offload_optimizer.pin_memory",
        .standard = "null",
        .note = "absent: pinned when the limits allow it",

@@ -56,7 +56,10 @@ Store place(const std::vector<UnitTiles>& units, const Layout& layout,
     std::vector<swapper::TileId> order(all.size());
     std::iota(order.begin(), order.end(), swapper::TileId{0});
     const swapper::Schedule schedule(order, static_cast<std::uint32_t>(all.size()));
-    in_memory = swapper::choose_resident(schedule, all, offload.max_in_cpu_elements);
+    // What the machine will have free for "auto" is not known here: nothing, at worst.
+    const bool automatic = offload.max_in_cpu_elements == OffloadConfig::kAutoCache;
+    in_memory =
+        swapper::choose_resident(schedule, all, automatic ? 0 : offload.max_in_cpu_elements);
   }
   Store store;
   std::size_t tile = 0;
@@ -123,16 +126,25 @@ MemoryRow buffer_row(const EstimateInput& input, const std::vector<UnitTiles>& u
            (input.on_gpu && offload.device == OffloadDevice::kNone);
   };
   std::uint64_t most_tiles = 0;
-  for (const UnitTiles& unit : units) most_tiles = std::max(most_tiles, unit.tiles.size());
-  const std::uint64_t weight_buffers =
-      std::clamp<std::uint64_t>(2 * most_tiles, input.optimizer_buffers, input.max_weight_buffers);
+  std::uint64_t all_tiles = 0;
+  for (const UnitTiles& unit : units) {
+    most_tiles = std::max(most_tiles, unit.tiles.size());
+    all_tiles += unit.tiles.size();
+  }
+  const auto counts = [&](const Store& store) {
+    return TileCounts{.tiles = all_tiles,
+                      .max_unit_tiles = most_tiles,
+                      .largest_bytes = store.largest_tile_bytes};
+  };
   MemoryRow row{"buffers", {}};
   const auto add = [&](const OffloadConfig& offload, std::uint64_t bytes) {
     if (!needs_buffers(offload)) return;
     (offload.pin_memory.value_or(true) ? row.bytes.pinned : row.bytes.ram) += bytes;
   };
-  add(input.config.offload_param, weight_buffers * weights.largest_tile_bytes);
-  add(input.config.offload_optimizer, input.optimizer_buffers * moments.largest_tile_bytes);
+  add(input.config.offload_param,
+      weight_buffer_count(input.config, counts(weights)) * weights.largest_tile_bytes);
+  add(input.config.offload_optimizer,
+      update_buffer_count(input.config, counts(moments)) * moments.largest_tile_bytes);
   return row;
 }
 

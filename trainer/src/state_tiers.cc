@@ -13,15 +13,12 @@
 #include <filesystem>
 #include <numeric>
 #include <system_error>
+#include <utility>
 
 namespace spillway::trainer {
 namespace {
 
 using pinned_pool::Wish;
-
-// Enough for one tile computing, one being read, one being written, and one to spare.
-constexpr std::size_t kOptimizerBuffers = 4;
-constexpr std::size_t kMaxWeightBuffers = 16;
 
 Wish lock_wish(const OffloadConfig& offload) {
   if (!offload.pin_memory.has_value()) return Wish::kAuto;
@@ -53,10 +50,30 @@ struct StateTiers::Where {
   const std::vector<std::uint64_t>& tiles;
   const OffloadConfig& offload;
   std::shared_ptr<swapper::DirectoryLock> lock;
-  aio::Engine* engine;
+  pinned_pool::Pool* pool = nullptr;  // of buffers for its tiles, where they are moved
+  std::uint64_t max_in_cpu_elements = 0;
+
+  bool caches_what_is_free() const {
+    return offload.device == OffloadDevice::kNvme &&
+           offload.max_in_cpu_elements == OffloadConfig::kAutoCache;
+  }
+  std::uint64_t elements() const {
+    return std::accumulate(tiles.begin(), tiles.end(), std::uint64_t{0});
+  }
+  std::uint64_t largest_elements() const {
+    return tiles.empty() ? 0 : *std::max_element(tiles.begin(), tiles.end());
+  }
+  std::uint64_t largest_bytes() const {
+    return tiles.empty() ? 0 : layout.tile_bytes(largest_elements());
+  }
+  std::uint64_t all_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const std::uint64_t elements : tiles) bytes += layout.tile_bytes(elements);
+    return bytes;
+  }
 };
 
-StateTiers::StateTiers(const Config& config, const Tiles& tiles, const Communicator& communicator,
+StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& communicator,
                        at::Device device)
     : weight_bytes_(config.dtype == Dtype::kBf16 ? 2 : 4), device_(device) {
   if (device.is_cuda() && config.offload_optimizer.device == OffloadDevice::kNone &&
@@ -67,41 +84,85 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, const Communica
                       .value());
   }
   open_engine(config);
-  const auto largest = [](const std::vector<std::uint64_t>& elements) {
-    return elements.empty() ? 0 : *std::max_element(elements.begin(), elements.end());
+  const auto where = [&](const char* name, swapper::Layout layout,
+                         const std::vector<std::uint64_t>& elements, const OffloadConfig& offload) {
+    const bool on_nvme = offload.device == OffloadDevice::kNvme;
+    return Where{.name = name,
+                 .layout = std::move(layout),
+                 .tiles = elements,
+                 .offload = offload,
+                 .lock = on_nvme ? lock_directory(offload, communicator) : nullptr,
+                 .max_in_cpu_elements = offload.max_in_cpu_elements};
   };
-  const swapper::Layout weights = weight_layout(config);
-  const swapper::Layout states = optimizer_layout(config);
-  const auto lock_of = [&](const OffloadConfig& offload) {
-    return offload.device == OffloadDevice::kNvme ? lock_directory(offload, communicator) : nullptr;
-  };
-  Where where_weights{
-      "weights",    weights, tiles.all, config.offload_param, lock_of(config.offload_param),
-      engine_.get()};
-  Where where_states{"optimizer",
-                     states,
-                     tiles.trainable,
-                     config.offload_optimizer,
-                     lock_of(config.offload_optimizer),
-                     engine_.get()};
+  Where weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
+  Where states =
+      where("optimizer", optimizer_layout(config), tiles.trainable, config.offload_optimizer);
 
-  const bool on_device = device.is_cuda();
-  const auto needs_buffers = [&](const OffloadConfig& offload) {
-    return offload.device == OffloadDevice::kNvme ||
-           (on_device && offload.device == OffloadDevice::kNone);
+  const auto needs_buffers = [&](const Where& store) {
+    return !store.tiles.empty() &&
+           (store.offload.device == OffloadDevice::kNvme ||
+            (device.is_cuda() && store.offload.device == OffloadDevice::kNone));
   };
-  if (needs_buffers(config.offload_param) && largest(tiles.all) > 0) {
-    const std::size_t count =
-        std::clamp<std::size_t>(2 * tiles.max_unit_tiles, kOptimizerBuffers, kMaxWeightBuffers);
-    weight_pool_ =
-        make_pool("weights", weights.tile_bytes(largest(tiles.all)), count, config.offload_param);
+  const auto counts = [&](const Where& store) {
+    return TileCounts{.tiles = store.tiles.size(),
+                      .max_unit_tiles = tiles.max_unit_tiles,
+                      .largest_bytes = store.largest_bytes()};
+  };
+  const CachePlan plan = plan_caches(config, weights, states, tiles, communicator);
+  if (needs_buffers(weights)) {
+    weight_pool_ = make_pool("weights", weights.largest_bytes(),
+                             weight_buffer_count(config, counts(weights)), config.offload_param);
   }
-  if (needs_buffers(config.offload_optimizer) && largest(tiles.trainable) > 0) {
-    optimizer_pool_ = make_pool("optimizer", states.tile_bytes(largest(tiles.trainable)),
-                                kOptimizerBuffers, config.offload_optimizer);
+  if (needs_buffers(states)) {
+    optimizer_pool_ =
+        make_pool("optimizer", states.largest_bytes(), update_buffer_count(config, counts(states)),
+                  config.offload_optimizer);
   }
-  weights_ = make_tier(where_weights, &device_weights_);
-  optimizer_ = make_tier(where_states, &device_optimizer_);
+  weights.pool = weight_pool_.get();
+  states.pool = optimizer_pool_.get();
+  if (weights.caches_what_is_free()) weights.max_in_cpu_elements = plan.weight_elements;
+  if (states.caches_what_is_free()) states.max_in_cpu_elements = plan.optimizer_elements;
+  // Optimizer states first, for a byte of them saves less in a step: the last to be kept.
+  optimizer_ = make_tier(states, &device_optimizer_);
+  weights_ = make_tier(weights, &device_weights_);
+}
+
+CachePlan StateTiers::plan_caches(const Config& config, const Where& weights, const Where& states,
+                                  const Tiles& tiles, Communicator& communicator) {
+  CacheNeeds needs;
+  local_ranks_ = needs.local_ranks = communicator.local_world_size();
+  const auto must_be_locked = [](const Where& store) {
+    return store.caches_what_is_free() && store.offload.pin_memory.value_or(false);
+  };
+  needs.free_bytes = free_ram_bytes(pinned_pool::MemoryLimits::read(),
+                                    must_be_locked(weights) || must_be_locked(states));
+  communicator.barrier();  // the others have looked too, before anything is taken
+  const bool on_device = device_.is_cuda();
+  for (const Where* store : {&weights, &states}) {
+    const TileCounts counts{.tiles = store->tiles.size(),
+                            .max_unit_tiles = tiles.max_unit_tiles,
+                            .largest_bytes = store->largest_bytes()};
+    if (store->offload.device == OffloadDevice::kNvme) {
+      needs.other_bytes +=
+          counts.largest_bytes * (store == &weights ? weight_buffer_count(config, counts)
+                                                    : update_buffer_count(config, counts));
+    } else if (store->offload.device == OffloadDevice::kCpu || !on_device) {
+      needs.other_bytes += store->all_bytes();
+    }
+    CacheableStore& cacheable = store == &weights ? needs.weights : needs.optimizer;
+    if (store->caches_what_is_free()) cacheable = {store->elements(), store->all_bytes()};
+  }
+  if (!on_device || states.offload.device != OffloadDevice::kNone) {
+    needs.other_bytes += 4 * states.elements();  // gradients
+  }
+  if (!on_device) {  // the unit that is used and the one before it, gathered
+    needs.other_bytes += 2 * tiles.max_unit_tiles * weights.largest_elements() * weight_bytes_ *
+                         communicator.world_size();
+  }
+  CachePlan plan = plan_cache(needs);
+  margin_bytes_ = plan.margin_bytes;
+  if (!plan.note.empty()) notes_.push_back(plan.note);
+  return plan;
 }
 
 StateTiers::~StateTiers() = default;
@@ -190,18 +251,60 @@ std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceT
     case OffloadDevice::kNvme:
       break;
   }
+  return make_nvme_tier(where);
+}
+
+std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
+  swapper::RamTierOptions ram;
+  ram.lock = lock_wish(where.offload);
+  ram.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
   swapper::TileStoreOptions options;
   options.directories = {where.lock->directory()};
   options.locks = {where.lock};
   options.name = where.name;
-  const std::vector<bool> cached = cached_tiles(where.tiles, where.offload.max_in_cpu_elements);
-  const auto on_file = select(where.tiles, cached, false);
-  auto store =
-      value_or_throw(swapper::TileStore::create(*where.engine, where.layout, on_file, options));
-  stores_.push_back(store.get());
-  if (on_file.size() == where.tiles.size()) return store;
-  return swapper::make_split_tier(cached, in_ram(select(where.tiles, cached, true)),
-                                  std::move(store));
+  const auto make_store = [&](const std::vector<std::uint64_t>& elements) {
+    auto store =
+        value_or_throw(swapper::TileStore::create(*engine_, where.layout, elements, options));
+    stores_.push_back(store.get());
+    return store;
+  };
+  const std::vector<bool> cached = cached_tiles(where.tiles, where.max_in_cpu_elements);
+  if (std::ranges::find(cached, true) == cached.end()) return make_store(where.tiles);
+  if (where.caches_what_is_free()) {
+    auto tier = value_or_throw(swapper::CachedTier::create(make_store(where.tiles), cached,
+                                                           {.ram = ram, .as_much_as_fits = true}));
+    caches_.push_back({tier.get(), where.pool});
+    return tier;
+  }
+  // What the user asked for stays where it is, and needs no place on NVMe.
+  auto in_ram =
+      value_or_throw(swapper::make_ram_tier(where.layout, select(where.tiles, cached, true), ram));
+  return swapper::make_split_tier(cached, std::move(in_ram),
+                                  make_store(select(where.tiles, cached, false)));
+}
+
+void StateTiers::relieve_pressure() {
+  if (!caches_.empty()) {
+    relieve_pressure(pinned_pool::MemoryLimits::read(), pinned_pool::memory_usage());
+  }
+}
+
+void StateTiers::relieve_pressure(const pinned_pool::MemoryLimits& limits,
+                                  const pinned_pool::MemoryUsage& usage) {
+  // Between steps a process is at its smallest: the next step will take its peak again.
+  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
+  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
+  const std::uint64_t left = free_bytes - std::min(free_bytes, coming);
+  if (left >= margin_bytes_ / 2) return;
+  std::uint64_t wanted = (margin_bytes_ - left) / local_ranks_;
+  std::uint64_t freed = 0;
+  for (const Cache& cache : caches_) {
+    if (wanted > freed) freed += value_or_throw(cache.tier->demote(wanted - freed, *cache.pool));
+  }
+  if (freed == 0 || std::exchange(said_pressure_, true)) return;
+  notes_.push_back("gave " + pinned_pool::format_bytes(freed) +
+                   " of cached states back: " + pinned_pool::format_bytes(left) +
+                   " were left for the next step; more may follow, unsaid");
 }
 
 std::uint64_t StateTiers::nvme_read_bytes() const {

@@ -23,9 +23,12 @@ const char* to_string(OffloadDevice device);
 
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
-  std::filesystem::path nvme_path;        // required when device is nvme
-  std::uint64_t max_in_cpu_elements = 0;  // cached in RAM; 0 = nothing
-  std::optional<bool> pin_memory;         // unset: pin when the limits allow it
+  std::filesystem::path nvme_path;  // required when device is nvme
+  // Cached in RAM; 0 = nothing; kAutoCache (what "auto" and no key at all say) = what is safely
+  // free.
+  static constexpr std::uint64_t kAutoCache = ~std::uint64_t{0};
+  std::uint64_t max_in_cpu_elements = 0;
+  std::optional<bool> pin_memory;  // unset: pin when the limits allow it
 };
 
 // Defaults are AdamW's; load_config fills in those of the type it finds.

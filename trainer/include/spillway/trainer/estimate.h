@@ -7,6 +7,7 @@
 
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/gpt_config.h>
+#include <spillway/trainer/state_buffers.h>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,10 +19,8 @@ struct EstimateInput {
   Config config;
   std::uint32_t world_size = 1;
   bool on_gpu = false;  // device memory is apart from RAM
-  // How training cuts tiles and counts buffers.
-  std::uint64_t max_tile_elements = std::uint64_t{1} << 20;
-  std::uint32_t optimizer_buffers = 4;
-  std::uint32_t max_weight_buffers = 16;
+  // How training cuts tiles.
+  std::uint64_t max_tile_elements = kMaxTileElements;
 };
 
 // Bytes in each tier. Without a GPU `device` is 0 and what would lie there counts as `ram`.

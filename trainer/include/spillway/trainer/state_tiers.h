@@ -10,11 +10,14 @@
 #include <ATen/core/Tensor.h>
 #include <spillway/aio/engine.h>
 #include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/cached_tier.h>
 #include <spillway/swapper/directory_lock.h>
 #include <spillway/swapper/tier.h>
+#include <spillway/trainer/cache_plan.h>
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/partition.h>
+#include <spillway/trainer/state_buffers.h>
 
 #include <filesystem>
 #include <list>
@@ -23,9 +26,6 @@
 #include <vector>
 
 namespace spillway::trainer {
-
-// Elements a tile may have at most, whatever sub_group_size says: what the buffers hold.
-inline constexpr std::uint64_t kMaxTileElements = std::uint64_t{1} << 20;
 
 class DeviceTier;
 
@@ -38,8 +38,8 @@ class StateTiers {
     std::vector<std::uint64_t> trainable;
     std::size_t max_unit_tiles = 0;
   };
-  // Throws Failure.
-  StateTiers(const Config& config, const Tiles& tiles, const Communicator& communicator,
+  // Throws Failure. All ranks call it together.
+  StateTiers(const Config& config, const Tiles& tiles, Communicator& communicator,
              at::Device device);
   ~StateTiers();
 
@@ -52,6 +52,15 @@ class StateTiers {
   // The same tiers when they lie in device memory, else nullptr.
   DeviceTier* device_weights() noexcept { return device_weights_; }
   DeviceTier* device_optimizer() noexcept { return device_optimizer_; }
+
+  // Gives RAM that a max_in_cpu of "auto" took back to those who need it now: when less than half
+  // of the margin is free (counting what the process took at its peak as needed again), cached
+  // tiles go to their places on NVMe until the margin is. A note says so. Blocks; cheap when there
+  // is nothing to do. REQUIRES: nobody reads, updates or holds a tile. Throws Failure.
+  void relieve_pressure();
+  // As relieve_pressure, with what the machine would say.
+  void relieve_pressure(const pinned_pool::MemoryLimits& limits,
+                        const pinned_pool::MemoryUsage& usage);
 
   std::uint32_t weight_bytes_per_element() const noexcept { return weight_bytes_; }
   std::uint64_t nvme_read_bytes() const;
@@ -72,11 +81,15 @@ class StateTiers {
   };
 
   void open_engine(const Config& config);
+  // What max_in_cpu of "auto" comes to for the two stores.
+  CachePlan plan_caches(const Config& config, const Where& weights, const Where& states,
+                        const Tiles& tiles, Communicator& communicator);
   std::shared_ptr<swapper::DirectoryLock> lock_directory(const OffloadConfig& offload,
                                                          const Communicator& communicator);
   std::unique_ptr<pinned_pool::Pool> make_pool(const char* name, std::size_t buffer_bytes,
                                                std::size_t count, const OffloadConfig& offload);
   std::unique_ptr<swapper::Tier> make_tier(const Where& where, DeviceTier** on_device);
+  std::unique_ptr<swapper::Tier> make_nvme_tier(const Where& where);
 
   std::uint32_t weight_bytes_;
   at::Device device_;
@@ -90,6 +103,15 @@ class StateTiers {
   std::unique_ptr<swapper::Tier> weights_;
   std::unique_ptr<swapper::Tier> optimizer_;
   std::vector<const swapper::Tier*> stores_;  // those of the above that are files
+  // Those that hold what was free: the first one is the first to give it back.
+  struct Cache {
+    swapper::CachedTier* tier = nullptr;
+    pinned_pool::Pool* pool = nullptr;
+  };
+  std::vector<Cache> caches_;
+  std::uint64_t margin_bytes_ = 0;
+  std::uint32_t local_ranks_ = 1;
+  bool said_pressure_ = false;
   DeviceTier* device_weights_ = nullptr;
   DeviceTier* device_optimizer_ = nullptr;
 };
