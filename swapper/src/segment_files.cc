@@ -12,6 +12,11 @@ bool SegmentFiles::Pending::done() const noexcept {
   return completion_.has_value();
 }
 
+std::optional<std::chrono::steady_clock::time_point> SegmentFiles::Pending::ended() const noexcept {
+  const std::lock_guard guard(mutex_);
+  return ended_;
+}
+
 void SegmentFiles::Pending::expedite() noexcept {
   if (ticket_.valid()) ticket_.expedite();
 }
@@ -26,6 +31,7 @@ std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
 void SegmentFiles::Pending::complete(aio::Completion completion) {
   const std::lock_guard guard(mutex_);
   completion_ = std::move(completion);
+  ended_ = std::chrono::steady_clock::now();
   changed_.notify_all();
 }
 

@@ -40,6 +40,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     bool done() const noexcept;
     // Of a read.
     void expedite() noexcept;
+    // When it was complete, as far as it is.
+    std::optional<std::chrono::steady_clock::time_point> ended() const noexcept;
     // Nothing when the deadline came first; the memory then stays with the engine.
     std::optional<aio::Completion> wait_until(std::chrono::steady_clock::time_point deadline);
 
@@ -50,6 +52,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::optional<aio::Completion> completion_;
+    std::optional<std::chrono::steady_clock::time_point> ended_;
     // For expedite() alone. It lives until the request has completed, for dropping it would cancel.
     aio::Ticket ticket_;
   };

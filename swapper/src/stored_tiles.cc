@@ -26,6 +26,9 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
 
   bool done() const noexcept override { return pending_->done(); }
   void expedite() noexcept override { pending_->expedite(); }
+  std::optional<std::chrono::steady_clock::time_point> ended() const noexcept override {
+    return pending_->ended();
+  }
 
   Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) override {
     std::optional<aio::Completion> completion = pending_->wait_until(deadline);

@@ -33,10 +33,13 @@ void Transfer::expedite() noexcept {
   impl_->expedite();
 }
 
-Result<pinned_pool::Lease> Transfer::wait(std::chrono::seconds timeout) {
+Result<pinned_pool::Lease> Transfer::wait(
+    std::chrono::seconds timeout, std::optional<std::chrono::steady_clock::time_point>* ended) {
   SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
   const std::unique_ptr<Impl> impl = std::move(impl_);
-  return impl->finish(std::chrono::steady_clock::now() + timeout);
+  auto lease = impl->finish(std::chrono::steady_clock::now() + timeout);
+  if (ended != nullptr) *ended = impl->ended();
+  return lease;
 }
 
 }  // namespace spillway::swapper

@@ -8,6 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "busy_time.h"
+
 namespace spillway::swapper {
 
 std::byte* PartView::plane(std::uint32_t plane) const {
@@ -113,12 +115,16 @@ class TileStream::Run {
       : items_(items), compute_(compute), written_(written) {}
 
   Result<StreamStats> run() {
+    const Clock::time_point begin = Clock::now();
     for (const Item& item : items_) check_pools(item);
     check_uses(items_);
     Result<void> outcome;
     for (std::size_t item = 0; outcome && item < items_.size(); ++item) outcome = step(item);
     outcome = drain(std::move(outcome));
     if (!outcome) return tl::unexpected(std::move(outcome.error()));
+    stats_.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double busy = busy_.seconds();
+    if (busy > 0) stats_.drive_idle_seconds = std::max(0.0, stats_.seconds - busy);
     return stats_;
   }
 
@@ -129,12 +135,14 @@ class TileStream::Run {
   struct Write {
     std::size_t item = 0;
     Transfer transfer;
+    std::size_t span = 0;  // in busy_
   };
 
   // What one item holds; all of it has one entry per part.
   struct Held {
     std::vector<pinned_pool::Lease> leases;
     std::vector<Transfer> reads;
+    std::vector<std::size_t> read_spans;               // in busy_
     std::vector<std::unique_ptr<RangeChecks>> checks;  // null: by the stream, or none
     std::vector<PartView> views;
   };
@@ -162,6 +170,7 @@ class TileStream::Run {
     Held held = take_shell();
     held.leases.resize(parts.size());
     held.reads.resize(parts.size());
+    held.read_spans.resize(parts.size());
     held.checks.resize(parts.size());
     held.views.resize(parts.size());
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -179,7 +188,7 @@ class TileStream::Run {
     return true;
   }
 
-  static void start_part(const Part& part, Held& held, std::size_t i) {
+  void start_part(const Part& part, Held& held, std::size_t i) {
     held.checks[i] = nullptr;
     if (held.leases[i] && part.checksums == Checksums::kInCompute) {
       held.checks[i] = part.tier->range_checks(part.tile, part.planes);
@@ -190,6 +199,7 @@ class TileStream::Run {
     held.views[i].checks_ = held.checks[i].get();
     if (!held.leases[i] || part.access == Access::kWrite) return;
     pinned_pool::Lease lease = std::move(held.leases[i]);
+    held.read_spans[i] = busy_.start(Clock::now());
     held.reads[i] = held.checks[i] != nullptr
                         ? held.checks[i]->read(std::move(lease), aio::Priority::kNormal)
                         : part.tier->read(part.tile, part.planes, std::move(lease));
@@ -220,7 +230,7 @@ class TileStream::Run {
     const Stopwatch watch(stats_.read_wait_seconds);
     for (std::size_t i = 0; i < items_[item].size(); ++i) {
       if (!held.reads[i].valid()) continue;
-      auto lease = held.reads[i].wait();
+      auto lease = finish(held.reads[i], held.read_spans[i]);
       if (!lease) return tl::unexpected(std::move(lease.error()));
       held.leases[i] = std::move(*lease);
       held.views[i].base_ = held.leases[i].data();
@@ -235,18 +245,28 @@ class TileStream::Run {
       const Part& part = items_[item][i];
       pinned_pool::Lease lease = std::move(held.leases[i]);
       if (part.access == Access::kRead) continue;
-      writes_.push_back({item, held.checks[i] != nullptr
-                                   ? held.checks[i]->write(std::move(lease))
-                                   : part.tier->write(part.tile, part.planes, std::move(lease))});
+      const std::size_t span = busy_.start(Clock::now());
+      writes_.push_back({item,
+                         held.checks[i] != nullptr
+                             ? held.checks[i]->write(std::move(lease))
+                             : part.tier->write(part.tile, part.planes, std::move(lease)),
+                         span});
     }
     if (written_ && (writes_.empty() || writes_.back().item != item)) written_(item);
     shells_.push_back(std::move(held));
     ahead_.pop_front();
   }
 
+  Result<pinned_pool::Lease> finish(Transfer& transfer, std::size_t span) {
+    std::optional<Clock::time_point> ended;
+    auto lease = transfer.wait(Transfer::kDefaultTimeout, &ended);
+    busy_.end(span, ended);
+    return lease;
+  }
+
   Result<void> finish_oldest_write() {
     const std::size_t item = writes_.front().item;
-    auto lease = writes_.front().transfer.wait();
+    auto lease = finish(writes_.front().transfer, writes_.front().span);
     writes_.pop_front();
     if (!lease) return tl::unexpected(std::move(lease.error()));
     if (written_ && (writes_.empty() || writes_.front().item != item)) written_(item);
@@ -294,6 +314,7 @@ class TileStream::Run {
   std::vector<Held> shells_;
   pinned_pool::Pool* missing_ = nullptr;  // the pool that had no buffer last
   StreamStats stats_;
+  BusyTime busy_;  // of the drives
 };
 
 Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute,

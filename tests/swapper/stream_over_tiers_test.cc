@@ -7,7 +7,9 @@
 #include <spillway/swapper/tile_store.h>
 #include <spillway/swapper/tile_stream.h>
 
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "store_fixture.h"
 
@@ -92,6 +94,30 @@ class StreamOverTiers : public testing::Test {
   std::unique_ptr<aio::Engine> engine_;
   std::unique_ptr<pinned_pool::Pool> pool_;
 };
+
+// Who waited for whom: with one buffer the drive has nothing to do while a tile is computed.
+TEST_F(StreamOverTiers, TellsHowLongTheDriveWaited) {
+  const auto store = on_disk(elements_);
+  ASSERT_TRUE(ok(train(*store, 0)));
+  const auto one = pinned_pool::Pool::create(
+      {.buffer_bytes = kLayout.tile_bytes(30'000), .buffer_count = 1, .name = "one"});
+  ASSERT_TRUE(one);
+  std::vector<Item> alone = items(*store, Access::kReadWrite);
+  for (Item& item : alone) item[0].pool = one->get();
+  const auto slow = [](auto, auto) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return Result<void>{};
+  };
+  const auto idle = TileStream::run(alone, slow);
+  ASSERT_TRUE(idle);
+  EXPECT_GE(idle->drive_idle_seconds, 0.01 * double(elements_.size()));
+  EXPECT_GE(idle->seconds, idle->drive_idle_seconds);
+  EXPECT_GE(idle->seconds, idle->compute_seconds + idle->read_wait_seconds);
+  const auto ram = in_ram(elements_);
+  const auto nothing_moved = TileStream::run(items(*ram, Access::kReadWrite), slow);
+  ASSERT_TRUE(nothing_moved);
+  EXPECT_EQ(nothing_moved->drive_idle_seconds, 0);
+}
 
 TEST_F(StreamOverTiers, RamFileAndCacheGiveTheSameBits) {
   const auto ram = in_ram(elements_);

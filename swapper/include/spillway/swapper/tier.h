@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace spillway::swapper {
@@ -35,6 +36,10 @@ class [[nodiscard]] SPILLWAY_API Transfer {
     virtual void expedite() noexcept {}
     // Called once at most.
     virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
+    // When the medium was done, known after finish(); nothing where there is no such moment.
+    virtual std::optional<std::chrono::steady_clock::time_point> ended() const noexcept {
+      return std::nullopt;
+    }
   };
 
   Transfer() = default;
@@ -52,7 +57,10 @@ class [[nodiscard]] SPILLWAY_API Transfer {
   // Blocks until the bytes are moved and, for a read, verified against their checksums (on the
   // calling thread). Consumes the Transfer. REQUIRES: valid(). kDeadline after `timeout`; the Lease
   // then stays with the engine until the kernel has let go of it.
-  Result<pinned_pool::Lease> wait(std::chrono::seconds timeout = kDefaultTimeout);
+  // `ended`, if given: when the bytes were moved, where the medium is one that is waited for.
+  Result<pinned_pool::Lease> wait(
+      std::chrono::seconds timeout = kDefaultTimeout,
+      std::optional<std::chrono::steady_clock::time_point>* ended = nullptr);
 
   static constexpr std::chrono::seconds kDefaultTimeout{120};
 

@@ -70,9 +70,13 @@ class SPILLWAY_API PartView {
 };
 
 struct StreamStats {
+  double seconds = 0;             // from the first start to the last end
   double compute_seconds = 0;     // in the compute function
   double read_wait_seconds = 0;   // compute waited for a read
   double write_wait_seconds = 0;  // compute waited for a buffer or for the last writes
+  // The drive waited for compute: none of the stream's transfers was under way. 0 for a stream that
+  // moves nothing to or from a drive.
+  double drive_idle_seconds = 0;
 };
 
 class SPILLWAY_API TileStream {
