@@ -57,6 +57,23 @@ HWY_INLINE Floats largest_magnitude(const float* values) {
   return hn::BitCast(d, hn::MaxOfLanes(bits, largest));
 }
 
+// How many of threshold[1 .. 7] the magnitude reaches. The bits of a float, as a number, are its
+// binary logarithm to 0.09, and the threshold of decade k lies 0.15 to 0.8 above 10^(k - 7) in
+// decimal logarithm + 0.5: truncated, they give the decade or the one below. `next`: of each decade
+// the threshold of the next.
+HWY_INLINE hn::Vec<Int32> decade_of(Floats magnitude, Floats next) {
+  const FloatTag d;
+  const Int32 ints;
+  constexpr double kDecimal = 0.30102999566398120;  // log10(2)
+  const auto bits = hn::ConvertTo(d, hn::BitCast(ints, magnitude));
+  const auto slope = hn::Set(d, static_cast<float>(kDecimal * 0x1p-23));
+  const auto offset = hn::Set(d, static_cast<float>(6.5 - 127 * kDecimal));
+  const auto about = hn::Max(hn::MulAdd(bits, slope, offset), hn::Zero(d));
+  const auto low = hn::ConvertTo(ints, about);
+  const auto reached = hn::RebindMask(ints, hn::Ge(magnitude, look_up(next, low)));
+  return hn::IfThenElse(reached, hn::Add(low, hn::Set(ints, 1)), low);
+}
+
 template <CodeBook kBook>
 HWY_INLINE void encode_block(const float* values, std::uint8_t* codes, float* absmax) {
   const FloatTag d;
@@ -70,16 +87,13 @@ HWY_INLINE void encode_block(const float* values, std::uint8_t* codes, float* ab
   *absmax = largest;
   const QuantisationTables& t = tables<kBook>();
   const auto inverse = hn::Set(d, 1.0f / largest);
+  const auto next = hn::LoadU(d, t.next);
   const auto scale = hn::LoadU(d, t.scale), bias = hn::LoadU(d, t.bias),
              last = hn::LoadU(d, t.last);
   for (std::size_t i = 0; i < kQuantisedBlock; i += kLanes) {
     const auto value = hn::LoadU(d, values + i);
     const auto magnitude = hn::Mul(hn::Abs(value), inverse);
-    auto decade = hn::Zero(ints);
-    for (int k = 1; k < 8; ++k) {
-      const auto reached = hn::Ge(magnitude, hn::Set(d, t.threshold[k]));
-      decade = hn::Sub(decade, hn::BitCast(ints, hn::VecFromMask(d, reached)));
-    }
+    const auto decade = decade_of(magnitude, next);
     const auto linear = hn::MulAdd(magnitude, look_up(scale, decade), look_up(bias, decade));
     const auto code = hn::ConvertTo(ints, hn::Min(linear, look_up(last, decade)));
     if constexpr (kBook == CodeBook::kUnsigned) {

@@ -18,7 +18,7 @@ struct QuantisationTables {
   float slope[16], offset[16];
   // y in [0, 1]; d = how many of threshold[1 .. 7] are <= y: the decade, 7 for 1 itself, zero and
   // decade 0 being one. code = trunc(min(fma(y, scale[d], bias[d]), last[d])).
-  float threshold[16];
+  float threshold[16], next[16];  // next[d] = threshold[d + 1]
   float scale[16], bias[16], last[16];
 };
 
@@ -58,8 +58,9 @@ constexpr QuantisationTables make_quantisation_tables(CodeBook book) {
     t.scale[0] = static_cast<float>(1 / 0.3875e-6);
     t.bias[0] = static_cast<float>(1 - 0.1625 / 0.3875);
   }
+  for (int i = 0; i < 7; ++i) t.next[i] = t.threshold[i + 1];
   for (int i = 0; i < 8; ++i) {
-    for (float* table : {t.slope, t.offset, t.threshold, t.scale, t.bias, t.last}) {
+    for (float* table : {t.slope, t.offset, t.threshold, t.next, t.scale, t.bias, t.last}) {
       table[i + 8] = table[i];
     }
   }
