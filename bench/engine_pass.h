@@ -8,7 +8,8 @@
 
 namespace spillway::bench {
 
-enum class Mix : std::uint8_t { kRead, kWrite, kReadWrite };  // kReadWrite: 70 reads to 30 writes
+// kReadWrite: 70 reads to 30 writes. kHalf: 50 to 50, which is fio's alone.
+enum class Mix : std::uint8_t { kRead, kWrite, kReadWrite, kHalf };
 
 struct Setting {
   Mix mix = Mix::kRead;

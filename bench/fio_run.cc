@@ -14,7 +14,8 @@ namespace {
 
 const char* rw_of(Mix mix) {
   if (mix == Mix::kRead) return "read";
-  return mix == Mix::kWrite ? "write" : "rw --rwmixread=70";
+  if (mix == Mix::kWrite) return "write";
+  return mix == Mix::kHalf ? "rw --rwmixread=50" : "rw --rwmixread=70";
 }
 
 std::string fio_command(const aio::File& file, std::uint64_t size_bytes, const Setting& setting) {

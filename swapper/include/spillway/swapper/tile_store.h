@@ -25,9 +25,10 @@
 
 namespace spillway::swapper {
 
+// A checksum is of no more, unless one block of a plane is.
+inline constexpr std::size_t kMaxChecksumBlockBytes = std::size_t{256} << 10;
 // Bytes of the plane that one checksum is of: those of kRangeElements elements; of fewer, so that
 // a range still is whole blocks, when they are more than kMaxChecksumBlockBytes.
-inline constexpr std::size_t kMaxChecksumBlockBytes = std::size_t{256} << 10;
 SPILLWAY_API std::size_t checksum_block_bytes(const Plane& plane);
 
 struct TileStoreOptions {

@@ -50,13 +50,16 @@ class SPILLWAY_API PartView {
   }
   std::uint64_t elements() const noexcept { return elements_; }
 
-  // With Checksums::kInCompute the compute function calls verify for elements that were read before
-  // it uses them (kCorrupt: do not), and record once they have the values to write: once for every
-  // element of a written part, or the program ends. Any thread, different ranges at a time; a range
-  // is [first, first + count), whole kRangeElements or to the end of the tile. Both do nothing for
-  // parts that are resident, of tiers without checksums, or of Checksums::kDefault.
+  // With Checksums::kInCompute the compute function does what the stream does otherwise. Ranges are
+  // [first, first + count): whole kRangeElements, or to the end of the tile. Any thread, different
+  // ranges at a time. Both calls do nothing for parts that are resident, of tiers without
+  // checksums, or of Checksums::kDefault.
   static constexpr std::uint64_t kRangeElements = swapper::kRangeElements;
+  // Whether elements that were read are those written last, to be asked before they are used;
+  // kCorrupt: they are not.
   Result<void> verify(std::uint64_t first, std::uint64_t count) const;
+  // Says that the elements have the values to write. REQUIRES: once for every element of a written
+  // part; after verify where it was read.
   void record(std::uint64_t first, std::uint64_t count) const;
 
  private:
