@@ -97,6 +97,15 @@ class BytesTest(EndToEndTest):
         self.assertLess(step["nvme_read_bytes"], 8 * self.parameters)
         self.assertLess(step["nvme_written_bytes"], 8 * self.parameters)
 
+    def test_what_is_free_is_the_cache_when_nothing_is_said(self):
+        automatic = [option.replace("max_in_cpu=0", "max_in_cpu=auto") for option in self.offload("nvme", "nvme")]
+        done = self.finish(self.start(*automatic, "--metrics", self.folder / "auto.jsonl", steps=2))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"keeps 100% of the parameters and 100% of the optimizer states in RAM \(.* free")
+        for line in (self.folder / "auto.jsonl").read_text().splitlines():
+            step = json.loads(line)
+            self.assertEqual((step["nvme_read_bytes"], step["nvme_written_bytes"]), (0, 0))
+
 
 if __name__ == "__main__":
     program.main()
