@@ -285,6 +285,10 @@ int main(int argc, char** argv) {
     bench_whole_step(count, repetitions);
   } else if (mode == "--checksums") {
     if (!lane_hash_sees_damage(1000)) return 1;
+    if (!hash_in_registers_is_right(constants_of(OptimizerKind::kAdamW))) {
+      std::printf("the hash in registers is WRONG\n");
+      return 1;
+    }
     bench_checksums(count, repetitions);
   } else {
     for (const int threads : {1, 2}) bench_formats(count, threads, repetitions);

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <random>
 
+#include "hash_in_registers.h"
+
 // As the swapper: the library's plain functions use SSE2 only.
 #ifdef SPILLWAY_XXH_DISPATCH
 #include <xxh_x86dispatch.h>
@@ -121,6 +123,21 @@ void lanes_in_l1(const UpdateConstants& constants, const UpdateMemory& memory, s
   for (const LaneHash& hash : after) remembered = remembered ^ hash.value(1);
 }
 
+// The sums of values that the kernel holds anyway.
+void lanes_in_registers(const UpdateConstants& constants, const UpdateMemory& memory,
+                        std::size_t first, std::size_t count) {
+  PlaneSums sums;
+  update_and_hash(constants, memory.planes(), first, count, sums);
+  for (int plane = 0; plane < 4; ++plane) {
+    remembered = remembered ^ XXH3_64bits_withSeed(&sums.before[plane], sizeof(LaneSums), 1);
+    remembered = remembered ^ XXH3_64bits_withSeed(&sums.after[plane], sizeof(LaneSums), 1);
+  }
+}
+
+bool same_sums(const LaneSums& sums, const LaneHash& hash) {
+  return std::memcmp(&sums, &hash, sizeof hash) == 0;
+}
+
 Contender contender(std::string name, RangeBody body, const UpdateConstants& constants,
                     const UpdateMemory& memory, int threads) {
   return {std::move(name), 0, [body, &constants, &memory, threads] {
@@ -193,7 +210,33 @@ std::vector<Contender> checksum_contenders(const UpdateConstants& constants,
   list.push_back(make("XXH3, range by range (in the L2 cache)", xxh3_in_l2));
   list.push_back(make("lane hash, range by range (in the L2 cache)", lanes_in_l2));
   list.push_back(make("lane hash, 1024 parameters at a time (in the L1 cache)", lanes_in_l1));
+  if (can_hash_in_registers()) {
+    list.push_back(make("lane hash, in the kernel's registers", lanes_in_registers));
+  }
   return list;
+}
+
+bool hash_in_registers_is_right(const UpdateConstants& constants) {
+  if (!can_hash_in_registers()) return true;
+  const OptimizerFormat format{.weights = Dtype::kBf16};
+  const UpdateMemory plain(format, kRange), hashed(format, kRange);
+  LaneHash before[4], after[4];
+  const auto add_to = [](LaneHash* hashes) {
+    return [hashes](int plane, const std::byte* data, std::size_t bytes) {
+      add_lines(hashes[plane], data, bytes);
+    };
+  };
+  for_each_plane(plain, 0, kRange, add_to(before));
+  update_range(constants, plain.planes(), 0, kRange);
+  for_each_plane(plain, 0, kRange, add_to(after));
+  PlaneSums sums;
+  update_and_hash(constants, hashed.planes(), 0, kRange, sums);
+  bool right = plain.fingerprint() == hashed.fingerprint();
+  for (int plane = 0; plane < 4; ++plane) {
+    right &= same_sums(sums.before[plane], before[plane]);
+    right &= same_sums(sums.after[plane], after[plane]);
+  }
+  return right;
 }
 
 bool lane_hash_sees_damage(int trials) {

@@ -10,6 +10,9 @@
 std::vector<Contender> checksum_contenders(const spillway::trainer::UpdateConstants& constants,
                                            const UpdateMemory& memory, int threads);
 
+// The kernel that hashes in registers has the bits of update_range, and the sums of the planes.
+bool hash_in_registers_is_right(const spillway::trainer::UpdateConstants& constants);
+
 // Damages blocks in the ways that drives and software do (a bit, a word, a sector of zeros or of
 // another block, two lines or sectors exchanged, a burst) and prints how many of so many the lane
 // hash saw. False when it missed one.
