@@ -35,6 +35,8 @@ class RanksTest(EndToEndTest):
         for pair in (("cpu", "nvme"), ("nvme", "nvme")):
             with self.subTest(pair=pair):
                 self.assertEqual(bits(self.train_ranks(*self.offload(*pair))), bits(expected))
+        kept = self.train_ranks("--set", "activation_checkpointing.enabled=false", *self.offload("nvme", "nvme"))
+        self.assertEqual(bits(kept), bits(expected))
         one = self.train(steps=STEPS)
         for alone, together in zip(one, expected):
             for key in ("loss", "grad_norm"):

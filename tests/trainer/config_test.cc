@@ -332,7 +332,6 @@ TEST_F(ConfigTest, RefusesWhatWouldChangeResults) {
       {"prescale_gradients", "true"},
       {"gradient_predivide_factor", "2.0"},
       {"communication_data_type", "\"fp16\""},
-      {"data_types.grad_accum_dtype", "\"bf16\""},
       {"zero_optimization.offload_optimizer.ratio", "0.5"},
       {"zero_optimization.zero_quantized_weights", "true"},
       {"zero_optimization.zero_quantized_gradients", "true"},

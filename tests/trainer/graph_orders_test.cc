@@ -30,9 +30,10 @@ class GraphOrdersTest : public ::testing::Test {
   using Graph = std::function<at::Tensor(zero::Pass&, const Samples&)>;
   using Between = std::function<void(ZeroEngine&)>;
 
-  std::vector<double> losses(OffloadDevice device, const Graph& graph,
-                             const Between& between = {}) const {
+  std::vector<double> losses(OffloadDevice device, const Graph& graph, const Between& between = {},
+                             const ActivationConfig& activations = {}) const {
     Config config;
+    config.activations = activations;
     config.train_batch_size = config.micro_batch_size = kSamples;
     config.sub_group_size = 300;  // several tiles a unit
     config.offload_param.device = config.offload_optimizer.device = device;
@@ -51,7 +52,12 @@ class GraphOrdersTest : public ::testing::Test {
   }
 
   void expect_same_bits(const Graph& graph, const Between& between = {}) const {
-    EXPECT_EQ(losses(OffloadDevice::kNone, graph), losses(OffloadDevice::kNvme, graph, between));
+    const std::vector<double> expected = losses(OffloadDevice::kNone, graph);
+    EXPECT_EQ(expected, losses(OffloadDevice::kNvme, graph, between));
+    ActivationConfig kept;
+    kept.checkpointing = false;
+    EXPECT_EQ(expected, losses(OffloadDevice::kNvme, graph, between, kept))
+        << "with the graph kept";
   }
 
   static at::Tensor whole(zero::Pass& pass, const Samples& samples) {

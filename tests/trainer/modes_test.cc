@@ -151,6 +151,21 @@ TEST_F(ModesTest, InferenceBetweenStepsDisturbsNothing) {
   EXPECT_EQ(first, before);
 }
 
+TEST_F(ModesTest, AKeptGraphGivesTheBitsOfRecomputation) {
+  GptConfig dropped = tiny_gpt();
+  dropped.attn_pdrop = dropped.embd_pdrop = dropped.resid_pdrop = 0.1;
+  for (const GptConfig& gpt : {tiny_gpt(), dropped}) {
+    for (const Dtype dtype : {Dtype::kBf16, Dtype::kFp32}) {
+      Config kept = config();
+      kept.dtype = dtype;
+      const Trace expected = run(kept, gpt);
+      kept.activations.checkpointing = false;
+      expect_same(expected, run(kept, gpt));
+      expect_same(expected, run(offloaded(kept, OffloadDevice::kNvme, OffloadDevice::kCpu), gpt));
+    }
+  }
+}
+
 TEST_F(ModesTest, NothingIsLeftInTheDirectory) {
   run(all_nvme());
   EXPECT_TRUE(std::filesystem::is_empty(scratch_.path()));

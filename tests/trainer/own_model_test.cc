@@ -138,6 +138,13 @@ TEST_F(OwnModelTest, TheSameBitsInMemoryAndOnNvme) {
     const Trained memory = train(config(OffloadDevice::kNone, dtype));
     const Trained nvme = train(config(OffloadDevice::kNvme, dtype));
     EXPECT_LT(memory.losses.back(), memory.losses.front()) << "it must learn";
+    Config graph_kept = config(OffloadDevice::kNvme, dtype);
+    graph_kept.activations.checkpointing = false;
+    const Trained kept = train(graph_kept);
+    EXPECT_EQ(memory.losses, kept.losses);
+    expect_same(memory.gradients, kept.gradients);
+    expect_same(memory.values, kept.values);
+    EXPECT_EQ(nvme.reports[1].nvme_read_bytes, kept.reports[1].nvme_read_bytes);
     EXPECT_EQ(memory.losses, nvme.losses);
     EXPECT_EQ(memory.grad_norms, nvme.grad_norms);
     expect_same(memory.gradients, nvme.gradients);

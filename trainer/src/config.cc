@@ -110,7 +110,7 @@ std::string idle_reason(const std::string& key, const ConfigDraft& draft) {
   if (key.starts_with("scheduler.params.") && draft.scheduler_type.empty()) {
     return "there is no scheduler.type";
   }
-  return {};
+  return activation_idle_reason(key, draft);
 }
 
 KeyReport report_of(const AppliedEntry& applied, const ConfigDraft& draft) {
@@ -154,6 +154,7 @@ Problems apply_all(const ConfigEntries& entries, ConfigDraft& draft,
     }
   }
   resolve_zero(draft, problems);
+  resolve_activations(draft, problems);
   check_communication(draft, problems);
   resolve_optimizer(draft, problems);
   resolve_scheduler(draft, problems);

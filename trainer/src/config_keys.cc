@@ -72,7 +72,7 @@ const Sections& section_table() {
 const std::vector<KeyRule>& key_rules() {
   static const std::vector<KeyRule> kRules = [] {
     std::vector<KeyRule> rules;
-    for (auto part : {used_keys(), optimizer_keys(), unused_keys()}) {
+    for (auto part : {used_keys(), optimizer_keys(), activation_keys(), unused_keys()}) {
       for (KeyRule& rule : part) rules.push_back(std::move(rule));
     }
     return rules;

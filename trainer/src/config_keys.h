@@ -35,8 +35,9 @@ struct ConfigDraft {
   Config config;
   const ConfigInput* input = nullptr;
   std::optional<std::uint64_t> train_batch_size, micro_batch_size, accumulation_steps;
-  std::optional<OffloadDevice> param_device, optimizer_device;
+  std::optional<OffloadDevice> param_device, optimizer_device, activation_device;
   bool cpu_offload_param = false, cpu_offload_optimizer = false;  // deprecated spellings
+  bool cpu_checkpointing = false;
   std::optional<bool> cpu_offload_pin_memory;
   std::uint32_t stage = 3;
   std::string communication_data_type;
@@ -107,6 +108,7 @@ ReadValue read_value(const KeyRule& rule, const nlohmann::ordered_json& json);
 // The parts of the table.
 std::vector<KeyRule> used_keys();
 std::vector<KeyRule> optimizer_keys();
+std::vector<KeyRule> activation_keys();
 std::vector<KeyRule> unused_keys();  // accepted without effect, and refused
 
 // Shortest text that reads back to the same number: 0.001, 5e-08.
@@ -118,6 +120,10 @@ std::string resolve_batch_sizes(ConfigDraft& draft);
 // Checks optimizer.type, scheduler.type and what depends on them; appends problems.
 void resolve_optimizer(ConfigDraft& draft, std::vector<std::string>& problems);
 void resolve_scheduler(ConfigDraft& draft, std::vector<std::string>& problems);
+// Fills in where activations and gradients go; appends problems.
+void resolve_activations(ConfigDraft& draft, std::vector<std::string>& problems);
+// Why one of their keys does nothing in this configuration; "" when it is used.
+std::string activation_idle_reason(const std::string& key, const ConfigDraft& draft);
 // Whether the named optimizer or scheduler takes this parameter. REQUIRES: one that is built.
 bool optimizer_takes(const std::string& type, const std::string& parameter);
 bool scheduler_takes(const std::string& type, const std::string& parameter);

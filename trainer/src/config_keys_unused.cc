@@ -55,7 +55,6 @@ std::vector<KeyRule> top_keys() {
       no_effect("zero_allow_untested_optimizer", kBool, "false", "optimizers are named by type"),
       no_effect("zero_force_ds_cpu_optimizer", kBool, "true", "there is one CPU Adam"),
       no_effect("dataloader_drop_last", kBool, "false", "samples are drawn, no batch is the last"),
-      refused("data_types.grad_accum_dtype", kString, "\"fp32\"", "gradients are summed in fp32"),
   };
 }
 
@@ -157,16 +156,9 @@ std::vector<KeyRule> offload_keys() {
 }
 
 std::vector<KeyRule> surrounding_keys() {
-  const std::string units = "activations are checkpointed at the units' boundaries";
   const std::string metrics = "--metrics writes JSON lines";
   const std::string checkpoints = "no checkpoints are written";
   std::vector<KeyRule> rules{
-      no_effect("activation_checkpointing.partition_activations", kBool, "false", units),
-      no_effect("activation_checkpointing.number_checkpoints", kInteger, "null", units),
-      no_effect("activation_checkpointing.contiguous_memory_optimization", kBool, "false", units),
-      no_effect("activation_checkpointing.cpu_checkpointing", kBool, "false", units),
-      no_effect("activation_checkpointing.synchronize_checkpoint_boundary", kBool, "false", units),
-      no_effect("activation_checkpointing.profile", kBool, "false", units),
       no_effect("checkpoint.tag_validation", kString, "\"WARN\"", checkpoints),
       refused("checkpoint.load_universal", kBool, "false", "loading universal checkpoints"),
       no_effect("checkpoint.use_node_local_storage", kBool, "false", checkpoints),

@@ -9,6 +9,7 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/error.h>
+#include <spillway/trainer/backward_config.h>
 #include <spillway/trainer/optimizer_format.h>
 #include <cstdint>
 #include <filesystem>
@@ -17,9 +18,6 @@
 #include <vector>
 
 namespace spillway::trainer {
-
-enum class OffloadDevice { kNone, kCpu, kNvme };
-const char* to_string(OffloadDevice device);
 
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
@@ -80,6 +78,8 @@ struct Config {
   std::uint64_t sub_group_size = 1'000'000'000;  // elements; an upper bound of a tile's size
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
+  GradientConfig gradients;
+  ActivationConfig activations;
   OptimizerConfig optimizer;
   SchedulerConfig scheduler;
   aio::EngineOptions aio;

@@ -1,0 +1,73 @@
+// What forward, recomputation and a kept graph share: fetched weights, chunks, and where the
+// gradients of a chunk go. Internal to zero::run.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <spillway/trainer/zero.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+namespace spillway::trainer::zero {
+
+using torch::autograd::variable_list;
+
+// The unit's weights are in memory while this lives. Throws Interrupted, Failure.
+class Fetched {
+ public:
+  Fetched(Pass& pass, UnitId unit, Phase phase);
+  ~Fetched();
+  Fetched(const Fetched&) = delete;
+  Fetched& operator=(const Fetched&) = delete;
+
+ private:
+  Pass& pass_;
+  UnitId unit_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// Calls `body(first, count)` for each chunk of micro-batch size.
+template <typename Body>
+void for_each_chunk(const Pass& pass, std::int64_t samples, const Body& body) {
+  for (std::int64_t first = 0; first < samples; first += pass.chunk_samples) {
+    body(first, std::min(pass.chunk_samples, samples - first));
+  }
+}
+
+// Samples [first, first + count) of a unit's inputs; where a graph is recorded, as leaves of its
+// own.
+struct Chunk {
+  Chunk(const Pass& pass, UnitId id, const variable_list& inputs, std::int64_t first,
+        std::int64_t count);
+
+  // Runs the module on it. REQUIRES: the unit is fetched.
+  at::Tensor forward(const Pass& pass, UnitId id) const;
+  // Hands on what backward yields for `leaves`: to the whole inputs' gradients, and to the store.
+  void give(const Pass& pass, const variable_list& whole_inputs, const variable_list& gradients,
+            variable_list* input_gradients) const;
+
+  struct Weight {
+    UnitId unit;
+    std::uint32_t parameter;
+  };
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::vector<at::Tensor> inputs;
+  // What its backward differentiates with respect to: inputs that need a gradient, then weights.
+  std::vector<at::Tensor> leaves;
+  std::vector<std::size_t> input_numbers;  // of the former, among the unit's inputs
+  std::vector<Weight> weights;             // which the latter are
+};
+
+// Puts the output of samples [first, first + output.size(0)) into the whole output, made when it is
+// the first. REQUIRES: no graph is recorded.
+void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count,
+                std::int64_t samples, at::Tensor* whole);
+
+// A frozen unit whose inputs need no gradient is not fetched again.
+bool needs_backward(const Pass& pass, UnitId id, const variable_list& inputs);
+
+}  // namespace spillway::trainer::zero
