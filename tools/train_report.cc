@@ -45,14 +45,30 @@ void print_tiers(const TrainInputs& inputs, const trainer::ZeroEngine& engine) {
        tiers.weights().storage_bytes());
   line("optimizer states", place(config.offload_optimizer, tiers.optimizer()),
        tiers.optimizer().memory_bytes(), tiers.optimizer().storage_bytes());
-  line("gradients", "cpu", engine.gradients().memory_bytes(), 0);
-  line("activations", inputs.device.str(), activation_bytes(inputs, world), 0);
+  const trainer::GradientStore& gradients = engine.gradients();
+  line("gradients", gradients.on_nvme() ? "nvme" : "cpu",
+       gradients.memory_bytes() + gradients.peak_sum_bytes(), gradients.storage_bytes());
+  const trainer::ActivationStore& activations = engine.activations();
+  if (config.activations.checkpointing && config.activations.device != OffloadDevice::kNone) {
+    line("activations", to_string(config.activations.device),
+         activations.peak_computing_bytes() + activations.memory_bytes(),
+         activations.storage_bytes());
+  } else {
+    const char* graph = config.activations.checkpointing ? "" : ", beside the graph";
+    line("activations", inputs.device.str() + graph, activation_bytes(inputs, world), 0);
+  }
   line("weights in use", inputs.device.str(), engine.fetcher().peak_resident_bytes(), 0);
   line("I/O buffers", "cpu, pinned", tiers.buffer_bytes(), 0);
 }
 
-trainer::StepTraffic theory(const TrainInputs& inputs, const ModelStates& states) {
-  const trainer::StepTraffic per = trainer::traffic_per_parameter(inputs.config.config);
+trainer::StepTraffic theory(const TrainInputs& inputs, const trainer::ZeroEngine& engine) {
+  const ModelStates& states = engine.states();
+  trainer::StepTraffic per = trainer::traffic_per_parameter(inputs.config.config);
+  if (engine.gradients().on_nvme()) {
+    const bool half = inputs.config.config.gradients.dtype == trainer::Dtype::kBf16;
+    per.update_read += half ? 2 : 4;
+    per.update_written += half ? 2 : 4;  // in backward
+  }
   const auto all = static_cast<double>(states.parameter_count());
   const auto trainable = static_cast<double>(states.trainable_parameter_count());
   const double share = 1.0 / states.communicator().world_size();
@@ -62,7 +78,7 @@ trainer::StepTraffic theory(const TrainInputs& inputs, const ModelStates& states
 
 void print_traffic(const TrainInputs& inputs, const trainer::ZeroEngine& engine,
                    const RunTotals& totals) {
-  const trainer::StepTraffic expected = theory(inputs, engine.states());
+  const trainer::StepTraffic expected = theory(inputs, engine);
   const auto steps = static_cast<double>(totals.steps);
   const auto parameters = static_cast<double>(engine.states().parameter_count()) /
                           engine.states().communicator().world_size();

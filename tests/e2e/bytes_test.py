@@ -45,11 +45,23 @@ class BytesTest(EndToEndTest):
 
     def test_accumulation_moves_no_more(self):
         places = self.offload("nvme", "nvme")
-        counts = []
-        for micro in (4, 1):
-            steps = self.train(*places, "--set", f"train_micro_batch_size_per_gpu={micro}", steps=2)
-            counts.append([(step["nvme_read_bytes"], step["nvme_written_bytes"]) for step in steps])
-        self.assertEqual(counts[0], counts[1])
+        everything = ["--set", f"{ZERO}offload_gradients.device=nvme", "--set", "activation_checkpointing.device=nvme"]
+        for options in ([], everything):
+            counts = []
+            for accumulation in (1, 4, 16):
+                steps = self.train(*places, *options, "--set", "train_batch_size=16", "--set",
+                                   f"train_micro_batch_size_per_gpu={16 // accumulation}", steps=2)
+                counts.append([(step["nvme_read_bytes"], step["nvme_written_bytes"]) for step in steps])
+            self.assertEqual(counts[0], counts[1])
+            self.assertEqual(counts[0], counts[2])
+
+    def test_gradients_on_nvme_move_four_bytes_each_way_or_two(self):
+        for dtype, width in (("fp32", 4), ("bf16", 2)):
+            step = self.train("--set", f"{ZERO}offload_gradients.device=nvme", "--set",
+                              f"{ZERO}offload_gradients.nvme_path={self.swap}", "--set",
+                              f"data_types.grad_accum_dtype={dtype}", steps=2)[1]
+            self.assert_bytes(step["nvme_read_bytes"], width)
+            self.assert_bytes(step["nvme_written_bytes"], width)
 
     def test_the_kernel_counts_the_same(self):
         self.train(*self.offload("nvme", "nvme"), steps=1)  # the program itself is in the page cache from here on

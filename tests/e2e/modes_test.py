@@ -31,6 +31,19 @@ class ModesTest(EndToEndTest):
                 options = [part for setting in settings for part in ("--set", setting)]
                 self.assertEqual(bits(self.train(*self.offload("nvme", "nvme"), *options, steps=FEW_STEPS)), expected)
 
+    def test_what_backward_needs_may_wait_anywhere(self):
+        places = self.offload("nvme", "nvme")
+        expected = bits(self.train(*places, steps=FEW_STEPS))
+        for settings in (("activation_checkpointing.cpu_checkpointing=true",),
+                         ("activation_checkpointing.device=nvme",),
+                         ("activation_checkpointing.enabled=false",),
+                         (f"{ZERO}offload_gradients.device=nvme",),
+                         ("activation_checkpointing.device=nvme", f"{ZERO}offload_gradients.device=nvme",
+                          "train_micro_batch_size_per_gpu=2")):
+            with self.subTest(settings=settings):
+                options = [part for setting in settings for part in ("--set", setting)]
+                self.assertEqual(bits(self.train(*places, *options, steps=FEW_STEPS)), expected)
+
     def test_evaluation_leaves_training_undisturbed(self):
         places = self.offload("nvme", "nvme")
         expected = self.train(*places, steps=FEW_STEPS)

@@ -35,6 +35,9 @@ class RanksTest(EndToEndTest):
         for pair in (("cpu", "nvme"), ("nvme", "nvme")):
             with self.subTest(pair=pair):
                 self.assertEqual(bits(self.train_ranks(*self.offload(*pair))), bits(expected))
+        spilled = self.train_ranks("--set", "activation_checkpointing.device=nvme", "--set",
+                                   "zero_optimization.offload_gradients.device=nvme", *self.offload("nvme", "nvme"))
+        self.assertEqual(bits(spilled), bits(expected))
         kept = self.train_ranks("--set", "activation_checkpointing.enabled=false", *self.offload("nvme", "nvme"))
         self.assertEqual(bits(kept), bits(expected))
         one = self.train(steps=STEPS)

@@ -165,6 +165,25 @@ TEST_F(OwnModelTest, ALenderAndABorrower) {
   compare_gradients({"residual.in.weight", "readout.value.weight", "readout.value.bias"});
 }
 
+TEST_F(OwnModelTest, OneAndSixteenChunksGiveTheSameGradients) {
+  Config whole = config(OffloadDevice::kNvme, Dtype::kFp32);
+  whole.micro_batch_size = kSamples;
+  whole.gradient_accumulation_steps = 1;
+  const Trained one = train(whole, 1);
+  for (const std::uint64_t chunks : {4u, 16u}) {
+    Config cut = config(OffloadDevice::kNvme, Dtype::kFp32);
+    cut.micro_batch_size = kSamples / chunks;
+    cut.gradient_accumulation_steps = chunks;
+    const Trained many = train(cut, 1);
+    for (const auto& [name, gradient] : one.gradients) {
+      const double difference = (many.gradients.at(name) - gradient).norm().item<double>();
+      EXPECT_LE(difference, 1e-6 * gradient.norm().item<double>()) << name << ", " << chunks;
+    }
+    EXPECT_EQ(many.reports[0].nvme_read_bytes, one.reports[0].nvme_read_bytes);
+    EXPECT_EQ(many.reports[0].nvme_written_bytes, one.reports[0].nvme_written_bytes);
+  }
+}
+
 TEST_F(OwnModelTest, UnusedParametersHaveZeroGradientsInEveryStep) {
   const Trained trained = train(config(OffloadDevice::kNvme, Dtype::kFp32));
   for (const char* name : {"gate.unused.weight", "gate.unused.bias"}) {

@@ -73,17 +73,41 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
       update_constants(states_->config(), step, learning_rate, grad_scale);
   if (states_->tiers().device_optimizer() != nullptr) return update_on_device(gradients, constants);
 
+  add_stored_gradients(gradients);
   const auto compute = [&](std::size_t index,
                            std::span<const swapper::PartView> parts) -> Result<void> {
     if (states_->stop_requested()) {
       return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
     }
     const TileWork& work = work_[index];
-    return update_tile(work, parts, gradients.part(work.unit), constants);
+    return update_tile(work, parts, gradient_of(work, parts, gradients), constants);
   };
   auto updated = swapper::TileStream::run(items_, compute);
   if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
   return value_or_throw(std::move(updated));
+}
+
+// Gradients on NVMe are a third part of each item, which is read with the others.
+void OptimizerStep::add_stored_gradients(const GradientStore& gradients) {
+  if (!gradients.on_nvme() || items_.front().size() > 2) return;
+  std::uint32_t tile = 0;
+  for (std::size_t i = 0; i < items_.size(); ++i) {
+    if (i > 0 && work_[i].unit != work_[i - 1].unit) tile = 0;
+    items_[i].push_back(*gradients.stored_part(work_[i].unit, tile++));
+  }
+}
+
+// Of the tile, in the format in which it waited.
+at::Tensor OptimizerStep::gradient_of(const TileWork& work,
+                                      std::span<const swapper::PartView> parts,
+                                      GradientStore& gradients) const {
+  const auto elements = static_cast<std::int64_t>(work.elements);
+  if (parts.size() < 3) {
+    return gradients.part(work.unit).narrow(0, static_cast<std::int64_t>(work.offset), elements);
+  }
+  const bool half = states_->config().gradients.dtype == Dtype::kBf16;
+  return at::from_blob(parts[2].plane(0), {elements},
+                       at::TensorOptions().dtype(half ? at::kBFloat16 : at::kFloat));
 }
 
 Result<void> OptimizerStep::update_tile(const TileWork& work,
@@ -93,7 +117,7 @@ Result<void> OptimizerStep::update_tile(const TileWork& work,
   std::vector<std::byte*> states(states_->tiers().optimizer().layout().plane_count());
   for (std::uint32_t i = 0; i < states.size(); ++i) states[i] = parts[1].plane(i);
   UpdatePlanes planes =
-      planes_of(states_->config(), parts[0].plane(0), states, gradient, work.offset);
+      planes_of(states_->config(), parts[0].plane(0), states, gradient, /*offset=*/0);
   planes.runs = work.runs;
   const auto elements = static_cast<std::int64_t>(work.elements);
   const std::int64_t tasks = (elements + kElementsPerTask - 1) / kElementsPerTask;

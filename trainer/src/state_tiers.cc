@@ -1,3 +1,4 @@
+#include <spillway/aio/check.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/pinned_pool/topology.h>
 #include <spillway/swapper/ram_tier.h>
@@ -23,6 +24,21 @@ using pinned_pool::Wish;
 Wish lock_wish(const OffloadConfig& offload) {
   if (!offload.pin_memory.has_value()) return Wish::kAuto;
   return *offload.pin_memory ? Wish::kRequired : Wish::kOff;
+}
+
+std::vector<std::filesystem::path> drives_of(const Config& config) {
+  std::vector<std::filesystem::path> drives;
+  for (const OffloadConfig* offload : {&config.offload_param, &config.offload_optimizer}) {
+    if (offload->device == OffloadDevice::kNvme) drives.push_back(offload->nvme_path);
+  }
+  return drives;
+}
+
+// What gradients must find free to stay in RAM: plan_gradients leaves a quarter of it to others.
+std::uint64_t gradient_room(const Config& config, std::uint64_t elements) {
+  if (config.gradients.device == OffloadDevice::kNvme) return 0;
+  const std::uint64_t bytes = elements * (config.gradients.dtype == Dtype::kBf16 ? 2 : 4);
+  return config.gradients.device ? bytes : bytes / 3 * 4;
 }
 
 std::vector<std::uint64_t> select(const std::vector<std::uint64_t>& values,
@@ -75,7 +91,10 @@ struct StateTiers::Where {
 
 StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& communicator,
                        at::Device device)
-    : weight_bytes_(config.dtype == Dtype::kBf16 ? 2 : 4), device_(device) {
+    : weight_bytes_(config.dtype == Dtype::kBf16 ? 2 : 4),
+      rank_(communicator.rank()),
+      engine_options_(config.aio),
+      device_(device) {
   if (device.is_cuda() && config.offload_optimizer.device == OffloadDevice::kNone &&
       config.optimizer.state_dtype != StateDtype::kFp32) {
     throw Failure(make_error(ErrorKind::kInvalid, "keep optimizer states on the GPU", "",
@@ -83,7 +102,7 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
                              "zero_optimization.offload_optimizer.device cpu or nvme")
                       .value());
   }
-  open_engine(config);
+  open_engine(drives_of(config));
   const auto where = [&](const char* name, swapper::Layout layout,
                          const std::vector<std::uint64_t>& elements, const OffloadConfig& offload) {
     const bool on_nvme = offload.device == OffloadDevice::kNvme;
@@ -91,7 +110,7 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
                  .layout = std::move(layout),
                  .tiles = elements,
                  .offload = offload,
-                 .lock = on_nvme ? lock_directory(offload, communicator) : nullptr,
+                 .lock = on_nvme ? lock_directory(offload.nvme_path) : nullptr,
                  .max_in_cpu_elements = offload.max_in_cpu_elements};
   };
   Where weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
@@ -153,7 +172,7 @@ CachePlan StateTiers::plan_caches(const Config& config, const Where& weights, co
     if (store->caches_what_is_free()) cacheable = {store->elements(), store->all_bytes()};
   }
   if (!on_device || states.offload.device != OffloadDevice::kNone) {
-    needs.other_bytes += 4 * states.elements();  // gradients
+    needs.other_bytes += gradient_room(config, states.elements());
   }
   if (!on_device) {  // the unit that is used and the one before it, gathered
     needs.other_bytes += 2 * tiles.max_unit_tiles * weights.largest_elements() * weight_bytes_ *
@@ -173,14 +192,10 @@ StateTiers::Directory::~Directory() {
   std::filesystem::remove(path, ignored);  // only when empty
 }
 
-void StateTiers::open_engine(const Config& config) {
-  std::vector<std::filesystem::path> drives;
-  for (const OffloadConfig* offload : {&config.offload_param, &config.offload_optimizer}) {
-    if (offload->device == OffloadDevice::kNvme) drives.push_back(offload->nvme_path);
-  }
+void StateTiers::open_engine(const std::vector<std::filesystem::path>& drives) {
   if (drives.empty()) return;
   const pinned_pool::IoPlacement near_drives = pinned_pool::place_io(drives);
-  aio::EngineOptions options = config.aio;
+  aio::EngineOptions options = engine_options_;
   options.cpus = near_drives.cpus;
   numa_node_ = near_drives.numa_node;
   engine_ = value_or_throw(aio::Engine::create(options));
@@ -189,15 +204,14 @@ void StateTiers::open_engine(const Config& config) {
 }
 
 std::shared_ptr<swapper::DirectoryLock> StateTiers::lock_directory(
-    const OffloadConfig& offload, const Communicator& communicator) {
+    const std::filesystem::path& root) {
   std::error_code error;
-  const std::filesystem::path root = offload.nvme_path;
   if (!std::filesystem::is_directory(root, error)) {
     throw Failure(make_error(ErrorKind::kNotFound, "open swap directory", root.string(),
                              "nvme_path must be an existing directory")
                       .value());
   }
-  const auto path = root / ("spillway-rank-" + std::to_string(communicator.rank()));
+  const auto path = root / ("spillway-rank-" + std::to_string(rank_));
   for (const Directory& directory : directories_) {
     if (std::filesystem::equivalent(directory.path, path, error)) return directory.lock;
   }
@@ -307,6 +321,27 @@ void StateTiers::relieve_pressure(const pinned_pool::MemoryLimits& limits,
                    " were left for the next step; more may follow, unsaid");
 }
 
+swapper::Tier& StateTiers::add_store(const std::string& name, const swapper::Layout& layout,
+                                     const std::vector<std::uint64_t>& tile_elements,
+                                     const std::filesystem::path& nvme_path) {
+  if (engine_ == nullptr) open_engine({nvme_path});
+  swapper::TileStoreOptions options;
+  options.locks = {lock_directory(nvme_path)};
+  options.directories = {options.locks.front()->directory()};
+  options.name = name;
+  added_stores_.push_back(
+      value_or_throw(swapper::TileStore::create(*engine_, layout, tile_elements, options)));
+  stores_.push_back(added_stores_.back().get());
+  return *added_stores_.back();
+}
+
+pinned_pool::Pool& StateTiers::add_pool(const char* name, std::size_t buffer_bytes,
+                                        std::size_t count) {
+  SPILLWAY_CHECK(engine_ != nullptr, "the buffers of a store come after it");
+  added_pools_.push_back(make_pool(name, buffer_bytes, count, OffloadConfig()));
+  return *added_pools_.back();
+}
+
 std::uint64_t StateTiers::nvme_read_bytes() const {
   std::uint64_t bytes = 0;
   for (const swapper::Tier* store : stores_) bytes += store->stats().read_bytes;
@@ -324,6 +359,7 @@ std::uint64_t StateTiers::buffer_bytes() const {
   for (const auto* pool : {weight_pool_.get(), optimizer_pool_.get()}) {
     if (pool != nullptr) bytes += pool->slab().size_bytes();
   }
+  for (const auto& pool : added_pools_) bytes += pool->slab().size_bytes();
   return bytes;
 }
 

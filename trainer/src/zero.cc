@@ -42,34 +42,81 @@ void recompute(Pass& pass, UnitId id, const variable_list& inputs, std::int64_t 
   chunk.give(pass, inputs, gradients, input_gradients);
 }
 
+// An input from forward to backward: with the graph, or in the store of activations.
+class SavedInput {
+ public:
+  SavedInput(const Pass& pass, const at::Tensor& input) {
+    const bool recomputed = pass.states->config().activations.checkpointing;
+    if (recomputed && pass.activations != nullptr && pass.activations->moves(input)) {
+      waiting_ = pass.activations->put(input);
+    } else {
+      here_ = torch::autograd::SavedVariable(input, /*is_output=*/false);
+    }
+  }
+
+  at::Tensor unpack(const Pass& pass) const {
+    if (waiting_ == nullptr) return here_.unpack();
+    return pass.activations->take(waiting_).detach().requires_grad_(true);
+  }
+  bool same_as(const SavedInput& other) const {
+    return waiting_ != nullptr && waiting_ == other.waiting_;
+  }
+  void drop() {
+    here_.reset_data();
+    waiting_.reset();
+  }
+
+ private:
+  torch::autograd::SavedVariable here_;
+  std::shared_ptr<ActivationStore::Waiting> waiting_;  // shared with other units that take it
+};
+
 // The graph's node. It has a backward even where no input needs a gradient: the unit's weights do.
 struct RunNode final : torch::autograd::Node {
-  RunNode(Pass& pass, UnitId unit, const variable_list& inputs, std::unique_ptr<KeptGraph> kept)
-      : pass_(pass), unit_(unit), kept_(std::move(kept)) {
-    for (const at::Tensor& input : inputs) saved_.emplace_back(input, /*is_output=*/false);
+  RunNode(Pass& pass, UnitId unit, const variable_list& inputs) : pass_(pass), unit_(unit) {
+    expected_ = pass.gradients->expect(pass.states->units_needed(unit));
+    for (const at::Tensor& input : inputs) saved_.emplace_back(pass, input);
     set_next_edges(torch::autograd::collect_next_edges(inputs));
+  }
+
+  // Runs forward; with checkpointing off its graph is kept. Inputs that move leave behind it.
+  at::Tensor forward(const variable_list& inputs) {
+    if (pass_.states->config().activations.checkpointing) {
+      return zero::forward(pass_, unit_, inputs);
+    }
+    kept_ = std::make_unique<KeptGraph>(unit_);
+    return kept_->forward(pass_, inputs);
   }
 
   std::string name() const override { return "zero::run"; }
 
   variable_list apply(variable_list&& output_gradients) override {
-    variable_list inputs;
-    for (const auto& input : saved_) inputs.push_back(input.unpack());
+    const variable_list inputs = unpack();
     variable_list input_gradients(inputs.size());
     // Where a gradient stopped above (a detach), none comes: it is zero for all below.
     if (output_gradients[0].defined() && needs_backward(pass_, unit_, inputs)) {
       backward(inputs, output_gradients[0], &input_gradients);
     }
+    expected_.end();
     for (const UnitId id : pass_.states->units_needed(unit_)) pass_.gradients->flush(id);
     return input_gradients;
   }
 
   void release_variables() override {
-    for (auto& input : saved_) input.reset_data();
+    for (SavedInput& input : saved_) input.drop();
     kept_.reset();
   }
 
  private:
+  variable_list unpack() const {
+    variable_list inputs;
+    for (std::size_t i = 0; i < saved_.size(); ++i) {
+      const bool again = i > 0 && saved_[i].same_as(saved_[i - 1]);
+      inputs.push_back(again ? inputs.back() : saved_[i].unpack(pass_));
+    }
+    return inputs;
+  }
+
   void backward(const variable_list& inputs, const at::Tensor& output_gradient,
                 variable_list* input_gradients) {
     if (kept_ != nullptr) {
@@ -84,7 +131,8 @@ struct RunNode final : torch::autograd::Node {
 
   Pass& pass_;
   UnitId unit_;
-  std::vector<torch::autograd::SavedVariable> saved_;
+  GradientStore::Expected expected_;
+  std::vector<SavedInput> saved_;
   std::unique_ptr<KeptGraph> kept_;  // null: backward computes the graph anew
 };
 
@@ -98,11 +146,8 @@ at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs) {
                    "dimension 0 of every input counts the same samples");
   }
   if (pass.gradients == nullptr || !at::GradMode::is_enabled()) return forward(pass, unit, inputs);
-  std::unique_ptr<KeptGraph> kept;
-  if (!pass.states->config().activations.checkpointing) kept = std::make_unique<KeptGraph>(unit);
-  at::Tensor output = kept ? kept->forward(pass, inputs) : forward(pass, unit, inputs);
-  const std::shared_ptr<torch::autograd::Node> node(
-      new RunNode(pass, unit, inputs, std::move(kept)), torch::autograd::deleteNode);
+  const std::shared_ptr<RunNode> node(new RunNode(pass, unit, inputs), torch::autograd::deleteNode);
+  at::Tensor output = node->forward(inputs);
   torch::autograd::set_history(output, node);
   return output;
 }

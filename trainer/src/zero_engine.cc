@@ -28,6 +28,7 @@ zero::Pass ZeroEngine::make_pass(bool training) {
   pass.states = &states_;
   pass.fetcher = &fetcher_;
   pass.gradients = training ? &gradients_ : nullptr;
+  pass.activations = training ? &activations_ : nullptr;
   pass.chunk_samples = static_cast<std::int64_t>(config.micro_batch_size);
   pass.training = training;
   pass.seed = config.seed;
@@ -52,7 +53,7 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   report.nvme_written_bytes = tiers.nvme_written_bytes();
   Trace* const trace = states_.trace();
   if (trace != nullptr) trace->begin_step(step_);
-  const double wait_before = fetcher_.wait_seconds();
+  const double wait_before = fetcher_.wait_seconds() + activations_.wait_seconds();
   compute_seconds_ = 0;
 
   gradients_.clear();
@@ -76,8 +77,8 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   if (trace != nullptr) trace->end_step();
   report.nvme_read_bytes = tiers.nvme_read_bytes() - report.nvme_read_bytes;
   report.nvme_written_bytes = tiers.nvme_written_bytes() - report.nvme_written_bytes;
-  report.io_wait_seconds =
-      fetcher_.wait_seconds() - wait_before + update.read_wait_seconds + update.write_wait_seconds;
+  report.io_wait_seconds = fetcher_.wait_seconds() + activations_.wait_seconds() - wait_before +
+                           update.read_wait_seconds + update.write_wait_seconds;
   report.compute_seconds = compute_seconds_ + update.compute_seconds;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;

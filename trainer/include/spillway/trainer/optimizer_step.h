@@ -39,6 +39,9 @@ class OptimizerStep {
   };
 
   void plan_unit(UnitId unit);
+  void add_stored_gradients(const GradientStore& gradients);
+  at::Tensor gradient_of(const TileWork& work, std::span<const swapper::PartView> parts,
+                         GradientStore& gradients) const;
   Result<void> update_tile(const TileWork& work, std::span<const swapper::PartView> parts,
                            const at::Tensor& gradient, const UpdateConstants& constants) const;
   swapper::StreamStats update_on_device(GradientStore& gradients, const UpdateConstants& constants);

@@ -61,6 +61,15 @@ class StateTiers {
   // As relieve_pressure, with what the machine would say.
   void relieve_pressure(const pinned_pool::MemoryLimits& limits,
                         const pinned_pool::MemoryUsage& usage);
+  // Tiles that are no states, with the buffers that move them: gradients, activations. Made when it
+  // turns out that they must leave RAM, and kept with the states.
+  // Throws Failure: no space, not a directory, in use by another job.
+  swapper::Tier& add_store(const std::string& name, const swapper::Layout& layout,
+                           const std::vector<std::uint64_t>& tile_elements,
+                           const std::filesystem::path& nvme_path);
+  // REQUIRES: add_store was called before.
+  pinned_pool::Pool& add_pool(const char* name, std::size_t buffer_bytes, std::size_t count);
+  void add_note(std::string note) { notes_.push_back(std::move(note)); }
 
   std::uint32_t weight_bytes_per_element() const noexcept { return weight_bytes_; }
   std::uint64_t nvme_read_bytes() const;
@@ -80,18 +89,19 @@ class StateTiers {
     ~Directory();
   };
 
-  void open_engine(const Config& config);
+  void open_engine(const std::vector<std::filesystem::path>& drives);
   // What max_in_cpu of "auto" comes to for the two stores.
   CachePlan plan_caches(const Config& config, const Where& weights, const Where& states,
                         const Tiles& tiles, Communicator& communicator);
-  std::shared_ptr<swapper::DirectoryLock> lock_directory(const OffloadConfig& offload,
-                                                         const Communicator& communicator);
+  std::shared_ptr<swapper::DirectoryLock> lock_directory(const std::filesystem::path& root);
   std::unique_ptr<pinned_pool::Pool> make_pool(const char* name, std::size_t buffer_bytes,
                                                std::size_t count, const OffloadConfig& offload);
   std::unique_ptr<swapper::Tier> make_tier(const Where& where, DeviceTier** on_device);
   std::unique_ptr<swapper::Tier> make_nvme_tier(const Where& where);
 
   std::uint32_t weight_bytes_;
+  std::uint32_t rank_;
+  aio::EngineOptions engine_options_;
   at::Device device_;
   int numa_node_ = -1;  // near the drives; -1: anywhere
   std::vector<std::string> notes_;
@@ -102,6 +112,8 @@ class StateTiers {
   std::unique_ptr<pinned_pool::Pool> optimizer_pool_;
   std::unique_ptr<swapper::Tier> weights_;
   std::unique_ptr<swapper::Tier> optimizer_;
+  std::vector<std::unique_ptr<pinned_pool::Pool>> added_pools_;
+  std::vector<std::unique_ptr<swapper::Tier>> added_stores_;
   std::vector<const swapper::Tier*> stores_;  // those of the above that are files
   // Those that hold what was free: the first one is the first to give it back.
   struct Cache {

@@ -1,7 +1,8 @@
 // zero::run: one unit of a ZeRO-Infinity model as one node of the autograd graph.
 //
 // Forward fetches the unit's weights, runs its module chunk by chunk without recording a graph,
-// releases the weights, and keeps only the inputs. Backward fetches, recomputes each chunk with a
+// releases the weights, and keeps only the inputs (in an ActivationStore, where one is given).
+// Backward fetches, recomputes each chunk with a
 // graph, takes its gradients (a nested torch::autograd::grad), sums the parameters' in the
 // GradientStore and hands the inputs' on. Weights are thus fetched once in forward and once in
 // backward per step, whatever the number of chunks ("vertical order", GreedySnake 2025), and the
@@ -11,6 +12,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/activation_store.h>
 #include <spillway/trainer/gradient_store.h>
 #include <spillway/trainer/model_states.h>
 #include <spillway/trainer/weight_fetcher.h>
@@ -26,8 +28,9 @@ namespace spillway::trainer::zero {
 struct Pass {
   ModelStates* states = nullptr;
   WeightFetcher* fetcher = nullptr;
-  GradientStore* gradients = nullptr;  // may be null when no gradient is wanted
-  std::int64_t chunk_samples = 1;      // micro-batch: samples per forward
+  GradientStore* gradients = nullptr;      // may be null when no gradient is wanted
+  ActivationStore* activations = nullptr;  // null: they wait where they were computed
+  std::int64_t chunk_samples = 1;          // micro-batch: samples per forward
   bool training = false;
   std::uint64_t seed = 0;
   std::uint64_t step = 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/activation_store.h>
 #include <spillway/trainer/gradient_store.h>
 #include <spillway/trainer/model_states.h>
 #include <spillway/trainer/optimizer_step.h>
@@ -54,6 +55,7 @@ class ZeroEngine {
 
   const ModelStates& states() const noexcept { return states_; }
   const GradientStore& gradients() const noexcept { return gradients_; }
+  const ActivationStore& activations() const noexcept { return activations_; }
   const WeightFetcher& fetcher() const noexcept { return fetcher_; }
   std::uint64_t steps_done() const noexcept { return step_; }
 
@@ -63,6 +65,7 @@ class ZeroEngine {
   ModelStates states_;
   WeightFetcher fetcher_;
   GradientStore gradients_;
+  ActivationStore activations_{states_};
   OptimizerStep optimizer_;
   const std::atomic<bool>* stop_;
   std::uint64_t step_ = 0;
