@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A model trains in a cgroup that cannot hold half of its states, for with all of them on NVMe no memory ever does."""
+"""A model trains in a cgroup that cannot hold half of its states, for with all of them on NVMe no memory ever does;
+where not even the gradients fit, they follow."""
 
 import json
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from pathlib import Path
 
 import program
-from program import EndToEndTest
+from program import ZERO, EndToEndTest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 from cgroup import Cgroup
@@ -30,10 +31,8 @@ def parameters(n_layer):
 
 
 class MemoryTest(EndToEndTest):
-    def test_half_of_the_states_is_enough(self):
-        n_layer = layers()
-        count = parameters(n_layer)
-        limit = 16 * count // 2  # half of weight, master weight, two moments and a gradient
+    def train_within(self, limit, count, n_layer, *options):
+        """The last step's metrics, and the most anonymous memory that the run had."""
         model = self.folder / "large.json"
         model.write_text(json.dumps({"n_layer": n_layer, "n_embd": WIDTH, "n_head": 12, "n_positions": CONTEXT,
                                      "vocab_size": BYTES, "tie_word_embeddings": False}))
@@ -51,15 +50,28 @@ class MemoryTest(EndToEndTest):
         watcher.start()
         self.addCleanup(watcher.join)
         self.addCleanup(ended.set)
-        metrics = self.train("--model", model, "--context", 64, *self.offload("nvme", "nvme"),
+        metrics = self.train("--model", model, "--context", 64, *self.offload("nvme", "nvme"), *options,
                              "--set", "train_batch_size=2", "--set", "train_micro_batch_size_per_gpu=1",
                              steps=STEPS, preexec_fn=cgroup.enter)
         print(f"states {16 * count / MIB:.0f} MiB, limit {limit / MIB:.0f}, cgroup peak "
               f"{cgroup.peak_bytes() / MIB:.0f} with file pages, {peak[0] / MIB:.0f} anonymous; seconds a step "
               f"{[round(line['seconds'], 2) for line in metrics]}")
-        self.assertGreater(peak[0], 4 * count, "the gradients alone are more: the run was not in the cgroup")
         self.assertLess(peak[0], limit)
-        self.assertGreater(metrics[-1]["nvme_written_bytes"], 12 * count)
+        return metrics[-1], peak[0]
+
+    def test_half_of_the_states_is_enough(self):
+        count = parameters(layers())
+        limit = 16 * count // 2  # half of weight, master weight, two moments and a gradient
+        step, peak = self.train_within(limit, count, layers(), "--set", f"{ZERO}offload_gradients.device=cpu")
+        self.assertGreater(peak, 4 * count, "the gradients alone are more: the run was not in the cgroup")
+        self.assertGreater(step["nvme_written_bytes"], 12 * count)
+
+    def test_gradients_that_do_not_fit_go_to_nvme_by_themselves(self):
+        count = parameters(layers())
+        step, peak = self.train_within(5 * count, count, layers())  # 4 of the 5 would be gradients
+        self.assertLess(peak, 5 * count)
+        self.assertGreater(step["nvme_written_bytes"], 16 * count)
+        self.assertGreater(step["nvme_read_bytes"], 18 * count)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::int64_t kElementsPerTask = 1 << 14;
 
-// The planes of a tile, wherever they are: in host or in device memory. `gradient`: of the tile's
-// unit, the whole of this rank's part.
+// The planes of a tile, wherever they are: in host or in device memory. The tile's gradient starts
+// `offset` elements into `gradient`.
 UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::byte* const> states,
                        const at::Tensor& gradient, std::uint64_t offset) {
   UpdatePlanes planes = update_planes(optimizer_format(config), weight, states);
