@@ -247,41 +247,33 @@ TEST_F(RangeChecksTest, ATileBehindACacheIsChecked) {
 
 using RangeChecksDeathTest = RangeChecksTest;
 
+// What the PartViews of a stream call; the I/O is done before the process forks.
 TEST_F(RangeChecksDeathTest, EveryRangeIsVerifiedAndRecordedOnce) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a fork would have no engine thread
-  const auto dies = [&](const char* why, const std::function<void(const PartView&)>& compute,
-                        Access access = Access::kReadWrite) {
-    EXPECT_DEATH((void)visit(
-                     1,
-                     [&](const PartView& part) -> Result<void> {
-                       compute(part);
-                       return {};
-                     },
-                     access),
-                 why);
+  const auto use = [&](auto&& compute) {
+    const auto checks = store_->range_checks(1, kLayout.all());
+    auto lease =
+        checks->read(heap_lease(kLayout.tile_bytes(kElements)), aio::Priority::kNormal).wait();
+    ASSERT_TRUE(lease) << lease.error().message();
+    compute(*checks, *lease);
   };
-  const auto verify = [](const PartView& part) { (void)part.verify(0, kElements); };
-  dies("was not recorded", verify);
-  dies("was not recorded", [&](const PartView& part) {
-    verify(part);
-    part.record(0, 2 * kRangeElements);
+  const ElementRange all{.first = 0, .count = kElements};
+  const ElementRange second{.first = kRangeElements, .count = kRangeElements};
+  use([&](RangeChecks& checks, pinned_pool::Lease& lease) {
+    EXPECT_DEATH(checks.record(lease.data(), all), "verified before");
+    ASSERT_TRUE(ok(checks.verify(lease.data(), all)));
+    EXPECT_DEATH((void)checks.write(std::move(lease)), "was not recorded");
+    checks.record(lease.data(), {.first = 0, .count = 2 * kRangeElements});
+    EXPECT_DEATH((void)checks.write(std::move(lease)), "was not recorded");
+    EXPECT_DEATH(checks.record(lease.data(), second), "recorded once");
+    EXPECT_DEATH((void)checks.verify(lease.data(), second), "not what was read");
   });
-  dies("recorded once", [&](const PartView& part) {
-    verify(part);
-    part.record(0, kElements);
-    part.record(kRangeElements, kRangeElements);
+  use([&](RangeChecks& checks, pinned_pool::Lease& lease) {
+    for (const ElementRange wrong :
+         {ElementRange{.first = 1, .count = kRangeElements}, ElementRange{.first = 0, .count = 100},
+          ElementRange{.first = 0, .count = kElements + 1}}) {
+      EXPECT_DEATH((void)checks.verify(lease.data(), wrong), "whole kRangeElements");
+    }
   });
-  dies("verified before", [](const PartView& part) { part.record(0, kElements); });
-  dies(
-      "not what was read",
-      [&](const PartView& part) {
-        part.record(0, kElements);
-        verify(part);
-      },
-      Access::kWrite);
-  dies("whole kRangeElements", [](const PartView& part) { (void)part.verify(1, kRangeElements); });
-  dies("whole kRangeElements", [](const PartView& part) { (void)part.verify(0, 100); });
-  dies("whole kRangeElements", [](const PartView& part) { (void)part.verify(0, kElements + 1); });
 }
 
 }  // namespace
