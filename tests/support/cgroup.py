@@ -37,5 +37,13 @@ class Cgroup:
         path = self.folder / self.peak_file
         return int(path.read_text()) if path.exists() else 0
 
+    def oom_kills(self):
+        """How often the OOM killer ended a process in it."""
+        for name in ("memory.oom_control", "memory.events"):
+            if (self.folder / name).exists():
+                text = (self.folder / name).read_text()
+                return int(dict(line.split() for line in text.splitlines()).get("oom_kill", 0))
+        return 0
+
     def close(self):
         self.folder.rmdir()
