@@ -1,153 +1,39 @@
 #include "estimate.h"
 
 #include <fmt/format.h>
-#include <spillway/aio/probe.h>
-#include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/estimate.h>
 
+#include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
+
 #include "error_text.h"
+#include "estimate_machine.h"
+#include "estimate_plan.h"
+#include "estimate_report.h"
 
 namespace spillway::tools {
 namespace {
 
-using pinned_pool::format_bytes;
-using pinned_pool::MemoryLimits;
-using trainer::Estimate;
 using trainer::EstimateInput;
-using trainer::TierBytes;
-
-// Endurance of a common 1 TB consumer drive.
-constexpr double kRatedTerabytes = 600;
+using trainer::OffloadDevice;
 
 struct Options {
   std::string model;
   std::string config;
   std::vector<std::string> overrides;
   std::uint32_t world_size = 1;
+  std::uint32_t context = 0;
   std::string device = "cpu";
-  bool json = false;
+  MachineOptions machine;
+  ReportOptions report;
+  std::string fit;
+  bool deepspeed = false;
+  double parameters = 0;
+  double largest_layer = 0;
+  std::uint32_t gpus_per_node = 1;
+  std::uint32_t nodes = 1;
 };
-
-std::string cell(std::uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
-
-void print_row(const std::string& what, const TierBytes& bytes, bool on_gpu) {
-  fmt::print("  {:<18}", what);
-  if (on_gpu) fmt::print("{:>12}", cell(bytes.device));
-  fmt::print("{:>12}{:>12}{:>12}\n", cell(bytes.pinned), cell(bytes.ram), cell(bytes.nvme));
-}
-
-void print_memory(const Estimate& estimate, bool on_gpu) {
-  fmt::print("\n  {:<18}", "held per rank");
-  if (on_gpu) fmt::print("{:>12}", "device");
-  fmt::print("{:>12}{:>12}{:>12}\n", "pinned RAM", "RAM", "NVMe");
-  for (const trainer::MemoryRow& row : estimate.rows) print_row(row.what, row.bytes, on_gpu);
-  print_row("total", estimate.total, on_gpu);
-}
-
-void print_traffic(const Estimate& estimate) {
-  const trainer::StepTraffic& traffic = estimate.traffic;
-  const double elements = static_cast<double>(estimate.rank_elements);
-  fmt::print("\n  {:<18}{:>12}{:>16}\n", "NVMe per step", "bytes", "per parameter");
-  const auto line = [&](const char* what, double bytes) {
-    fmt::print("  {:<18}{:>12}{:>16.2f}\n", what, cell(static_cast<std::uint64_t>(bytes)),
-               bytes / elements);
-  };
-  line("read, forward", traffic.forward_read);
-  line("read, backward", traffic.backward_read);
-  line("read, update", traffic.update_read);
-  line("written, update", traffic.update_written);
-  if (traffic.written() == 0) return;
-  fmt::print("  a drive rated for {:.0f} TB written lasts {:.0f} steps\n", kRatedTerabytes,
-             kRatedTerabytes * 1e12 / traffic.written());
-}
-
-// Whether this machine can hold it, one line each; nothing when it cannot be known.
-std::vector<std::string> compare_with_machine(const EstimateInput& input,
-                                              const Estimate& estimate) {
-  std::vector<std::string> lines;
-  const MemoryLimits limits = MemoryLimits::read();
-  const std::uint64_t needed = estimate.total.pinned + estimate.total.ram;
-  std::uint64_t room = limits.available_bytes;
-  if (limits.cgroup_limit_bytes != MemoryLimits::kUnlimited) {
-    const std::uint64_t used = std::min(limits.cgroup_used_bytes, limits.cgroup_limit_bytes);
-    room = std::min(room, limits.cgroup_limit_bytes - used);
-  }
-  if (room != MemoryLimits::kUnlimited) {
-    lines.push_back(fmt::format("RAM: {} needed by a rank, {} free here: {}", format_bytes(needed),
-                                format_bytes(room), needed <= room ? "fits" : "does not fit"));
-  }
-  if (limits.memlock_bytes != MemoryLimits::kUnlimited &&
-      estimate.total.pinned + limits.locked_bytes > limits.memlock_bytes) {
-    lines.push_back(fmt::format("pinned RAM: {} needed, RLIMIT_MEMLOCK allows {} (ulimit -l)",
-                                format_bytes(estimate.total.pinned),
-                                format_bytes(limits.memlock_bytes)));
-  }
-  std::set<std::filesystem::path> directories;
-  for (const trainer::OffloadConfig* offload :
-       {&input.config.offload_param, &input.config.offload_optimizer}) {
-    if (offload->device == trainer::OffloadDevice::kNvme) directories.insert(offload->nvme_path);
-  }
-  for (const std::filesystem::path& directory : directories) {
-    const aio::PathProbe probe = aio::probe_path(directory);
-    if (probe.size_bytes == 0) {
-      lines.push_back(fmt::format("NVMe: {} does not exist here", directory.string()));
-      continue;
-    }
-    const bool fits = estimate.total.nvme <= probe.free_bytes;
-    lines.push_back(fmt::format("NVMe: {} needed by a rank, {} free in {}: {}",
-                                format_bytes(estimate.total.nvme), format_bytes(probe.free_bytes),
-                                directory.string(), fits ? "fits" : "does not fit"));
-  }
-  return lines;
-}
-
-void print_text(const Options& options, const EstimateInput& input, const Estimate& estimate) {
-  const trainer::Config& config = input.config;
-  fmt::print("{}: {:.1f} M parameters, {}, offload parameters {}, optimizer {}, {} rank{}\n",
-             options.model, static_cast<double>(estimate.parameters) / 1e6,
-             config.dtype == trainer::Dtype::kBf16 ? "bf16" : "fp32",
-             trainer::to_string(config.offload_param.device),
-             trainer::to_string(config.offload_optimizer.device), options.world_size,
-             options.world_size == 1 ? "" : "s");
-  fmt::print("a step: {} samples x {} tokens = {} tokens, {:.3g} TFLOP\n", config.train_batch_size,
-             input.model.n_positions, estimate.tokens_per_step, estimate.flops_per_step / 1e12);
-  print_memory(estimate, input.on_gpu);
-  print_traffic(estimate);
-  fmt::print("\n");
-  for (const std::string& line : compare_with_machine(input, estimate)) {
-    fmt::print("  {}\n", line);
-  }
-}
-
-nlohmann::ordered_json as_json(const TierBytes& bytes) {
-  return {{"device_bytes", bytes.device},
-          {"pinned_bytes", bytes.pinned},
-          {"ram_bytes", bytes.ram},
-          {"nvme_bytes", bytes.nvme}};
-}
-
-void print_json(const Options& options, const EstimateInput& input, const Estimate& estimate) {
-  nlohmann::ordered_json out;
-  out["model"] = options.model;
-  out["parameters"] = estimate.parameters;
-  out["world_size"] = options.world_size;
-  out["tokens_per_step"] = estimate.tokens_per_step;
-  out["flops_per_step"] = estimate.flops_per_step;
-  for (const trainer::MemoryRow& row : estimate.rows) out["held"][row.what] = as_json(row.bytes);
-  out["held"]["total"] = as_json(estimate.total);
-  const trainer::StepTraffic& traffic = estimate.traffic;
-  const auto bytes = [](double value) { return static_cast<std::uint64_t>(value); };
-  out["nvme_per_step"] = {{"forward_read_bytes", bytes(traffic.forward_read)},
-                          {"backward_read_bytes", bytes(traffic.backward_read)},
-                          {"update_read_bytes", bytes(traffic.update_read)},
-                          {"update_written_bytes", bytes(traffic.update_written)}};
-  out["machine"] = compare_with_machine(input, estimate);
-  fmt::print("{}\n", out.dump(2));
-}
 
 Result<EstimateInput> read_input(const Options& options) {
   EstimateInput input;
@@ -162,25 +48,130 @@ Result<EstimateInput> read_input(const Options& options) {
   Result<trainer::ConfigResult> config = trainer::load_config(config_input);
   if (!config) return tl::unexpected(config.error());
   input.model = *model;
+  if (options.context > 0) input.context = options.context;
   input.config = config->config;
   input.world_size = options.world_size;
-  input.on_gpu = options.device == "cuda";
+  input.on_gpu = options.device == "cuda" || !options.machine.gpu.empty();
   return input;
 }
 
-void run(const Options& options, int& exit_code) {
+// The same table for our own engine: units as large as the largest layer.
+std::vector<OurRow> our_rows(const Options& options, const DeepspeedInput& deepspeed,
+                             const std::optional<EstimateInput>& given) {
+  EstimateInput input = given.value_or(EstimateInput());
+  input.world_size = options.gpus_per_node * options.nodes;
+  input.on_gpu = true;
+  if (!given) {
+    input.model.tie_word_embeddings = false;
+    input.config.micro_batch_size = input.config.gradient_accumulation_steps = 1;
+    input.config.dtype = trainer::Dtype::kBf16;
+    for (double left = deepspeed.parameters; left > 0; left -= deepspeed.largest_layer_parameters) {
+      input.unit_elements.push_back(
+          static_cast<std::uint64_t>(std::min(left, deepspeed.largest_layer_parameters)));
+    }
+  }
+  constexpr std::pair<OffloadDevice, OffloadDevice> kPlaces[] = {
+      {OffloadDevice::kNvme, OffloadDevice::kNvme},
+      {OffloadDevice::kCpu, OffloadDevice::kNvme},
+      {OffloadDevice::kCpu, OffloadDevice::kCpu},
+      {OffloadDevice::kNone, OffloadDevice::kCpu},
+      {OffloadDevice::kNone, OffloadDevice::kNone}};
+  std::vector<OurRow> rows;
+  for (const auto& [param, optimizer] : kPlaces) {
+    input.config.offload_param.device = param;
+    input.config.offload_optimizer.device = optimizer;
+    OurRow row{trainer::to_string(param), trainer::to_string(optimizer), {}};
+    for (const trainer::MemoryRow& part : trainer::estimate(input).rows) {
+      if (part.what != trainer::kActivationsRow && part.what != trainer::kComputeRow &&
+          part.what != trainer::kHeapRow) {
+        row.held += part.bytes;
+      }
+    }
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+Result<void> run_deepspeed(const Options& options) {
+  DeepspeedInput deepspeed{options.parameters, options.largest_layer, options.gpus_per_node,
+                           options.nodes};
+  std::optional<EstimateInput> given;
+  if (!options.model.empty()) {
+    auto input = read_input(options);
+    if (!input) return tl::unexpected(input.error());
+    given = *input;
+    const auto units = trainer::unit_sizes(input->model);
+    if (deepspeed.parameters <= 0) {
+      deepspeed.parameters = static_cast<double>(trainer::parameter_count(input->model));
+    }
+    for (const trainer::UnitSize& unit : units) {
+      if (options.largest_layer > 0) break;
+      deepspeed.largest_layer_parameters =
+          std::max(deepspeed.largest_layer_parameters, static_cast<double>(unit.parameters));
+    }
+    if (options.parameters > 0 || options.largest_layer > 0) given.reset();
+  }
+  if (deepspeed.parameters < 1 || deepspeed.largest_layer_parameters < 1 ||
+      deepspeed.largest_layer_parameters > deepspeed.parameters ||
+      deepspeed.parameters / deepspeed.largest_layer_parameters > 1e6) {
+    return make_error(
+        ErrorKind::kInvalid, "estimate --deepspeed", "",
+        "it wants --model, or --params and --largest-layer (of at least a millionth of "
+        "the parameters)");
+  }
+  print_deepspeed(options.report, deepspeed, our_rows(options, deepspeed, given));
+  return {};
+}
+
+Result<void> run_plan(const Options& options) {
+  if (options.model.empty()) {
+    return make_error(ErrorKind::kInvalid, "estimate", "", "--model is required");
+  }
   const Result<EstimateInput> input = read_input(options);
-  if (!input) {
-    fmt::print(stderr, "spillway estimate: {}\n", error_text(input.error()));
-    exit_code = 1;
-    return;
-  }
-  const Estimate estimate = trainer::estimate(*input);
-  if (options.json) {
-    print_json(options, *input, estimate);
+  if (!input) return tl::unexpected(input.error());
+  const Result<Machine> machine = find_machine(options.machine, *input);
+  if (!machine) return tl::unexpected(machine.error());
+  ReportOptions report = options.report;
+  report.model = options.model;
+  if (options.fit.empty()) {
+    print_plan(report, make_plan(*input, *machine), *machine);
   } else {
-    print_text(options, *input, estimate);
+    const FitWhat what = options.fit == "batch" ? FitWhat::kBatch : FitWhat::kParameters;
+    print_fit(report, what, fit(what, *input, *machine), *machine);
   }
+  return {};
+}
+
+void run(const Options& options, int& exit_code) {
+  const Result<void> done = options.deepspeed ? run_deepspeed(options) : run_plan(options);
+  if (done) return;
+  fmt::print(stderr, "spillway estimate: {}\n", error_text(done.error()));
+  exit_code = 1;
+}
+
+void add_machine_options(CLI::App* command, MachineOptions* machine) {
+  const auto speed = [&](const char* name, double* value, const char* what) {
+    command->add_option(name, *value, what)->check(CLI::PositiveNumber);
+  };
+  command->add_option(
+      "--gpu", machine->gpu,
+      "A GPU by name (h100, h200, a100, rtx4090, l40s, ...): implies --device cuda");
+  speed("--flops", &machine->tflops, "TFLOPS of the GPU (or CPU) at best, bf16");
+  command
+      ->add_option("--efficiency", machine->efficiency,
+                   "Share of it that training reaches; 0.4 to 0.6 on large models")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str();
+  speed("--pcie-gb-s", &machine->pcie_gb_s, "GB/s between RAM and GPU, each way");
+  speed("--gpu-memory-gib", &machine->gpu_memory_gib, "Memory of the GPU");
+  command->add_option("--drive", machine->drive, "The drive's speeds: a file of aio_bench --json");
+  speed("--read-gb-s", &machine->read_gb_s, "GB/s that the drive reads");
+  speed("--write-gb-s", &machine->write_gb_s, "GB/s that it writes");
+  speed("--mix-gb-s", &machine->mix_gb_s, "GB/s of both together, as many bytes each way");
+  command->add_flag("--measure-drive", machine->measure_drive,
+                    "Measure nvme_path for a second (writes 128 MiB to a file without a name)");
+  speed("--ram-gib", &machine->ram_gib, "RAM of another machine, instead of what is free here");
+  speed("--nvme-gib", &machine->nvme_gib, "Space on its drives");
 }
 
 }  // namespace
@@ -188,9 +179,10 @@ void run(const Options& options, int& exit_code) {
 void add_estimate(CLI::App& program, int& exit_code) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
-      "estimate", "Say what a run will hold in each tier and move per step, before it is started");
-  command->add_option("--model", options->model, "A model's name, or a JSON file with GPT-2's keys")
-      ->required();
+      "estimate",
+      "Say what a run will hold in each tier, move, and take per step, before it is started");
+  command->add_option("--model", options->model,
+                      "A model's name, or a JSON file with GPT-2's keys");
   command->add_option("--config", options->config, "DeepSpeed-style JSON configuration");
   command
       ->add_option("--set", options->overrides,
@@ -199,14 +191,39 @@ void add_estimate(CLI::App& program, int& exit_code) {
   command->add_option("--world", options->world_size, "Number of ranks")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  command->add_option("--context", options->context,
+                      "Tokens per sample (0: the model's n_positions)");
   command->add_option("--device", options->device, "Where units run")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
-  command->add_flag("--json", options->json, "Print JSON");
+  add_machine_options(command, &options->machine);
+  command->add_option("--tbw", options->report.rated_terabytes, "Terabytes the drive is rated for")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag(
+      "--no-times{false}", options->report.times,
+      "Leave out the seconds a step, for which this CPU is measured for some seconds");
+  command
+      ->add_option("--fit", options->fit, "Find the largest model (parameters) or batch that fits")
+      ->check(CLI::IsMember({"parameters", "batch"}));
+  command->add_flag("--deepspeed", options->deepspeed,
+                    "Print the table of DeepSpeed's memory estimators, and ours beside it");
+  command->add_option("--params", options->parameters, "Parameters, for --deepspeed");
+  command->add_option("--largest-layer", options->largest_layer, "Parameters of the largest layer");
+  command->add_option("--gpus-per-node", options->gpus_per_node, "For --deepspeed")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--nodes", options->nodes, "For --deepspeed")->check(CLI::Range(1, 65536));
+  command->add_flag("--json", options->report.json, "Print JSON");
   command->footer(
-      "Example:\n"
-      "  spillway estimate --model gpt-lite --config nvme.json --set train_batch_size=16");
-  command->callback([options, &exit_code] { run(*options, exit_code); });
+      "Examples:\n"
+      "  spillway estimate --model gpt-lite --config nvme.json --set train_batch_size=16\n"
+      "  spillway estimate --model gpt-lite --config nvme.json --gpu rtx4090 --drive drive.json\n"
+      "  spillway estimate --model gpt-lite --config nvme.json --fit parameters\n"
+      "  spillway estimate --deepspeed --params 2851e6 --largest-layer 32e6 --gpus-per-node 8");
+  command->callback([options, &exit_code] {
+    options->machine.measure_cpu = options->report.times && !options->deepspeed;
+    run(*options, exit_code);
+  });
 }
 
 }  // namespace spillway::tools

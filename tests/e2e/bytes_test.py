@@ -90,9 +90,9 @@ class BytesTest(EndToEndTest):
         for pair in (("cpu", "nvme"), ("nvme", "nvme")):
             with self.subTest(pair=pair):
                 places = self.offload(*pair)
-                told = subprocess.run([program.PROGRAM, "estimate", "--json", "--model", str(self.model_file),
-                                       "--config", str(self.config), *places], capture_output=True, text=True,
-                                      check=True)
+                told = subprocess.run([program.PROGRAM, "estimate", "--json", "--no-times",
+                                       "--model", str(self.model_file), "--config", str(self.config), *places],
+                                      capture_output=True, text=True, check=True)
                 theory = json.loads(told.stdout)["nvme_per_step"]
                 step = self.train(*places, steps=2)[1]
                 read = sum(theory[f"{phase}_read_bytes"] for phase in ("forward", "backward", "update"))

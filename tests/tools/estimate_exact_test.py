@@ -47,7 +47,7 @@ class EstimateExactTest(unittest.TestCase):
                        check=True, capture_output=True, timeout=120)
         with open(metrics) as lines:
             step = json.loads(lines.readlines()[1])
-        done = subprocess.run([PROGRAM, "estimate", *arguments, "--json"], check=True,
+        done = subprocess.run([PROGRAM, "estimate", *arguments, "--json", "--no-times"], check=True,
                               capture_output=True, text=True, timeout=60)
         estimate = json.loads(done.stdout)
         traffic = estimate["nvme_per_step"]

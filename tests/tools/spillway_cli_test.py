@@ -62,7 +62,7 @@ class EstimateTest(unittest.TestCase):
                 for section in ("offload_param", "offload_optimizer")}})
 
     def test_bytes_of_gpt_lite_on_nvme(self):
-        done = run("estimate", "--model", "gpt-lite", "--config", self.config(self.nvme), "--json")
+        done = run("estimate", "--model", "gpt-lite", "--config", self.config(self.nvme), "--json", "--no-times")
         self.assertEqual(done.returncode, 0, done.stderr)
         estimate = json.loads(done.stdout)
         count = estimate["parameters"]
@@ -76,7 +76,7 @@ class EstimateTest(unittest.TestCase):
         self.assertEqual(estimate["held"]["total"]["device_bytes"], 0)
 
     def test_set_moves_the_parameters_to_ram(self):
-        done = run("estimate", "--model", "gpt-lite", "--config", self.config(self.nvme), "--json",
+        done = run("estimate", "--model", "gpt-lite", "--config", self.config(self.nvme), "--json", "--no-times",
                    "--set", "zero_optimization.offload_param.device=none",
                    "--set", "train_batch_size=8")
         estimate = json.loads(done.stdout)
@@ -85,7 +85,7 @@ class EstimateTest(unittest.TestCase):
         self.assertGreaterEqual(estimate["held"]["parameters"]["ram_bytes"], 2 * 87022080)
 
     def test_the_table_names_the_tiers(self):
-        done = run("estimate", "--model", "gpt-lite-small", "--device", "cuda")
+        done = run("estimate", "--model", "gpt-lite-small", "--device", "cuda", "--no-times")
         self.assertEqual(done.returncode, 0, done.stderr)
         for word in ("device", "pinned RAM", "NVMe", "parameters", "moments", "gradients",
                      "activations", "buffers", "total"):

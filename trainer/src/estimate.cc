@@ -25,9 +25,13 @@ std::vector<UnitTiles> cut_units(const EstimateInput& input) {
   const std::uint64_t tile = tile_elements(input.config, input.max_tile_elements);
   const std::uint64_t multiple = input.world_size * kParameterAlignment;
   std::vector<UnitTiles> units;
-  for (const UnitSize& size : unit_sizes(input.model)) {
+  std::vector<std::uint64_t> sizes = input.unit_elements;
+  if (sizes.empty()) {
+    for (const UnitSize& size : unit_sizes(input.model)) sizes.push_back(size.parameters);
+  }
+  for (const std::uint64_t size : sizes) {
     UnitTiles unit;
-    unit.elements = (size.parameters + multiple - 1) / multiple * kParameterAlignment;
+    unit.elements = (size + multiple - 1) / multiple * kParameterAlignment;
     for (std::uint64_t left = unit.elements; left > 0; left -= unit.tiles.back()) {
       unit.tiles.push_back(std::min(tile, left));
     }
@@ -148,15 +152,16 @@ MemoryRow buffer_row(const EstimateInput& input, const std::vector<UnitTiles>& u
   return row;
 }
 
-// What is kept between units for the step's whole batch on this rank: every unit's input.
+// What is kept between units for the step's whole batch on this rank: every unit's input, and in
+// backward the gradients of one unit's output and input.
 MemoryRow activation_row(const EstimateInput& input) {
   const GptConfig& model = input.model;
   const std::uint64_t samples =
       input.config.micro_batch_size * input.config.gradient_accumulation_steps;
-  const std::uint64_t one = samples * model.n_positions * model.n_embd;
-  MemoryRow row{"activations", {}};
+  const std::uint64_t one = samples * input.tokens_per_sample() * model.n_embd;
+  MemoryRow row{kActivationsRow, {}};
   (input.on_gpu ? row.bytes.device : row.bytes.ram) =
-      one * (model.n_layer + 1) * element_bytes(input.config);
+      one * (model.n_layer + 3) * element_bytes(input.config);
   return row;
 }
 
@@ -167,13 +172,27 @@ MemoryRow compute_row(const EstimateInput& input) {
   const GptConfig& model = input.model;
   const double scale = static_cast<double>(element_bytes(input.config)) / 2;
   const double tokens =
-      static_cast<double>(input.config.micro_batch_size) * static_cast<double>(model.n_positions);
+      static_cast<double>(input.config.micro_batch_size * input.tokens_per_sample());
   const double block =
-      tokens * (34.0 * model.n_embd + 5.0 * model.n_head * model.n_positions) * scale;
+      tokens *
+      (34.0 * model.n_embd + 5.0 * model.n_head * static_cast<double>(input.tokens_per_sample())) *
+      scale;
   const double head = tokens * model.vocab_size * (4.0 * scale + 8.0);
-  MemoryRow row{"compute (about)", {}};
+  MemoryRow row{kComputeRow, {}};
   (input.on_gpu ? row.bytes.device : row.bytes.ram) =
-      static_cast<std::uint64_t>(std::max(block, head));
+      static_cast<std::uint64_t>(std::max(block, head) * input.compute_scale);
+  return row;
+}
+
+// What glibc's malloc keeps of freed memory: it unmaps only blocks above the largest that was freed
+// so far (32 MiB at most), and gives the end of a heap back only beyond twice that. Such a block is
+// the fp32 values of the largest unit; the main thread has a heap, and the other threads.
+MemoryRow heap_row(const std::vector<UnitTiles>& units) {
+  constexpr std::uint64_t kMostMapped = std::uint64_t{32} << 20, kHeaps = 2;
+  std::uint64_t largest = 0;
+  for (const UnitTiles& unit : units) largest = std::max(largest, unit.elements);
+  MemoryRow row{kHeapRow, {}};
+  row.bytes.ram = kHeaps * 2 * std::min<std::uint64_t>(4 * largest, kMostMapped);
   return row;
 }
 
@@ -211,7 +230,7 @@ Estimate estimate(const EstimateInput& input) {
   Estimate result;
   result.parameters = parameter_count(input.model);
   for (const UnitTiles& unit : units) result.rank_elements += unit.elements;
-  result.tokens_per_step = config.train_batch_size * input.model.n_positions;
+  result.tokens_per_step = config.train_batch_size * input.tokens_per_sample();
   result.flops_per_step =
       8.0 * static_cast<double>(result.parameters) * static_cast<double>(result.tokens_per_step);
   result.rows = {store_row("parameters", weights, config.offload_param, input.on_gpu),
@@ -220,7 +239,8 @@ Estimate estimate(const EstimateInput& input) {
                  activation_row(input),
                  buffer_row(input, units, weights, moments),
                  fetched_row(input, units),
-                 compute_row(input)};
+                 compute_row(input),
+                 heap_row(units)};
   for (const MemoryRow& row : result.rows) result.total += row.bytes;
   result.traffic = traffic_of(input, weights, moments);
   return result;

@@ -18,9 +18,16 @@ struct EstimateInput {
   GptConfig model;
   Config config;
   std::uint32_t world_size = 1;
-  bool on_gpu = false;  // device memory is apart from RAM
+  bool on_gpu = false;        // device memory is apart from RAM
+  std::uint32_t context = 0;  // tokens of a sample; 0: the model's n_positions
+  // What kernels really take of working memory, of what the formula says.
+  double compute_scale = 1;
+  // Parameters of each unit, where they are not the model's own.
+  std::vector<std::uint64_t> unit_elements = {};
   // How training cuts tiles.
   std::uint64_t max_tile_elements = kMaxTileElements;
+
+  std::uint64_t tokens_per_sample() const { return context > 0 ? context : model.n_positions; }
 };
 
 // Bytes in each tier. Without a GPU `device` is 0 and what would lie there counts as `ram`.
@@ -32,6 +39,10 @@ struct TierBytes {
 
   TierBytes& operator+=(const TierBytes& other);
 };
+
+inline constexpr const char* kActivationsRow = "activations";
+inline constexpr const char* kComputeRow = "compute (about)";
+inline constexpr const char* kHeapRow = "heap (about)";
 
 struct MemoryRow {
   std::string what;  // "parameters", "moments", "gradients", "activations", "buffers", ...

@@ -1,0 +1,178 @@
+#include <spillway/trainer/step_time.h>
+
+#include <spillway/aio/check.h>
+#include <spillway/trainer/optimizer_layout.h>
+#include <algorithm>
+
+namespace spillway::trainer {
+namespace {
+
+constexpr double kGradientBytes = 4;
+
+double weight_bytes(const Config& config) { return config.dtype == Dtype::kBf16 ? 2 : 4; }
+
+// Of as many bytes each way a mix, the rest alone.
+double storage_seconds(double read, double written, const MachineSpeeds& speeds) {
+  if (read + written == 0) return 0;
+  double mixed = speeds.mixed_bytes;
+  if (mixed <= 0 && speeds.read_bytes > 0 && speeds.write_bytes > 0) {
+    mixed = 2 / (1 / speeds.read_bytes + 1 / speeds.write_bytes);  // one direction at a time
+  }
+  const double both = std::min(read, written);
+  double seconds = 0;
+  if (both > 0) seconds += 2 * both / mixed;
+  if (read > both) seconds += (read - both) / speeds.read_bytes;
+  if (written > both) seconds += (written - both) / speeds.write_bytes;
+  return seconds;
+}
+
+bool storage_speed_known(const StepTraffic& traffic, const MachineSpeeds& speeds) {
+  return traffic.read() + traffic.written() == 0 ||
+         (speeds.read_bytes > 0 && (speeds.mixed_bytes > 0 || speeds.write_bytes > 0));
+}
+
+struct Model {
+  const EstimateInput& input;
+  const Estimate& estimate;
+  const MachineSpeeds& speeds;
+  double elements = static_cast<double>(estimate.rank_elements);
+  double weights = elements * weight_bytes(input.config);
+  bool on_gpu = input.on_gpu;
+
+  double hash_seconds(double bytes) const {
+    return speeds.hash_bytes > 0 ? bytes / speeds.hash_bytes : 0;
+  }
+  double copy_seconds(double bytes) const { return bytes / speeds.update_bytes; }
+
+  // A sweep of forward or backward: the weights come to where units run, and are computed with.
+  PhaseTime sweep(double flops, double read_bytes) const {
+    PhaseTime phase;
+    phase[Resource::kCompute] = flops / speeds.flops;
+    if (storage_speed_known(estimate.traffic, speeds)) {
+      phase[Resource::kStorage] = storage_seconds(read_bytes, 0, speeds);
+    }
+    phase[Resource::kCpu] = hash_seconds(read_bytes);
+    if (!on_gpu) {
+      phase[Resource::kCpu] += copy_seconds(2 * weights);
+    } else if (input.config.offload_param.device != OffloadDevice::kNone) {
+      phase[Resource::kToDevice] = weights / speeds.pcie_bytes;
+    }
+    return phase;
+  }
+
+  // Gradients of each micro-batch are summed: the first is copied in, others are added; the norm
+  // reads the sum once more.
+  PhaseTime backward(double flops) const {
+    PhaseTime phase = sweep(flops, estimate.traffic.backward_read);
+    const double from = weight_bytes(input.config);
+    const double more = static_cast<double>(input.config.gradient_accumulation_steps - 1);
+    if (!on_gpu) {
+      phase[Resource::kCpu] += copy_seconds(
+          elements * (from + kGradientBytes + more * (from + 2 * kGradientBytes) + kGradientBytes));
+    } else if (input.config.offload_optimizer.device != OffloadDevice::kNone) {
+      phase[Resource::kFromDevice] += elements * kGradientBytes / speeds.pcie_bytes;
+      phase[Resource::kCpu] += copy_seconds(elements * kGradientBytes);
+    }
+    return phase;
+  }
+
+  PhaseTime update() const {
+    PhaseTime phase;
+    const double bytes = elements * update_bytes_per_parameter(input.config);
+    const StepTraffic& traffic = estimate.traffic;
+    if (on_gpu && input.config.offload_optimizer.device == OffloadDevice::kNone) {
+      phase[Resource::kCompute] =
+          speeds.device_memory_bytes > 0 ? bytes / speeds.device_memory_bytes : 0;
+    } else {
+      phase[Resource::kCpu] = copy_seconds(bytes);
+    }
+    phase[Resource::kCpu] += hash_seconds(traffic.update_read + traffic.update_written);
+    if (storage_speed_known(traffic, speeds)) {
+      phase[Resource::kStorage] =
+          storage_seconds(traffic.update_read, traffic.update_written, speeds);
+    }
+    return phase;
+  }
+};
+
+}  // namespace
+
+const char* name_of(Resource resource) {
+  constexpr const char* kNames[kResources] = {"compute", "CPU", "NVMe", "PCIe to the device",
+                                              "PCIe from the device"};
+  return kNames[static_cast<std::size_t>(resource)];
+}
+
+PhaseTime& PhaseTime::operator+=(const PhaseTime& other) {
+  for (std::size_t i = 0; i < kResources; ++i) use[i] += other.use[i];
+  return *this;
+}
+
+double PhaseTime::seconds(bool one_processor) const {
+  const PhaseTime& self = *this;
+  double longest =
+      std::max({self[Resource::kStorage], self[Resource::kToDevice], self[Resource::kFromDevice]});
+  const double compute = self[Resource::kCompute], cpu = self[Resource::kCpu];
+  return std::max(longest, one_processor ? compute + cpu : std::max(compute, cpu));
+}
+
+double step_flops(const EstimateInput& input) {
+  const GptConfig& model = input.model;
+  const double width = model.n_embd, layers = model.n_layer,
+               context = static_cast<double>(input.tokens_per_sample());
+  const double products = 12 * width * width * layers + width * model.vocab_size;
+  const double attention = 2 * context * width * layers;
+  const double tokens = static_cast<double>(input.config.micro_batch_size *
+                                            input.config.gradient_accumulation_steps) *
+                        context;
+  constexpr double kSweeps = 4;  // forward, recomputation, and two in backward
+  return kSweeps * 2 * (products + attention) * tokens;
+}
+
+double update_bytes_per_parameter(const Config& config) {
+  const double planes =
+      bytes_per_element(weight_layout(config)) + bytes_per_element(optimizer_layout(config));
+  return 2 * planes + kGradientBytes;
+}
+
+StepTime step_time(const EstimateInput& input, const Estimate& estimate,
+                   const MachineSpeeds& speeds) {
+  SPILLWAY_CHECK(speeds.flops > 0 && speeds.update_bytes > 0, "speeds of the machine");
+  SPILLWAY_CHECK(!input.on_gpu || speeds.pcie_bytes > 0, "a device is reached through PCIe");
+  const Model model{input, estimate, speeds};
+  const double flops = step_flops(input);
+  StepTime time;
+  time.one_processor = !input.on_gpu;
+  time.storage_known = storage_speed_known(estimate.traffic, speeds);
+  time.forward = model.sweep(flops / 4, estimate.traffic.forward_read);
+  time.backward = model.backward(flops * 3 / 4);
+  time.update = model.update();
+  for (const PhaseTime* phase : {&time.forward, &time.backward, &time.update}) {
+    time.seconds += phase->seconds(time.one_processor);
+  }
+  PhaseTime all = time.forward;
+  (all += time.backward) += time.update;
+  if (time.one_processor) {
+    all[Resource::kCompute] += all[Resource::kCpu];
+    all[Resource::kCpu] = 0;
+  }
+  const auto longest = std::max_element(all.use.begin(), all.use.end());
+  time.limit = static_cast<Resource>(longest - all.use.begin());
+  time.bound_seconds = *longest;
+  time.seconds_added = time.seconds - time.bound_seconds;
+  return time;
+}
+
+double break_even_tokens(const EstimateInput& input, const StepTime& time) {
+  PhaseTime all = time.forward;
+  (all += time.backward) += time.update;
+  const double tokens = static_cast<double>(input.config.micro_batch_size *
+                                            input.config.gradient_accumulation_steps) *
+                        static_cast<double>(input.tokens_per_sample());
+  const double beside = time.one_processor ? all[Resource::kCpu] : 0;
+  const double wanted = all[Resource::kStorage] - beside;
+  if (wanted <= 0 || all[Resource::kCompute] <= 0) return 0;
+  return tokens * wanted / all[Resource::kCompute];
+}
+
+}  // namespace spillway::trainer
