@@ -9,6 +9,9 @@ namespace {
 
 constexpr double kGradientBytes = 4;
 
+// Of the model's products: forward, recomputation where there is one, and two in backward.
+double sweeps(const Config& config) { return config.activations.checkpointing ? 4 : 3; }
+
 double weight_bytes(const Config& config) { return config.dtype == Dtype::kBf16 ? 2 : 4; }
 
 // Of as many bytes each way a mix, the rest alone.
@@ -125,8 +128,7 @@ double step_flops(const EstimateInput& input) {
   const double tokens = static_cast<double>(input.config.micro_batch_size *
                                             input.config.gradient_accumulation_steps) *
                         context;
-  constexpr double kSweeps = 4;  // forward, recomputation, and two in backward
-  return kSweeps * 2 * (products + attention) * tokens;
+  return sweeps(input.config) * 2 * (products + attention) * tokens;
 }
 
 double update_bytes_per_parameter(const Config& config) {
@@ -144,8 +146,9 @@ StepTime step_time(const EstimateInput& input, const Estimate& estimate,
   StepTime time;
   time.one_processor = !input.on_gpu;
   time.storage_known = storage_speed_known(estimate.traffic, speeds);
-  time.forward = model.sweep(flops / 4, estimate.traffic.forward_read);
-  time.backward = model.backward(flops * 3 / 4);
+  const double forward = flops / sweeps(input.config);
+  time.forward = model.sweep(forward, estimate.traffic.forward_read);
+  time.backward = model.backward(flops - forward);
   time.update = model.update();
   for (const PhaseTime* phase : {&time.forward, &time.backward, &time.update}) {
     time.seconds += phase->seconds(time.one_processor);

@@ -38,6 +38,9 @@ void for_each_trainable(const Pass& pass, UnitId id, const Body& body) {
 Fetched::Fetched(Pass& pass, UnitId unit, Phase phase) : pass_(pass), unit_(unit) {
   if (pass.stop != nullptr && pass.stop->load(std::memory_order_relaxed)) throw Interrupted();
   pass.fetcher->acquire(unit, phase);
+  span_.emplace(pass.states->trace(), Lane::kCompute,
+                phase == Phase::kForward ? "forward" : "backward",
+                TraceArgs{.unit = static_cast<std::int32_t>(unit)});
   start_ = std::chrono::steady_clock::now();
 }
 
@@ -46,6 +49,7 @@ Fetched::~Fetched() {
     const auto elapsed = std::chrono::steady_clock::now() - start_;
     *pass_.compute_seconds += std::chrono::duration<double>(elapsed).count();
   }
+  span_.reset();
   pass_.fetcher->release(unit_);
 }
 

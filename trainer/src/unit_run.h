@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace spillway::trainer::zero {
@@ -26,6 +27,7 @@ class Fetched {
  private:
   Pass& pass_;
   UnitId unit_;
+  std::optional<TraceSpan> span_;
   std::chrono::steady_clock::time_point start_;
 };
 
