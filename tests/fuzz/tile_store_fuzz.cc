@@ -50,8 +50,11 @@ class Session {
     SPILLWAY_CHECK(engine.has_value(), "the engine cannot be made");
     engine_ = std::move(*engine);
     std::vector<std::uint64_t> elements(in.ConsumeIntegralInRange<std::size_t>(1, 5));
-    for (std::uint64_t& count : elements)
-      count = in.ConsumeIntegralInRange<std::uint64_t>(1, 70'000);
+    // Most tiles are small, for speed; some have several ranges.
+    for (std::uint64_t& count : elements) {
+      const std::uint64_t most = in.ConsumeIntegralInRange(0, 9) == 0 ? 70'000 : 5000;
+      count = in.ConsumeIntegralInRange<std::uint64_t>(1, most);
+    }
     const double spare = in.ConsumeIntegralInRange(0, 2) * 0.5;
     std::filesystem::create_directories(scratch / "a");
     std::filesystem::create_directories(scratch / "b");
