@@ -7,8 +7,8 @@ Each model trains with all in memory and with all on NVMe (a loop device of know
 batch sizes. Bytes a step do not grow with the batch (every unit is fetched once for all micro-batches), computing
 does, so the step's time is flat and then rises. Found: the tokens at which computing alone takes as long as the flat
 part. Predicted, for any model: T* = FLOPS / 8 x max(r/R, w/W), with FLOPS of the largest batch in memory (8 per
-parameter and token, with recomputation), r and w bytes a parameter and step, R and W the drive's rates. The two should
-agree within 10%. Prints Markdown.
+parameter and token, with recomputation), r and w bytes a parameter and step as counted, R and W the drive's rates. The
+two should agree within 10%. Prints Markdown.
 
 Needs root and cgroup v1; about 12 minutes a round on 2 cores, --quick one minute in all. Exit code 1: a run failed;
 77: cannot be run here."""
@@ -24,7 +24,6 @@ from train_runs import (SPILLWAY, RunFailed, Training, gpt, median, parameters, 
 
 MODELS = [gpt(6, 384, 6, 256), gpt(8, 512, 8, 256), gpt(8, 768, 12, 256)]
 SMALL = [gpt(2, 256, 4, 64)]
-READ, WRITTEN = 16, 12  # bytes a parameter and step: weights for forward and backward; the update's 12 and 12
 BATCHES = (1, 2, 4, 8, 16)  # micro-batches of one sample a step
 WARM_UP = 2
 ZERO = "zero_optimization."
@@ -80,19 +79,25 @@ class Model:
     def seconds(self, device, batch):
         return median(self.runs[device, batch], WARM_UP, seconds_of)
 
+    def moved(self, batch):
+        """Bytes a parameter and step, read and written."""
+        return [median(self.runs["nvme", batch], WARM_UP, lambda step, way=way: step[f"nvme_{way}_bytes"])
+                / parameters(self.model) for way in ("read", "written")]
+
     def rows(self, rate):
         for batch in self.options.batches:
-            alone, step = self.seconds("none", batch), self.seconds("nvme", batch)
-            io_alone = max(READ, WRITTEN) * parameters(self.model) / rate
-            yield [self.name, batch * self.model["n_positions"], f"{alone:.3f}", f"{io_alone:.3f}", f"{step:.3f}",
-                   f"{step / max(alone, io_alone):.2f}", "computing" if alone > io_alone else "the drive"]
+            alone, step, moved = self.seconds("none", batch), self.seconds("nvme", batch), self.moved(batch)
+            io_alone = max(moved) * parameters(self.model) / rate
+            yield [self.name, batch * self.model["n_positions"], f"{alone:.3f}", f"{io_alone:.3f}",
+                   " + ".join(f"{way:.1f}" for way in moved), f"{step:.3f}", f"{step / max(alone, io_alone):.2f}",
+                   "computing" if alone > io_alone else "the drive"]
 
     def crossover(self, rate):
         """Tokens predicted and found, FLOPS, and the seconds of the flat part: of the smallest batch."""
         tokens = [batch * self.model["n_positions"] for batch in self.options.batches]
         alone = [self.seconds("none", batch) for batch in self.options.batches]
         flops = 8 * parameters(self.model) * tokens[-1] / alone[-1]
-        predicted = flops / 8 * max(READ, WRITTEN) / rate
+        predicted = flops / 8 * max(self.moved(self.options.batches[0])) / rate
         level = self.seconds("nvme", self.options.batches[0])
         found = crossing(tokens, alone, level)
         cells = [f"{found:.0f}", f"{found / predicted:.2f}"] if found else ["below the smallest batch", "-"]
@@ -129,10 +134,11 @@ def measure(options, folder, disks):
     rate = options.mb_per_second * 1e6
     print_table(["parameters", "GFLOPS", "smallest batch s", "T* predicted", "found", "found / predicted"],
                 [model.crossover(rate) for model in models])
-    print_table(["parameters", "tokens a step", "computing alone s", "I/O alone s", "step on NVMe s",
-                 "of the longer", "limited by"], [row for model in models for row in model.rows(rate)])
-    print("I/O alone: 16 B a parameter at the drive's rate (reads; the 12 B written go beside them). Losses on NVMe "
-          "and in memory were the same to the last bit.\n\nSeconds of every counted step, a run between bars:\n")
+    print_table(["parameters", "tokens a step", "computing alone s", "I/O alone s", "bytes a parameter",
+                 "step on NVMe s", "of the longer", "limited by"],
+                [row for model in models for row in model.rows(rate)])
+    print("I/O alone: the bytes of the busier direction at the drive's rate. Losses on NVMe and in memory were the "
+          "same to the last bit.\n\nSeconds of every counted step, a run between bars:\n")
     for model in models:
         print_repetitions({f"{model.name}, {batch * model.model['n_positions']} tokens, {device}": runs
                            for (device, batch), runs in model.runs.items()}, WARM_UP, seconds_of)
