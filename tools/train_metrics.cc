@@ -120,6 +120,7 @@ void TrainMetrics::write_json(const StepFigures& figures) {
       {"lr", r.learning_rate},
       {"seconds", r.seconds},
       {"io_wait_seconds", r.io_wait_seconds},
+      {"compute_seconds", r.compute_seconds},
       {"tokens_per_second", static_cast<double>(figures.tokens) / std::max(r.seconds, 1e-9)},
       {"nvme_read_bytes", r.nvme_read_bytes},
       {"nvme_written_bytes", r.nvme_written_bytes},
