@@ -217,10 +217,9 @@ class Drawing {
       x += 17 + 7.0 * static_cast<double>(std::string(colour.what).size()) + 20;
     }
     if (highest_rate_ > 0) {
-      svg += text_at(x, 47, "",
-                     fmt::format("height of reads and writes: their rate, up to {:.2f} GB/s; pale: "
-                                 "operations in flight",
-                                 highest_rate_ / 1e9));
+      svg += text_at(
+          x, 47, "",
+          fmt::format("height of read and write: rate, up to {:.2f} GB/s", highest_rate_ / 1e9));
     }
     return svg;
   }
