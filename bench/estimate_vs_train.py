@@ -17,20 +17,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-import train_step
 from throttled_disks import Disks, why_not
-from train_runs import print_card
-from train_step import ROOT
+from train_runs import SPILLWAY, describe, gpt, parameters, print_card, write_text
 
+MODEL = gpt(8, 512, 8, 256)
 WARM_UP = 2
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 ZERO = "zero_optimization."
 SIZE_MIB = 1024
 
 
+def write_inputs(folder, states):
+    """The model, a text, and a configuration whose swap files go to `states`."""
+    write_text(folder / "words.txt")
+    (folder / "model.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    offload = {"device": "none", "nvme_path": str(states)}
+    config = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2, "bf16": {"enabled": True},
+              "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+              "zero_optimization": {"stage": 3, "offload_param": offload, "offload_optimizer": offload}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 def settings(param, optimizer, micro, accumulation, cached=0):
     return {f"{ZERO}offload_param.device": param, f"{ZERO}offload_optimizer.device": optimizer,
-            f"{ZERO}offload_optimizer.max_in_cpu": int(cached * train_step.parameters()),
+            f"{ZERO}offload_optimizer.max_in_cpu": int(cached * parameters(MODEL)),
             f"{ZERO}offload_param.max_in_cpu": 0,
             "train_micro_batch_size_per_gpu": micro, "gradient_accumulation_steps": accumulation}
 
@@ -46,11 +56,7 @@ CASES = {"none": settings("none", "none", 4, 2),
 class Bench:
     def __init__(self, options, disks, folder):
         self.options, self.disks, self.folder = options, disks, folder
-        train_step.write_inputs(folder)
-        config = json.loads((folder / "config.json").read_text())
-        for section in ("offload_param", "offload_optimizer"):
-            config["zero_optimization"][section]["nvme_path"] = str(disks.disks[0].path)
-        (folder / "config.json").write_text(json.dumps(config))
+        write_inputs(folder, disks.disks[0].path)
 
     def command(self, name, case, *more):
         chosen = [word for key, value in case.items() for word in ("--set", f"{key}={value}")]
@@ -100,7 +106,7 @@ def row(name, mb_s, told, done):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spillway", default=ROOT / "build/release/bin/spillway", type=Path)
+    parser.add_argument("--spillway", default=SPILLWAY, type=Path)
     parser.add_argument("--directory", default=".", help="for the disk's image")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
@@ -114,8 +120,7 @@ def main():
     with Disks(options.directory, 1, SIZE_MIB) as disks, tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         bench = Bench(options, disks, Path(scratch))
         print_card("Estimated and trained",
-                   f"GPT of {train_step.parameters() / 1e6:.1f} M parameters, bf16, AdamW, "
-                   f"context {train_step.CONTEXT}",
+                   f"{describe(MODEL)}, bf16, AdamW, context {MODEL['n_positions']}",
                    f"{options.rounds} rounds, {options.steps} steps a run after {WARM_UP} of warm-up; max_in_cpu 0 "
                    "unless half; measured (foretold)")
         print("| states | drive MB/s each way | s a step | foretold s | foretold / measured | foretold limit | "

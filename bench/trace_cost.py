@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import train_step
-from train_step import ROOT
+from estimate_vs_train import MODEL, write_inputs
+from train_runs import SPILLWAY, describe
 
 PROMISE = 0.01
 
@@ -44,7 +44,7 @@ def run(program, directory, steps, trace):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spillway", default=ROOT / "build/release/bin/spillway", type=Path)
+    parser.add_argument("--spillway", default=SPILLWAY, type=Path)
     parser.add_argument("--trace-span", type=Path, help="bench/trace_span of the same build")
     parser.add_argument("--directory", default=".", help="on a disk")
     parser.add_argument("--rounds", type=int, default=3)
@@ -56,7 +56,9 @@ def main():
     without, with_trace, losses = [], [], []
     with tempfile.TemporaryDirectory(dir=arguments.directory) as scratch:
         directory = Path(scratch)
-        train_step.write_inputs(directory)
+        states = directory / "states"
+        states.mkdir()
+        write_inputs(directory, states)
         for _ in range(arguments.rounds):
             for trace, seconds in ((False, without), (True, with_trace)):
                 cpu, bits = run(arguments.spillway, directory, arguments.steps, trace)
@@ -71,8 +73,8 @@ def main():
     a_step = statistics.median(without) / arguments.steps
     share = spans * ns["recording"] * 1e-9 / a_step
     print("# What a trace costs\n")
-    print(f"- {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; GPT of "
-          f"{train_step.parameters() / 1e6:.1f} M parameters, all on NVMe (max_in_cpu 0), "
+    print(f"- {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; "
+          f"{describe(MODEL)}, all on NVMe (max_in_cpu 0), "
           f"{arguments.steps} steps a run, {arguments.rounds} rounds, in turn")
     print(f"- a span: {ns['off']:.1f} ns with no trace, {ns['waiting']:.1f} ns outside the steps asked for, "
           f"{ns['recording']:.1f} ns kept (CPU time, medians of 9)")
