@@ -22,6 +22,21 @@ inline std::uint16_t bf16_bits(float value) {
   return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// A permutation of 32 bits whose every output bit depends on every input bit: two rounds of
+// multiply and shift, constants by C. Wellons ("lowbias32").
+inline std::uint32_t scramble(std::uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x7feb352du;
+  x = (x ^ (x >> 15)) * 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+
+// Up with the probability of what is cut off. Every NaN becomes 0x7fc0.
+inline std::uint16_t bf16_bits_at_random(float value, std::uint32_t random) {
+  if (std::isnan(value)) return 0x7fc0;
+  return static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(value) + (random & 0xffff)) >>
+                                    16);
+}
+
 // Calls body(constants, first, count) for each part of [first, first + count) with one weight
 // decay.
 template <typename Body>

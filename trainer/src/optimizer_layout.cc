@@ -82,7 +82,8 @@ UpdateConstants update_constants(const Config& config, std::uint64_t step, doubl
                                    .beta1 = optimizer.beta1,
                                    .beta2 = optimizer.beta2,
                                    .epsilon = optimizer.epsilon,
-                                   .weight_decay = optimizer.weight_decay},
+                                   .weight_decay = optimizer.weight_decay,
+                                   .seed = config.seed},
                                   step, grad_scale);
 }
 

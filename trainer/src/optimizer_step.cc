@@ -47,6 +47,10 @@ void OptimizerStep::plan_unit(UnitId id) {
                       {&tiers.optimizer(), optimizer_tile++, tiers.optimizer().layout().all(),
                        swapper::Access::kReadWrite, tiers.optimizer_pool()}});
     TileWork work{id, span.offset, span.elements, {}};
+    // The same for any number of ranks; units far apart.
+    const std::uint64_t of_part =
+        states_->communicator().rank() * unit.partition.part_elements(kTrainable);
+    work.first_element = static_cast<std::uint32_t>(id * 0x9e3779b9u + of_part + span.offset);
     for (const Segment& segment : span.segments) {
       const bool decay = unit.partition.parameters()[segment.parameter].decay;
       if (!work.runs.empty() && work.runs.back().decay == decay) continue;
@@ -119,6 +123,7 @@ Result<void> OptimizerStep::update_tile(const TileWork& work,
   UpdatePlanes planes =
       planes_of(states_->config(), parts[0].plane(0), states, gradient, /*offset=*/0);
   planes.runs = work.runs;
+  planes.first_element = work.first_element;
   const auto elements = static_cast<std::int64_t>(work.elements);
   const std::int64_t tasks = (elements + kElementsPerTask - 1) / kElementsPerTask;
   at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -179,6 +184,7 @@ swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
     UpdatePlanes planes = planes_of(states_->config(), address(weight), addresses,
                                     gradients.part(work.unit), work.offset);
     planes.runs = work.runs;
+    planes.first_element = work.first_element;
     value_or_throw(update_range_cuda(constants, planes, 0, work.elements, nullptr));
     if (tiers.device_weights() == nullptr) {
       store_weight(weight_part, host, weight, std::move(lease));

@@ -151,6 +151,8 @@ UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint
       .decay = rounded(1.0 - options.learning_rate * options.weight_decay),
       .l2 = rounded(options.weight_decay),
       .grad_scale = grad_scale,
+      .rounding_key = scramble(scramble(static_cast<std::uint32_t>(options.seed)) +
+                               static_cast<std::uint32_t>(step)),
   };
 }
 
@@ -172,7 +174,15 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
     const float gradient = load(planes.gradient, format.gradients == Dtype::kBf16, i);
     store_weight(planes, i,
                  update_element(format.kind, constants, load_weight(planes, i), gradient, state));
-    for (std::uint32_t k = 0; k < states; ++k) store(planes.states[k], bf16_states, i, state[k]);
+    for (std::uint32_t k = 0; k < states; ++k) {
+      if (k == 1 && bf16_states) {
+        const auto element = planes.first_element + static_cast<std::uint32_t>(i);
+        static_cast<std::uint16_t*>(planes.states[1])[i] =
+            bf16_bits_at_random(state[1], scramble(constants.rounding_key + element));
+      } else {
+        store(planes.states[k], bf16_states, i, state[k]);
+      }
+    }
   }
 }
 

@@ -63,6 +63,16 @@ HWY_INLINE void store(Floats value, void* plane, std::size_t i) {
   }
 }
 
+// bf16_bits_at_random of a vector of elements from number `element` on.
+HWY_INLINE void store_at_random(Floats value, std::uint32_t element, void* plane, std::size_t i) {
+  auto x = hn::Iota(Bits32(), element);
+  x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0x7feb352du));
+  x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(Bits32(), 0x846ca68bu));
+  x = hn::And(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0xffff));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits_without_nan(value), x));
+  hn::StoreU(hn::TruncateTo(Bits16(), rounded), Bits16(), static_cast<std::uint16_t*>(plane) + i);
+}
+
 // One vector of master weights from and to the planes; hi_lo_split and hi_lo_join in vectors.
 template <bool kSplit>
 HWY_INLINE Floats load_weight(const UpdatePlanes& planes, std::size_t i) {
@@ -146,7 +156,8 @@ struct Kernel {
   // kVectors vectors from element `i` on. All are loaded before the first is stored: longer bursts
   // of each stream, which the memory answers faster.
   template <std::size_t kVectors>
-  static HWY_INLINE void update_at(const Constants& c, const UpdatePlanes& planes, std::size_t i) {
+  static HWY_INLINE void update_at(const Constants& c, const UpdatePlanes& planes, std::size_t i,
+                                   [[maybe_unused]] std::uint32_t key) {
     constexpr bool kTwo = state_count(kKind) == 2;
     Floats p[kVectors], state0[kVectors], state1[kVectors], grad[kVectors];
     for (std::size_t k = 0; k < kVectors; ++k) {
@@ -161,7 +172,12 @@ struct Kernel {
     for (std::size_t k = 0; k < kVectors; ++k) {
       store_weight<kSplit>(p[k], planes, i + k * kLanes);
       store<kBf16States>(state0[k], planes.states[0], i + k * kLanes);
-      if constexpr (kTwo) store<kBf16States>(state1[k], planes.states[1], i + k * kLanes);
+      if constexpr (kTwo && kBf16States) {
+        store_at_random(state1[k], key + static_cast<std::uint32_t>(i + k * kLanes),
+                        planes.states[1], i + k * kLanes);
+      } else if constexpr (kTwo) {
+        store<false>(state1[k], planes.states[1], i + k * kLanes);
+      }
     }
   }
 
@@ -170,13 +186,14 @@ struct Kernel {
                              std::size_t first, std::size_t count) {
     constexpr std::size_t kTogether = 4;
     const Constants c(constants);
+    const std::uint32_t key = constants.rounding_key + planes.first_element;
     const std::size_t end = first + count;
     std::size_t i = first;
     for (; end - i >= kTogether * kLanes; i += kTogether * kLanes) {
-      update_at<kTogether>(c, planes, i);
+      update_at<kTogether>(c, planes, i, key);
     }
     for (; end - i >= kLanes; i += kLanes) {
-      update_at<1>(c, planes, i);
+      update_at<1>(c, planes, i, key);
     }
     update_run_reference(constants, planes, i, end - i);
   }

@@ -36,6 +36,7 @@ class OptimizerStep {
     std::uint64_t offset = 0;  // elements from the start of the rank's trainable part
     std::uint64_t elements = 0;
     std::vector<DecayRun> runs;
+    std::uint32_t first_element = 0;  // of UpdatePlanes
   };
 
   void plan_unit(UnitId unit);

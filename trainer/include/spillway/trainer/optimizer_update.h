@@ -26,11 +26,15 @@
 // Algorithms" (2023), algorithm 2. Adagrad: Duchi et al. (2011), diagonal, as torch.optim.Adagrad.
 //
 // Denormals count in full. Only the sign and payload of a NaN are not promised. The arithmetic is
-// fp32 whatever the states are kept in. States in bf16 are rounded to nearest even when stored, and
-// a change below half a bf16 step (2^-9 to 2^-8 of the value) is lost: with beta2 = 0.999 the
-// second moment grows towards g^2 only up to a quarter or half of it, and does not fall. States in
-// int8 are blocks of 256 (block_quantisation.h), whose absmax in fp32 still falls by beta2. Nothing
-// here blocks or allocates; any thread may call.
+// fp32 whatever the states are kept in.
+//
+// In bf16 a change below half a step (2^-9 to 2^-8 of the value) would be lost: with beta2 = 0.999
+// a second moment rounded to nearest never falls. So it alone (Adam's v) is rounded at random, up
+// with the probability of what is cut off: bits + (hash(rounding_key + element) mod 2^16), cut. The
+// hash depends on seed, step and element, not on threads or tiles. The first moment, whose changes
+// are a tenth, is rounded to nearest even. States in int8 are blocks of 256 (block_quantisation.h),
+// whose absmax in fp32 falls by beta2 as it should. Nothing here blocks or allocates; any thread
+// may call.
 #pragma once
 
 #include <cstddef>
@@ -48,6 +52,7 @@ struct UpdateOptions {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;
+  std::uint64_t seed = 0;  // of the random rounding
 };
 
 // The constants of one step, rounded to float once. Bias corrections come from the step number in
@@ -57,10 +62,11 @@ struct UpdateConstants {
   float beta2, one_minus_beta2;
   float inv_sqrt_bias2;  // 1 / sqrt(1 - beta2^step)
   float epsilon;
-  float step_size;   // learning_rate; Adam, AdamW: over (1 - beta1^step)
-  float decay;       // 1 - learning_rate * weight_decay
-  float l2;          // weight_decay
-  float grad_scale;  // unscaling and clipping in one factor
+  float step_size;             // learning_rate; Adam, AdamW: over (1 - beta1^step)
+  float decay;                 // 1 - learning_rate * weight_decay
+  float l2;                    // weight_decay
+  float grad_scale;            // unscaling and clipping in one factor
+  std::uint32_t rounding_key;  // of seed and step
 
   // step counts from 1.
   static UpdateConstants at_step(const UpdateOptions& options, std::uint64_t step,
@@ -85,6 +91,7 @@ struct UpdatePlanes {
   float* absmax[2] = {};                // int8 states only: of each block of kQuantisedBlock
   const void* gradient = nullptr;       // float or the 16 bits of bf16
   std::span<const DecayRun> runs = {};  // without gaps over the tile; empty: all decays
+  std::uint32_t first_element = 0;      // names the tile's first element in the model, mod 2^32
 };
 
 // Updates elements [first, first + count) of the tile on the calling thread, with the best SIMD
