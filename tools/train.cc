@@ -101,6 +101,7 @@ class Training {
       totals_.add(figures.report);
       if (metrics) metrics->step(figures);
     }
+    totals_.add_rest(engine_->finish_update());
     if (metrics) metrics->finish();
     if (options_.sample > 0) show_sample();
     report();

@@ -119,6 +119,10 @@ std::string tiles_of(const ModelStates::UnitState& unit, std::size_t parameter) 
 
 void RunTotals::add(const trainer::StepReport& report) {
   ++steps;
+  add_rest(report);
+}
+
+void RunTotals::add_rest(const trainer::StepReport& report) {
   nvme_read_bytes += report.nvme_read_bytes;
   nvme_written_bytes += report.nvme_written_bytes;
   seconds += report.seconds;

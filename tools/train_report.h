@@ -20,6 +20,8 @@ struct RunTotals {
   double io_wait_seconds = 0;
 
   void add(const trainer::StepReport& report);
+  // What came after the last step: the end of its update.
+  void add_rest(const trainer::StepReport& report);
 };
 
 // The table at the end of a run: tiers, bytes per step beside the theory, time, peak memory.

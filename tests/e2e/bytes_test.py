@@ -22,6 +22,22 @@ class BytesTest(EndToEndTest):
         block = 12 * width * width + 13 * width
         self.parameters = (SMALL["vocab_size"] + SMALL["n_positions"]) * width + layers * block + 2 * width
 
+    def offload(self, param, optimizer, path=None, order="after_backward"):
+        """In the plain order a step's bytes are moved within it; else its update's within the next one."""
+        return super().offload(param, optimizer, path) + ["--set", f"{ZERO}offload_optimizer.update_order={order}"]
+
+    def test_forward_order_reads_the_weights_once_for_update_and_forward(self):
+        places = self.offload("nvme", "nvme", order="forward")
+        done = self.finish(self.start(*places, steps=STEPS))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        row = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.endswith(" B")}
+        # a step: 12 in and out for the update, 2 in for backward; the first forward reads 2 more
+        per_step = {name: float(row[name][3]) for name in ("read", "written")}
+        self.assertGreater(per_step["read"], 13)
+        self.assertLess(per_step["read"], PADDING * (14 + 2 / STEPS) + 0.6)  # 0.6: the tied embedding
+        self.assertGreaterEqual(per_step["written"], 12)
+        self.assertLess(per_step["written"], PADDING * 12)
+
     def assert_bytes(self, moved, per_parameter):
         self.assertGreaterEqual(moved, per_parameter * self.parameters)
         self.assertLess(moved, PADDING * per_parameter * self.parameters)

@@ -40,6 +40,7 @@ class EstimateExactTest(unittest.TestCase):
                                                "max_in_cpu": 0},
                              "offload_optimizer": {"device": optimizer,
                                                    "nvme_path": self.directory.name,
+                                                   "update_order": "after_backward",
                                                    "max_in_cpu": 30000}}}))]
         metrics = self.path("run.jsonl")
         subprocess.run([PROGRAM, "train", *arguments, "--steps", "2", "--metrics", metrics,

@@ -68,7 +68,7 @@ class EstimateTest(unittest.TestCase):
         count = estimate["parameters"]
         self.assertEqual(count, 87022080)
         step = estimate["nvme_per_step"]
-        for key, bytes_each in (("forward_read_bytes", 2), ("update_read_bytes", 12),
+        for key, bytes_each in (("backward_read_bytes", 2), ("update_read_bytes", 12),
                                 ("update_written_bytes", 12)):
             self.assertGreaterEqual(step[key], bytes_each * count)
             self.assertLess(step[key], 1.02 * bytes_each * count)

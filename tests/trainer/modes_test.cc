@@ -51,6 +51,55 @@ TEST_F(ModesTest, AllNinePairsOfOffloadGiveTheSameBits) {
   }
 }
 
+TEST_F(ModesTest, UpdatingInForwardOrderGivesTheSameBits) {
+  constexpr int kFewSteps = 6;
+  GptConfig untied = tiny_gpt();
+  untied.tie_word_embeddings = false;
+  const Trace expected = run(config(), tiny_gpt(), kFewSteps);
+  const Trace expected_untied = run(config(), untied, kFewSteps);
+  for (const OffloadDevice param : {OffloadDevice::kNone, OffloadDevice::kNvme}) {
+    for (const OffloadDevice optimizer : {OffloadDevice::kNone, OffloadDevice::kNvme}) {
+      for (const std::uint64_t cached : {0, 40'000}) {
+        SCOPED_TRACE(std::string(to_string(param)) + " " + to_string(optimizer));
+        Config forward = offloaded(config(), param, optimizer);
+        forward.update_order = UpdateOrder::kForward;
+        forward.offload_param.max_in_cpu_elements = cached;
+        forward.offload_optimizer.max_in_cpu_elements = cached;
+        expect_same(expected, run(forward, tiny_gpt(), kFewSteps));
+        expect_same(expected_untied, run(forward, untied, kFewSteps));
+      }
+    }
+  }
+}
+
+TEST_F(ModesTest, InForwardOrderNoWeightIsReadForTheForward) {
+  GptConfig untied = tiny_gpt();
+  untied.tie_word_embeddings = false;
+  std::vector<StepReport> plain, forward;
+  const Trace expected = train(all_nvme(), untied, *ranks_, 4, &plain);
+  Config config = all_nvme();
+  config.update_order = UpdateOrder::kForward;
+  StepReport rest;
+  const auto finish = [&](ZeroEngine& engine, const GptUnits&) {
+    if (engine.steps_done() == 4) rest = engine.finish_update();
+  };
+  expect_same(expected, train(config, untied, *ranks_, 4, &forward, finish));
+  const auto total = [](const std::vector<StepReport>& reports, auto member) {
+    std::uint64_t bytes = 0;
+    for (const StepReport& report : reports) bytes += report.*member;
+    return bytes;
+  };
+  EXPECT_EQ(total(plain, &StepReport::nvme_written_bytes),
+            total(forward, &StepReport::nvme_written_bytes) + rest.nvme_written_bytes);
+  // Of four forwards only the first reads; some weights read ahead for a fifth are let go.
+  const std::uint64_t weights = plain[0].nvme_read_bytes - plain[0].nvme_written_bytes;
+  const std::uint64_t read =
+      total(forward, &StepReport::nvme_read_bytes) + rest.nvme_read_bytes + 3 * weights / 2;
+  EXPECT_NEAR(static_cast<double>(read),
+              static_cast<double>(total(plain, &StepReport::nvme_read_bytes)),
+              0.02 * static_cast<double>(read));
+}
+
 TEST_F(ModesTest, FullPrecisionGivesTheSameBits) {
   Config none = config();
   none.dtype = Dtype::kFp32;
@@ -148,6 +197,9 @@ TEST_F(ModesTest, InferenceBetweenStepsDisturbsNothing) {
   // The same seed and weights generate the same tokens.
   const std::vector<std::int64_t> before = std::exchange(first, {});
   expect_same(expected, train(config(), gpt, *ranks_, kFewSteps, nullptr, infer));
+  Config forward = all_nvme();
+  forward.update_order = UpdateOrder::kForward;
+  expect_same(expected, train(forward, gpt, *ranks_, kFewSteps, nullptr, infer));
   EXPECT_EQ(first, before);
 }
 

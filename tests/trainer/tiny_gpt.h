@@ -35,6 +35,7 @@ inline Config tiny_training(const std::filesystem::path& directory) {
   config.offload_optimizer.nvme_path = directory;
   config.optimizer.learning_rate = 3e-3;
   config.seed = 7;
+  config.update_order = UpdateOrder::kAfterBackward;  // a step's bytes are moved within it
   return config;
 }
 

@@ -187,6 +187,25 @@ double TunedDrive::seconds_for(std::uint64_t read_bytes, std::uint64_t written_b
   return seconds;
 }
 
+const char* to_string(UpdateOrder order) {
+  switch (order) {
+    case UpdateOrder::kAuto:
+      return "auto";
+    case UpdateOrder::kAfterBackward:
+      return "after_backward";
+    case UpdateOrder::kForward:
+      return "forward";
+  }
+  return "?";
+}
+
+UpdateOrder resolved_update_order(const Config& config) {
+  if (config.update_order != UpdateOrder::kAuto) return config.update_order;
+  const bool on_files = config.offload_param.device == OffloadDevice::kNvme ||
+                        config.offload_optimizer.device == OffloadDevice::kNvme;
+  return on_files ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
+}
+
 const char* to_string(OffloadDevice device) {
   switch (device) {
     case OffloadDevice::kNone:

@@ -18,6 +18,10 @@ OffloadDevice device_named(const std::string& name) {
 
 const std::string kWhatIsFree = "what of the RAM is safely free";
 
+UpdateOrder update_order_named(const std::string& name) {
+  return name == "forward" ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
+}
+
 std::vector<KeyRule> batch_keys() {
   return {
       {.path = "train_batch_size",
@@ -143,6 +147,16 @@ std::vector<KeyRule> zero_keys() {
        .apply = [](Draft& d,
                    const Value& v) { d.config.offload_optimizer.max_in_cpu_elements = v.integer; },
        .resolved = [](const Draft&) { return kWhatIsFree; }},
+      {.path = "zero_optimization.offload_optimizer.update_order",
+       .type = kString,
+       .standard = "\"auto\"",
+       .note = "when tiles are updated; the bits are the same; not a DeepSpeed key",
+       .may_be_auto = true,
+       .choices = {"after_backward", "forward"},
+       .apply = [](Draft& d,
+                   const Value& v) { d.config.update_order = update_order_named(v.text); },
+       .resolved =
+           [](const Draft& d) { return std::string(to_string(resolved_update_order(d.config))); }},
       {.path = "zero_optimization.offload_optimizer.pin_memory",
        .standard = "null",
        .note = "absent: pinned when the limits allow it",

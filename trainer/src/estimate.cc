@@ -145,8 +145,9 @@ MemoryRow buffer_row(const EstimateInput& input, const std::vector<UnitTiles>& u
     if (!needs_buffers(offload)) return;
     (offload.pin_memory.value_or(true) ? row.bytes.pinned : row.bytes.ram) += bytes;
   };
-  add(input.config.offload_param,
-      weight_buffer_count(input.config, counts(weights)) * weights.largest_tile_bytes);
+  add(input.config.offload_param, (weight_buffer_count(input.config, counts(weights)) +
+                                   update_buffer_count(input.config, counts(moments))) *
+                                      weights.largest_tile_bytes);
   add(input.config.offload_optimizer,
       update_buffer_count(input.config, counts(moments)) * moments.largest_tile_bytes);
   return row;
@@ -197,13 +198,16 @@ MemoryRow heap_row(const std::vector<UnitTiles>& units) {
 }
 
 // Weights are read once in each sweep in which their unit is used; the head's forward leads
-// straight into its backward, so that one read serves both. A tied head reads wte's unit too.
+// straight into its backward, so that one read serves both. A tied head reads wte's unit too. The
+// update in forward order hands the weights to the forward that follows: no other read for it.
 StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const Store& moments) {
   const double all = static_cast<double>(weights.on_file());
   const double embedding = static_cast<double>(weights.file_bytes.front());
   const double head = static_cast<double>(weights.file_bytes.back());
   StepTraffic traffic;
-  traffic.forward_read = all + (input.model.tie_word_embeddings ? embedding : 0.0);
+  const bool delivered = resolved_update_order(input.config) == UpdateOrder::kForward;
+  traffic.forward_read =
+      (delivered ? 0.0 : all) + (input.model.tie_word_embeddings ? embedding : 0.0);
   traffic.backward_read = all - head;
   traffic.update_read = traffic.update_written = all + static_cast<double>(moments.on_file());
   return traffic;
@@ -251,7 +255,9 @@ StepTraffic traffic_per_parameter(const Config& config) {
   const double moments = bytes_per_element(optimizer_layout(config));
   StepTraffic traffic;
   if (config.offload_param.device == OffloadDevice::kNvme) {
-    traffic.forward_read = traffic.backward_read = weight;
+    const bool delivered = resolved_update_order(config) == UpdateOrder::kForward;
+    traffic.forward_read = delivered ? 0 : weight;
+    traffic.backward_read = weight;
     traffic.update_read = traffic.update_written = weight;
   }
   if (config.offload_optimizer.device == OffloadDevice::kNvme) {

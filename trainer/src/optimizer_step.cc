@@ -11,11 +11,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
+#include <numeric>
 
 namespace spillway::trainer {
 namespace {
 
-constexpr std::int64_t kElementsPerTask = 1 << 14;
+constexpr std::uint64_t kElementsPerTask = swapper::PartView::kRangeElements;
 
 // The planes of a tile, wherever they are: in host or in device memory. The tile's gradient starts
 // `offset` elements into `gradient`.
@@ -30,7 +32,8 @@ UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::b
 
 }  // namespace
 
-OptimizerStep::OptimizerStep(ModelStates& states) : states_(&states) {
+OptimizerStep::OptimizerStep(ModelStates& states)
+    : states_(&states), background_(states.units().size()) {
   for (UnitId unit = 0; unit < states.units().size(); ++unit) plan_unit(unit);
 }
 
@@ -42,11 +45,12 @@ void OptimizerStep::plan_unit(UnitId id) {
   for (const TileSpan& span : unit.partition.tiles()) {
     const swapper::TileId weight_tile = tile++;
     if (span.section == kFrozen) continue;
-    items_.push_back({{&tiers.weights(), weight_tile, tiers.weights().layout().all(),
-                       swapper::Access::kReadWrite, tiers.weight_pool()},
-                      {&tiers.optimizer(), optimizer_tile++, tiers.optimizer().layout().all(),
-                       swapper::Access::kReadWrite, tiers.optimizer_pool()}});
-    TileWork work{id, span.offset, span.elements, {}};
+    items_.push_back(
+        {{&tiers.weights(), weight_tile, tiers.weights().layout().all(),
+          swapper::Access::kReadWrite, tiers.update_weight_pool(), swapper::Checksums::kInCompute},
+         {&tiers.optimizer(), optimizer_tile++, tiers.optimizer().layout().all(),
+          swapper::Access::kReadWrite, tiers.optimizer_pool(), swapper::Checksums::kInCompute}});
+    TileWork work{id, weight_tile - unit.first_tile, span.offset, span.elements, {}};
     // The same for any number of ranks; units far apart.
     const std::uint64_t of_part =
         states_->communicator().rank() * unit.partition.part_elements(kTrainable);
@@ -71,20 +75,25 @@ float OptimizerStep::clip_factor(double norm, double max_norm) {
   return static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6)));
 }
 
+OptimizerStep::StepInputs OptimizerStep::inputs_of(GradientStore& gradients, std::uint64_t step,
+                                                   double learning_rate, float grad_scale) const {
+  StepInputs inputs{update_constants(states_->config(), step, learning_rate, grad_scale), {}};
+  if (gradients.on_nvme()) return inputs;
+  for (UnitId unit = 0; unit < states_->units().size(); ++unit) {
+    inputs.gradients.push_back(gradients.part(unit));
+  }
+  return inputs;
+}
+
 swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64_t step,
                                            double learning_rate, float grad_scale) {
-  const UpdateConstants constants =
-      update_constants(states_->config(), step, learning_rate, grad_scale);
-  if (states_->tiers().device_optimizer() != nullptr) return update_on_device(gradients, constants);
-
+  const StepInputs inputs = inputs_of(gradients, step, learning_rate, grad_scale);
+  if (states_->tiers().device_optimizer() != nullptr) {
+    return update_on_device(gradients, inputs.constants);
+  }
   add_stored_gradients(gradients);
-  const auto compute = [&](std::size_t index,
-                           std::span<const swapper::PartView> parts) -> Result<void> {
-    if (states_->stop_requested()) {
-      return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
-    }
-    const TileWork& work = work_[index];
-    return update_tile(work, parts, gradient_of(work, parts, gradients), constants);
+  const auto compute = [&](std::size_t index, std::span<const swapper::PartView> parts) {
+    return update_tile(work_[index], parts, inputs);
   };
   auto updated = swapper::TileStream::run(items_, compute);
   if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
@@ -93,7 +102,7 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
 
 // Gradients on NVMe are a third part of each item, which is read with the others.
 void OptimizerStep::add_stored_gradients(const GradientStore& gradients) {
-  if (!gradients.on_nvme() || items_.front().size() > 2) return;
+  if (!gradients.on_nvme() || items_.empty() || items_.front().size() > 2) return;
   std::uint32_t tile = 0;
   for (std::size_t i = 0; i < items_.size(); ++i) {
     if (i > 0 && work_[i].unit != work_[i - 1].unit) tile = 0;
@@ -104,32 +113,75 @@ void OptimizerStep::add_stored_gradients(const GradientStore& gradients) {
 // Of the tile, in the format in which it waited.
 at::Tensor OptimizerStep::gradient_of(const TileWork& work,
                                       std::span<const swapper::PartView> parts,
-                                      GradientStore& gradients) const {
+                                      const StepInputs& inputs) const {
   const auto elements = static_cast<std::int64_t>(work.elements);
   if (parts.size() < 3) {
-    return gradients.part(work.unit).narrow(0, static_cast<std::int64_t>(work.offset), elements);
+    return inputs.gradients[work.unit].narrow(0, static_cast<std::int64_t>(work.offset), elements);
   }
   const bool half = states_->config().gradients.dtype == Dtype::kBf16;
   return at::from_blob(parts[2].plane(0), {elements},
                        at::TensorOptions().dtype(half ? at::kBFloat16 : at::kFloat));
 }
 
+void OptimizerStep::start(GradientStore& gradients, std::uint64_t step, double learning_rate,
+                          float grad_scale, const std::vector<UnitId>& order) {
+  add_stored_gradients(gradients);
+  std::vector<std::size_t> rank(states_->units().size(), order.size());
+  for (std::size_t i = order.size(); i-- > 0;) rank[order[i]] = i;
+  ordered_work_.resize(work_.size());
+  std::iota(ordered_work_.begin(), ordered_work_.end(), std::size_t{0});
+  std::stable_sort(ordered_work_.begin(), ordered_work_.end(), [&](std::size_t a, std::size_t b) {
+    return rank[work_[a].unit] < rank[work_[b].unit];
+  });
+  ordered_items_.clear();
+  for (const std::size_t i : ordered_work_) {
+    ordered_items_.push_back({work_[i].unit, work_[i].tile, items_[i]});
+  }
+  background_.start(ordered_items_,
+                    [this, inputs = inputs_of(gradients, step, learning_rate, grad_scale)](
+                        std::size_t index, auto parts) {
+                      return update_tile(work_[ordered_work_[index]], parts, inputs);
+                    });
+}
+
 Result<void> OptimizerStep::update_tile(const TileWork& work,
                                         std::span<const swapper::PartView> parts,
-                                        const at::Tensor& gradient,
-                                        const UpdateConstants& constants) const {
+                                        const StepInputs& inputs) const {
+  if (states_->stop_requested()) {
+    return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
+  }
   std::vector<std::byte*> states(states_->tiers().optimizer().layout().plane_count());
   for (std::uint32_t i = 0; i < states.size(); ++i) states[i] = parts[1].plane(i);
-  UpdatePlanes planes =
-      planes_of(states_->config(), parts[0].plane(0), states, gradient, /*offset=*/0);
+  UpdatePlanes planes = planes_of(states_->config(), parts[0].plane(0), states,
+                                  gradient_of(work, parts, inputs), /*offset=*/0);
   planes.runs = work.runs;
   planes.first_element = work.first_element;
-  const auto elements = static_cast<std::int64_t>(work.elements);
-  const std::int64_t tasks = (elements + kElementsPerTask - 1) / kElementsPerTask;
-  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t first = begin * kElementsPerTask;
-    update_range(constants, planes, first, std::min(end * kElementsPerTask, elements) - first);
+  const std::uint64_t tasks = (work.elements + kElementsPerTask - 1) / kElementsPerTask;
+  std::mutex mutex;
+  Result<void> outcome;
+  at::parallel_for(0, static_cast<std::int64_t>(tasks), 1, [&](std::int64_t begin, auto end) {
+    for (auto task = static_cast<std::uint64_t>(begin); task < std::uint64_t(end); ++task) {
+      const std::uint64_t first = task * kElementsPerTask;
+      const std::uint64_t count = std::min(kElementsPerTask, work.elements - first);
+      auto updated = update_verified(inputs.constants, planes, parts, first, count);
+      if (updated) continue;
+      const std::lock_guard lock(mutex);
+      outcome = std::move(updated);
+    }
   });
+  return outcome;
+}
+
+// What was read is verified, and what will be written is hashed, while it is in the cache.
+Result<void> OptimizerStep::update_verified(const UpdateConstants& constants,
+                                            const UpdatePlanes& planes,
+                                            std::span<const swapper::PartView> parts,
+                                            std::uint64_t first, std::uint64_t count) {
+  for (const swapper::PartView& part : parts) {
+    if (auto verified = part.verify(first, count); !verified) return verified;
+  }
+  update_range(constants, planes, first, count);
+  for (const swapper::PartView& part : parts) part.record(first, count);
   return {};
 }
 

@@ -131,6 +131,9 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
   if (needs_buffers(weights)) {
     weight_pool_ = make_pool("weights", weights.largest_bytes(),
                              weight_buffer_count(config, counts(weights)), config.offload_param);
+    update_weight_pool_ =
+        make_pool("updated weights", weights.largest_bytes(),
+                  update_buffer_count(config, counts(states)), config.offload_param);
   }
   if (needs_buffers(states)) {
     optimizer_pool_ =
@@ -163,8 +166,8 @@ CachePlan StateTiers::plan_caches(const Config& config, const Where& weights, co
                             .largest_bytes = store->largest_bytes()};
     if (store->offload.device == OffloadDevice::kNvme) {
       needs.other_bytes +=
-          counts.largest_bytes * (store == &weights ? weight_buffer_count(config, counts)
-                                                    : update_buffer_count(config, counts));
+          counts.largest_bytes * (update_buffer_count(config, counts) +
+                                  (store == &weights ? weight_buffer_count(config, counts) : 0));
     } else if (store->offload.device == OffloadDevice::kCpu || !on_device) {
       needs.other_bytes += store->all_bytes();
     }
@@ -356,7 +359,7 @@ std::uint64_t StateTiers::nvme_written_bytes() const {
 
 std::uint64_t StateTiers::buffer_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto* pool : {weight_pool_.get(), optimizer_pool_.get()}) {
+  for (const auto* pool : {weight_pool_.get(), update_weight_pool_.get(), optimizer_pool_.get()}) {
     if (pool != nullptr) bytes += pool->slab().size_bytes();
   }
   for (const auto& pool : added_pools_) bytes += pool->slab().size_bytes();

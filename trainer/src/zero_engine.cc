@@ -5,14 +5,28 @@
 #include <cmath>
 
 namespace spillway::trainer {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
 
 ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
                        at::Device device, const std::atomic<bool>* stop)
     : states_(config, model, communicator, device, stop),
-      fetcher_(states_),
       gradients_(states_),
       optimizer_(states_),
-      stop_(stop) {}
+      fetcher_(states_, optimizer_.background()),
+      stop_(stop) {
+  // The optimizer's states in device memory are updated there, by the stream that computes.
+  in_background_ = resolved_update_order(config) == UpdateOrder::kForward &&
+                   states_.tiers().device_optimizer() == nullptr;
+  inferring_ = true;  // making the model was no step
+  count_bytes();
+  inferring_ = false;
+}
 
 void ZeroEngine::set_trace(Trace* trace) {
   states_.set_trace(trace);
@@ -37,51 +51,107 @@ zero::Pass ZeroEngine::make_pass(bool training) {
       states_.communicator().rank() * config.micro_batch_size * config.gradient_accumulation_steps;
   pass.stop = stop_;
   pass.compute_seconds = &compute_seconds_;
-  fetcher_.begin_sweep();
+  fetcher_.begin_sweep(training ? Sweep::kTraining : Sweep::kInference);
   return pass;
 }
 
-zero::Pass ZeroEngine::inference_pass() { return make_pass(/*training=*/false); }
+zero::Pass ZeroEngine::inference_pass() {
+  end_update();
+  count_bytes();
+  inferring_ = true;
+  return make_pass(/*training=*/false);
+}
+
+// What was moved since the last call belongs to training, unless it was inference's.
+void ZeroEngine::count_bytes() {
+  const swapper::TierStats now{states_.tiers().nvme_read_bytes(),
+                               states_.tiers().nvme_written_bytes()};
+  if (!inferring_) {
+    moved_.read_bytes += now.read_bytes - seen_.read_bytes;
+    moved_.written_bytes += now.written_bytes - seen_.written_bytes;
+  }
+  seen_ = now;
+}
+
+void ZeroEngine::end_update() {
+  const auto start = std::chrono::steady_clock::now();
+  update_seconds_ += optimizer_.background().finish().compute_seconds;
+  barrier_seconds_ += seconds_since(start);
+}
+
+void ZeroEngine::report_counts(StepReport* report) {
+  count_bytes();
+  const swapper::TierStats moved = std::exchange(moved_, {});
+  report->nvme_read_bytes = moved.read_bytes;
+  report->nvme_written_bytes = moved.written_bytes;
+  report->update_wait_seconds =
+      fetcher_.take_update_wait_seconds() + std::exchange(barrier_seconds_, 0);
+  const double activations_waited = activations_.wait_seconds();
+  report->io_wait_seconds = fetcher_.take_read_wait_seconds() + report->update_wait_seconds +
+                            activations_waited - activations_wait_told_;
+  activations_wait_told_ = activations_waited;
+  report->compute_seconds = std::exchange(compute_seconds_, 0);
+  report->update_seconds = std::exchange(update_seconds_, 0);
+}
+
+StepReport ZeroEngine::finish_update() {
+  const auto start = std::chrono::steady_clock::now();
+  end_update();
+  StepReport report;
+  report.step = step_;
+  report_counts(&report);
+  report.seconds = seconds_since(start);
+  return report;
+}
 
 StepReport ZeroEngine::step(const LossFunction& loss_of) {
   const auto start = std::chrono::steady_clock::now();
-  const StateTiers& tiers = states_.tiers();
+  count_bytes();
+  inferring_ = false;
   StepReport report;
   report.step = ++step_;
   report.learning_rate = learning_rate_at(states_.config(), step_);
-  report.nvme_read_bytes = tiers.nvme_read_bytes();
-  report.nvme_written_bytes = tiers.nvme_written_bytes();
   Trace* const trace = states_.trace();
   if (trace != nullptr) trace->begin_step(step_);
-  const double wait_before = fetcher_.wait_seconds() + activations_.wait_seconds();
-  compute_seconds_ = 0;
+  run_passes(loss_of, &report);
+  const float factor =
+      OptimizerStep::clip_factor(report.grad_norm, states_.config().gradient_clipping);
+  end_update();                        // of the step before: its last writes
+  states_.tiers().relieve_pressure();  // nothing moves now
+  if (in_background_) {
+    optimizer_.start(gradients_, step_, report.learning_rate, factor, fetcher_.forward_order());
+    fetcher_.begin_sweep(Sweep::kTraining);
+  } else {
+    const swapper::StreamStats update =
+        optimizer_.update(gradients_, step_, report.learning_rate, factor);
+    update_seconds_ += update.compute_seconds;
+    compute_seconds_ += update.compute_seconds;
+    barrier_seconds_ += update.read_wait_seconds + update.write_wait_seconds;
+  }
+  if (trace != nullptr) trace->end_step();
+  report_counts(&report);
+  report.seconds = seconds_since(start);
+  return report;
+}
 
-  gradients_.clear();
+// Forward and backward: fills in the loss and the norm, and leaves the gradients.
+void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
   zero::Pass pass = make_pass(/*training=*/true);
   const at::Tensor loss = loss_of(pass);
+  const auto start = std::chrono::steady_clock::now();
+  optimizer_.background().wait_until_computed();  // the gradients of the step before are used up
+  barrier_seconds_ += seconds_since(start);
+  gradients_.clear();
   loss.backward();
   fetcher_.invalidate();
 
-  report.loss = sum_over_ranks(loss.item<double>());
-  report.grad_norm = std::sqrt(gradients_.squared_norm());
-  if (!std::isfinite(report.grad_norm) || !std::isfinite(report.loss)) {
+  report->loss = sum_over_ranks(loss.item<double>());
+  report->grad_norm = std::sqrt(gradients_.squared_norm());
+  if (!std::isfinite(report->grad_norm) || !std::isfinite(report->loss)) {
     throw Failure(make_error(ErrorKind::kInvalid, "train step " + std::to_string(step_), "",
                              "loss or gradient norm is not finite: lower the learning rate")
                       .value());
   }
-  const float factor =
-      OptimizerStep::clip_factor(report.grad_norm, states_.config().gradient_clipping);
-  const swapper::StreamStats update =
-      optimizer_.update(gradients_, step_, report.learning_rate, factor);
-
-  if (trace != nullptr) trace->end_step();
-  report.nvme_read_bytes = tiers.nvme_read_bytes() - report.nvme_read_bytes;
-  report.nvme_written_bytes = tiers.nvme_written_bytes() - report.nvme_written_bytes;
-  report.io_wait_seconds = fetcher_.wait_seconds() + activations_.wait_seconds() - wait_before +
-                           update.read_wait_seconds + update.write_wait_seconds;
-  report.compute_seconds = compute_seconds_ + update.compute_seconds;
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
 }
 
 }  // namespace spillway::trainer

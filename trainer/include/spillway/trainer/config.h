@@ -29,6 +29,14 @@ struct OffloadConfig {
   std::optional<bool> pin_memory;  // unset: pin when the limits allow it
 };
 
+// When a step's tiles are updated. All give the same bits.
+enum class UpdateOrder {
+  kAuto,           // what is faster here
+  kAfterBackward,  // at the end of the step, which waits for it
+  kForward,        // in the background, each unit before its next forward
+};
+const char* to_string(UpdateOrder order);
+
 // Defaults are AdamW's; load_config fills in those of the type it finds.
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
@@ -78,6 +86,7 @@ struct Config {
   std::uint64_t sub_group_size = 1'000'000'000;  // elements; an upper bound of a tile's size
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
+  UpdateOrder update_order = UpdateOrder::kAuto;
   GradientConfig gradients;
   ActivationConfig activations;
   OptimizerConfig optimizer;
@@ -87,6 +96,9 @@ struct Config {
   std::uint64_t steps_per_print = 1;
   std::uint64_t seed = 42;
 };
+
+// What kAuto stands for: forward where states lie on NVMe, since there is I/O to hide.
+UpdateOrder resolved_update_order(const Config& config);
 
 enum class KeyFate { kUsed, kResolved, kDeprecated, kNoEffect };
 

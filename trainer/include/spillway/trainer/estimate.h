@@ -77,6 +77,7 @@ Estimate estimate(const EstimateInput& input);
 // optimizer) lie, read + written:
 //   (not nvme, not nvme)  0 + 0            (nvme, not nvme)  2 forward, 2 backward, 2 + 2 update
 //   (not nvme, nvme)      10 + 10 update   (nvme, nvme)      2 forward, 2 backward, 12 + 12 update
+// The update in forward order saves the 2 of forward.
 StepTraffic traffic_per_parameter(const Config& config);
 
 }  // namespace spillway::trainer

@@ -2,11 +2,13 @@
 //
 // Tiles are read, updated by the fused kernel and written back in a pipeline (TileStream); tiles in
 // RAM are updated in place by the same code. With the optimizer's states in device memory the CUDA
-// kernel does it, with the same arithmetic. The result does not depend on tile size, threads or
-// where the tiles live.
+// kernel does it, with the same arithmetic. The result does not depend on tile size, threads,
+// where the tiles live, or when they are updated: at once, or in the background in forward order
+// (BackgroundUpdate).
 #pragma once
 
 #include <spillway/swapper/tile_stream.h>
+#include <spillway/trainer/background_update.h>
 #include <spillway/trainer/gradient_store.h>
 #include <spillway/trainer/model_states.h>
 #include <spillway/trainer/optimizer_update.h>
@@ -25,14 +27,25 @@ class OptimizerStep {
   static float clip_factor(double norm, double max_norm);
 
   // Updates every trainable tile with step number `step` (from 1). Blocks until all is written.
-  // REQUIRES: the WeightFetcher holds and reads nothing (invalidate). Throws Failure, and
-  // Interrupted between two tiles: the states are then of no use any more.
+  // REQUIRES: the WeightFetcher holds and reads nothing (invalidate), no update is under way.
+  // Throws Failure, and Interrupted between two tiles: the states are then of no use any more.
   swapper::StreamStats update(GradientStore& gradients, std::uint64_t step, double learning_rate,
                               float grad_scale);
+  // The same in the background, the units in `order` first, the others after them. The gradients
+  // are used until background().wait_until_computed() has returned.
+  // REQUIRES, besides: the optimizer's states are not in device memory.
+  void start(GradientStore& gradients, std::uint64_t step, double learning_rate, float grad_scale,
+             const std::vector<UnitId>& order);
+  BackgroundUpdate& background() noexcept { return background_; }
 
  private:
+  struct StepInputs {
+    UpdateConstants constants;
+    std::vector<at::Tensor> gradients;  // of each unit, this rank's part; empty: they are streamed
+  };
   struct TileWork {
     UnitId unit = 0;
+    std::size_t tile = 0;      // of the unit
     std::uint64_t offset = 0;  // elements from the start of the rank's trainable part
     std::uint64_t elements = 0;
     std::vector<DecayRun> runs;
@@ -42,14 +55,23 @@ class OptimizerStep {
   void plan_unit(UnitId unit);
   void add_stored_gradients(const GradientStore& gradients);
   at::Tensor gradient_of(const TileWork& work, std::span<const swapper::PartView> parts,
-                         GradientStore& gradients) const;
+                         const StepInputs& inputs) const;
+  StepInputs inputs_of(GradientStore& gradients, std::uint64_t step, double learning_rate,
+                       float grad_scale) const;
   Result<void> update_tile(const TileWork& work, std::span<const swapper::PartView> parts,
-                           const at::Tensor& gradient, const UpdateConstants& constants) const;
+                           const StepInputs& inputs) const;
+  static Result<void> update_verified(const UpdateConstants& constants, const UpdatePlanes& planes,
+                                      std::span<const swapper::PartView> parts, std::uint64_t first,
+                                      std::uint64_t count);
   swapper::StreamStats update_on_device(GradientStore& gradients, const UpdateConstants& constants);
 
   ModelStates* states_;
-  std::vector<swapper::Item> items_;
+  std::vector<swapper::Item> items_;  // one for each of work_
   std::vector<TileWork> work_;
+  // work_ in the order of the update in the background, and its items.
+  std::vector<std::size_t> ordered_work_;
+  std::vector<UpdateItem> ordered_items_;
+  BackgroundUpdate background_;  // uses the above: goes first
 };
 
 }  // namespace spillway::trainer

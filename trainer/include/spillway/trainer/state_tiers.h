@@ -49,6 +49,9 @@ class StateTiers {
   const swapper::Tier& optimizer() const noexcept { return *optimizer_; }
   pinned_pool::Pool* weight_pool() noexcept { return weight_pool_.get(); }
   pinned_pool::Pool* optimizer_pool() noexcept { return optimizer_pool_.get(); }
+  // For the weights of tiles being updated: apart from those of the fetcher, which may wait for
+  // the update while the update waits for a buffer.
+  pinned_pool::Pool* update_weight_pool() noexcept { return update_weight_pool_.get(); }
   // The same tiers when they lie in device memory, else nullptr.
   DeviceTier* device_weights() noexcept { return device_weights_; }
   DeviceTier* device_optimizer() noexcept { return device_optimizer_; }
@@ -109,6 +112,7 @@ class StateTiers {
   std::list<Directory> directories_;     // outlives the stores in it
   std::unique_ptr<aio::Engine> engine_;  // outlives what registers with it
   std::unique_ptr<pinned_pool::Pool> weight_pool_;
+  std::unique_ptr<pinned_pool::Pool> update_weight_pool_;
   std::unique_ptr<pinned_pool::Pool> optimizer_pool_;
   std::unique_ptr<swapper::Tier> weights_;
   std::unique_ptr<swapper::Tier> optimizer_;

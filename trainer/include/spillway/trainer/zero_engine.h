@@ -24,9 +24,12 @@ struct StepReport {
   double grad_norm = 0;    // before clipping, all ranks
   double learning_rate = 0;
   double seconds = 0;
-  double io_wait_seconds = 0;         // computing stood still for storage
-  double compute_seconds = 0;         // forward, backward and the update's kernel
-  std::uint64_t nvme_read_bytes = 0;  // of this step, this rank
+  double io_wait_seconds = 0;      // computing stood still: for reads, or for the update
+  double update_wait_seconds = 0;  // the part of it that was for the update
+  double compute_seconds = 0;      // forward, backward, and an update that is not in the background
+  double update_seconds = 0;       // the kernel of the update that ran in this step: in the
+                                   // background that is the one of the step before
+  std::uint64_t nvme_read_bytes = 0;  // by this rank since the step before, inference apart
   std::uint64_t nvme_written_bytes = 0;
 };
 
@@ -42,8 +45,14 @@ class ZeroEngine {
              at::Device device, const std::atomic<bool>* stop = nullptr);
 
   // Forward, backward, clipping and update of one global batch. Throws Failure (a non-finite
-  // gradient is one: nothing is updated then), Interrupted. Blocks.
+  // gradient is one: nothing is updated then), Interrupted. Blocks. With the update in forward
+  // order (config.update_order) it returns while the update goes on in the background, and an error
+  // of the update is thrown by the next call that needs it.
   StepReport step(const LossFunction& loss);
+  // Waits until the last step's update is in its tiers, and tells what of it no step has told yet:
+  // seconds, waits and bytes. To be called at the end of training: what happens to an update that
+  // is still under way when the engine goes is not told to anyone. Throws as step.
+  StepReport finish_update();
 
   // A pass without gradients and dropout, for evaluation and generation. Never disturbs training.
   zero::Pass inference_pass();
@@ -61,15 +70,27 @@ class ZeroEngine {
 
  private:
   zero::Pass make_pass(bool training);
+  void run_passes(const LossFunction& loss_of, StepReport* report);
+  void end_update();
+  void count_bytes();
+  void report_counts(StepReport* report);
 
   ModelStates states_;
-  WeightFetcher fetcher_;
   GradientStore gradients_;
   ActivationStore activations_{states_};
   OptimizerStep optimizer_;
+  WeightFetcher fetcher_;
   const std::atomic<bool>* stop_;
+  bool in_background_ = false;
   std::uint64_t step_ = 0;
+  bool inferring_ = false;  // what moves now is no step's
+  // Since the last report.
   double compute_seconds_ = 0;
+  double update_seconds_ = 0;
+  double barrier_seconds_ = 0;
+  double activations_wait_told_ = 0;
+  swapper::TierStats moved_;
+  swapper::TierStats seen_;  // the tiers' counts when moved_ was brought up to date
 };
 
 }  // namespace spillway::trainer

@@ -1,0 +1,55 @@
+#include <ATen/Functions.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <spillway/trainer/incoming_unit.h>
+
+#include <cstring>
+
+namespace spillway::trainer {
+
+IncomingUnit::IncomingUnit(const UnitPartition& partition, at::Tensor flat, at::Tensor part)
+    : partition_(partition),
+      flat_(std::move(flat)),
+      part_(std::move(part)),
+      missing_(partition.tiles().size()) {
+  if (part_.is_cpu()) return;
+  // The memory may still be read by kernels of the unit that had it before: the copies come after.
+  const c10::impl::VirtualGuardImpl device(part_.device().type());
+  stream_ = device.getStreamFromGlobalPool(part_.device());
+  c10::Event used(part_.device().type());
+  used.record(device.getStream(part_.device()));
+  used.block(*stream_);
+}
+
+void IncomingUnit::put(std::size_t tile, const std::byte* weights) {
+  const TileSpan& span = partition_.tiles()[tile];
+  const auto before = span.section == kFrozen ? partition_.part_elements(kTrainable) : 0;
+  const at::Tensor target = part_.narrow(0, static_cast<std::int64_t>(before + span.offset),
+                                         static_cast<std::int64_t>(span.elements));
+  if (stream_) {
+    const c10::StreamGuard guard(*stream_);
+    auto* bytes = const_cast<std::byte*>(weights);  // from_blob has no other way to say it
+    const auto options = at::TensorOptions().dtype(target.dtype());
+    target.copy_(at::from_blob(bytes, {target.numel()}, options));
+  } else {
+    std::memcpy(target.data_ptr(), weights, target.nbytes());
+  }
+  const std::lock_guard lock(mutex_);
+  if (--missing_ == 0) changed_.notify_all();
+}
+
+void IncomingUnit::fail(std::exception_ptr why) {
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = std::move(why);
+  changed_.notify_all();
+}
+
+void IncomingUnit::wait() {
+  urgent_.store(true, std::memory_order_relaxed);
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return missing_ == 0 || failure_; });
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+}  // namespace spillway::trainer

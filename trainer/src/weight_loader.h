@@ -1,0 +1,60 @@
+// WeightLoader: reads units' weights from their tier into memory, on a thread of its own, so that
+// neither reading, verifying nor copying them takes the thread that computes.
+//
+// One unit after the other, in the order of the calls; as many tiles at once as the weight pool has
+// buffers. A unit somebody waits for is read with urgency, ahead of what is written behind.
+#pragma once
+
+#include <spillway/trainer/background_update.h>
+#include <spillway/trainer/incoming_unit.h>
+#include <spillway/trainer/model_states.h>
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace spillway::trainer {
+
+class WeightLoader {
+ public:
+  // Both must outlive it.
+  WeightLoader(ModelStates& states, BackgroundUpdate& update);
+  // Abandons what is not loaded yet; waits for what is in flight.
+  ~WeightLoader();
+
+  enum class Tiles { kAll, kFrozen };
+  // Starts filling `incoming`; what cannot be read is told to it. A unit that is being updated is
+  // waited for first. Does not block.
+  void load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming);
+  // Blocks until nothing is loaded any more. REQUIRES: what was under way is abandoned.
+  void settle();
+
+ private:
+  struct Job {
+    UnitId unit = 0;
+    Tiles tiles = Tiles::kAll;
+    std::shared_ptr<IncomingUnit> incoming;
+  };
+  struct Read {
+    std::size_t tile = 0;  // of the unit
+    swapper::Transfer transfer;
+  };
+
+  void run();
+  void fill(const Job& job);
+  // Starts reads of `tiles`, from `next` on, while buffers are free.
+  void start_reads(const Job& job, const std::vector<std::size_t>& tiles, std::size_t* next,
+                   std::deque<Read>* reads);
+
+  ModelStates* states_;
+  BackgroundUpdate* update_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;  // under mutex_; the first is at work until it is done
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace spillway::trainer
