@@ -128,6 +128,11 @@ std::vector<KeyRule> zero_keys() {
        .note = "absent: pinned when the limits allow it",
        .may_be_null = true,
        .apply = [](Draft& d, const Value& v) { d.config.offload_param.pin_memory = v.boolean; }},
+  };
+}
+
+std::vector<KeyRule> offload_optimizer_keys() {
+  return {
       {.path = "zero_optimization.offload_optimizer.device",
        .type = kString,
        .standard = "\"none\"",
@@ -270,8 +275,8 @@ std::vector<KeyRule> tuned_keys() {
 
 std::vector<KeyRule> used_keys() {
   std::vector<KeyRule> rules;
-  for (auto part :
-       {batch_keys(), run_keys(), zero_keys(), deprecated_zero_keys(), aio_keys(), tuned_keys()}) {
+  for (auto part : {batch_keys(), run_keys(), zero_keys(), offload_optimizer_keys(),
+                    deprecated_zero_keys(), aio_keys(), tuned_keys()}) {
     rules.insert(rules.end(), part.begin(), part.end());
   }
   return rules;
