@@ -52,8 +52,9 @@ class DataTest(EndToEndTest):
         self.assertEqual(len(rows), 2 + 12 * self.model["n_layer"] + 2, done.stdout)
 
     def test_metrics_lines_have_their_keys(self):
-        keys = {"step", "loss", "grad_norm", "lr", "seconds", "io_wait_seconds", "compute_seconds",
-                "tokens_per_second", "nvme_read_bytes", "nvme_written_bytes", "pinned_bytes", "rss_bytes"}
+        keys = {"step", "loss", "grad_norm", "lr", "seconds", "io_wait_seconds", "update_wait_seconds",
+                "compute_seconds", "update_seconds", "tokens_per_second", "nvme_read_bytes", "nvme_written_bytes",
+                "pinned_bytes", "rss_bytes"}
         for line in self.train(*self.offload("nvme", "cpu"), steps=2):
             self.assertEqual(set(line), keys)
             self.assertGreater(line["seconds"], 0)
