@@ -48,6 +48,9 @@ EstimateInput with_cache(EstimateInput input, const Machine& machine) {
   needs.free_bytes = machine.ram_bytes == Machine::kUnknown ? 0 : machine.ram_bytes;
   needs.local_ranks = input.world_size;
   needs.other_bytes = bare.total.pinned + bare.total.ram;
+  // Gradients stay in RAM only where a quarter of it is left beside them.
+  const trainer::TierBytes& gradients = bare.rows[2].bytes;
+  if (!input.config.gradients.device) needs.other_bytes += (gradients.pinned + gradients.ram) / 3;
   const auto store = [&](const OffloadConfig& offload, std::size_t row) {
     return trainer::CacheableStore{bare.rank_elements,
                                    automatic(offload) ? bare.rows[row].bytes.nvme : 0};
@@ -148,6 +151,15 @@ void try_smaller_states(const Plan& plan, std::vector<std::pair<EstimateInput, A
   }
 }
 
+void try_order(const Plan& plan, std::vector<std::pair<EstimateInput, Advice>>* tries) {
+  if (plan.time->in_background) return;
+  EstimateInput input = plan.input;
+  input.config.update_order = trainer::UpdateOrder::kForward;
+  tries->push_back({input,
+                    {"offload_optimizer.update_order forward",
+                     "the update overlaps with the forward that follows, the same bits"}});
+}
+
 void try_bf16(const Plan& plan, std::vector<std::pair<EstimateInput, Advice>>* tries) {
   if (plan.input.config.dtype == trainer::Dtype::kBf16) return;
   EstimateInput input = plan.input;
@@ -172,7 +184,9 @@ double Plan::tokens_per_second() const {
 }
 
 Plan make_plan(const EstimateInput& input, const Machine& machine) {
-  Plan plan{with_cache(input, machine), {}, std::nullopt, 0};
+  EstimateInput here = input;
+  if (machine.ram_bytes != Machine::kUnknown) here.ram_bytes = machine.ram_bytes / input.world_size;
+  Plan plan{with_cache(here, machine), {}, std::nullopt, 0};
   plan.input.compute_scale = machine.compute_scale;
   plan.estimate = trainer::estimate(plan.input);
   plan.ram_needed = plan.estimate.total.pinned + plan.estimate.total.ram + machine.program_bytes;
@@ -201,6 +215,7 @@ std::vector<Advice> advise(const Plan& plan, const Machine& machine) {
   std::vector<std::pair<EstimateInput, Advice>> tries;
   if (plan.time->storage_known) try_batch(plan, machine, &tries);
   try_cache(plan, machine, &tries);
+  try_order(plan, &tries);
   try_bf16(plan, &tries);
   try_smaller_states(plan, &tries);
   std::vector<Advice> advice;

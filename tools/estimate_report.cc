@@ -52,6 +52,8 @@ void print_traffic(const ReportOptions& options, const Plan& plan) {
   line("read, forward", traffic.forward_read);
   line("read, backward", traffic.backward_read);
   line("read, update", traffic.update_read);
+  if (traffic.forward_written > 0) line("written, forward", traffic.forward_written);
+  if (traffic.backward_written > 0) line("written, backward", traffic.backward_written);
   line("written, update", traffic.update_written);
   if (traffic.written() == 0) return;
   const double steps = options.rated_terabytes * 1e12 / traffic.written();
@@ -94,6 +96,7 @@ void print_time(const Plan& plan, const Machine& machine) {
   line("backward", time.backward, time.backward.seconds(time.one_processor));
   line("update", time.update, time.update.seconds(time.one_processor));
   line("step", all, time.seconds);
+  if (time.in_background) fmt::print("  (the update overlaps with the forward that follows)\n");
   if (!time.storage_known) {
     fmt::print("  without the NVMe's time: its speed is not known\n");
     return;
@@ -150,6 +153,7 @@ ordered_json time_json(const Plan& plan, const Machine& machine) {
   ordered_json out{{"seconds", time.seconds},
                    {"overlapped_seconds", time.bound_seconds},
                    {"tokens_per_second", plan.tokens_per_second()},
+                   {"update_in_background", time.in_background},
                    {"limit", trainer::name_of(time.limit)},
                    {"storage_speed_known", time.storage_known},
                    {"break_even_tokens", trainer::break_even_tokens(plan.input, time)}};
@@ -190,6 +194,8 @@ ordered_json plan_json(const ReportOptions& options, const Plan& plan, const Mac
   out["nvme_per_step"] = {{"forward_read_bytes", bytes(traffic.forward_read)},
                           {"backward_read_bytes", bytes(traffic.backward_read)},
                           {"update_read_bytes", bytes(traffic.update_read)},
+                          {"forward_written_bytes", bytes(traffic.forward_written)},
+                          {"backward_written_bytes", bytes(traffic.backward_written)},
                           {"update_written_bytes", bytes(traffic.update_written)}};
   if (traffic.written() > 0) {
     out["drive_life_steps"] = options.rated_terabytes * 1e12 / traffic.written();

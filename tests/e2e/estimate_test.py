@@ -31,7 +31,8 @@ class EstimateTest(EndToEndTest):
         traffic = told["nvme_per_step"]
         read = sum(traffic[f"{phase}_read_bytes"] for phase in ("forward", "backward", "update"))
         self.assert_near("read", step["nvme_read_bytes"], read)
-        self.assert_near("written", step["nvme_written_bytes"], traffic["update_written_bytes"])
+        written = sum(traffic[f"{phase}_written_bytes"] for phase in ("forward", "backward", "update"))
+        self.assert_near("written", step["nvme_written_bytes"], written)
         number, unit = re.search(r"peak memory +([\d.]+) (\w+)", done.stdout).groups()
         held = told["held"]["total"]
         self.assert_near("peak memory", float(number) * UNITS[unit],
@@ -57,6 +58,10 @@ class EstimateTest(EndToEndTest):
 
     def test_all_on_nvme_half_cached(self):
         self.compare(*self.offload("nvme", "nvme"), *self.cached(0.5))
+
+    def test_gradients_and_activations_on_nvme(self):
+        self.compare(*self.offload("nvme", "nvme"), *self.cached(0), "--set", "train_batch_size=16", "--set",
+                     f"{ZERO}offload_gradients.device=nvme", "--set", "activation_checkpointing.device=nvme")
 
     def test_a_larger_batch(self):
         self.compare(*self.offload("none", "nvme"), *self.cached(0), "--set", "train_batch_size=32")

@@ -26,13 +26,14 @@ class EstimateExactTest(unittest.TestCase):
             file.write(text)
         return self.path(name)
 
-    def compare(self, parameters, optimizer, tied=True, **zero):
+    def compare(self, parameters, optimizer, tied=True, activations=None, **zero):
         arguments = ["--model", self.write("model.json",
                                            json.dumps({**MODEL, "tie_word_embeddings": tied})),
                      "--config", self.write("config.json", json.dumps({
                          "bf16": {"enabled": True},
                          "train_micro_batch_size_per_gpu": 2,
                          "gradient_accumulation_steps": 2,
+                         "activation_checkpointing": activations or {},
                          "zero_optimization": {
                              **zero,
                              "offload_param": {"device": parameters,
@@ -55,7 +56,9 @@ class EstimateExactTest(unittest.TestCase):
         read = sum(traffic[key] for key in ("forward_read_bytes", "backward_read_bytes",
                                             "update_read_bytes"))
         self.assertEqual(step["nvme_read_bytes"], read)
-        self.assertEqual(step["nvme_written_bytes"], traffic["update_written_bytes"])
+        written = sum(traffic[key] for key in ("forward_written_bytes", "backward_written_bytes",
+                                               "update_written_bytes"))
+        self.assertEqual(step["nvme_written_bytes"], written)
         # Memory that the limits forbade to lock is not counted by train; a slab is whole pages.
         foretold = estimate["held"]["total"]["pinned_bytes"]
         self.assertLess(step["pinned_bytes"], foretold + 2 * 4096)
@@ -68,6 +71,10 @@ class EstimateExactTest(unittest.TestCase):
 
     def test_small_uneven_tiles(self):
         self.compare("nvme", "nvme", sub_group_size=7000)
+
+    def test_gradients_and_activations_on_nvme(self):
+        self.compare("cpu", "cpu", offload_gradients={"device": "nvme", "nvme_path": self.directory.name},
+                     activations={"device": "nvme", "nvme_path": self.directory.name})
 
     def test_one_of_both_on_nvme(self):
         self.compare("nvme", "cpu")

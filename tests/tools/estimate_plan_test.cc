@@ -49,6 +49,7 @@ EstimateInput small_input() {
   input.config.train_batch_size = 1;
   input.config.offload_param.device = OffloadDevice::kNvme;
   input.config.offload_optimizer.device = OffloadDevice::kNvme;
+  input.config.update_order = trainer::UpdateOrder::kAfterBackward;
   return input;
 }
 
@@ -148,6 +149,20 @@ TEST(AdviceTest, WhatIsAdvisedFitsAndIsFasterByThatMuch) {
   ASSERT_NE(found, advice.end());
   EXPECT_NEAR(found->times_faster,
               make_plan(cached, machine).tokens_per_second() / plan.tokens_per_second(), 1e-9);
+}
+
+TEST(AdviceTest, TheForwardOrderIsAdvisedUntilItIsChosen) {
+  EstimateInput input = small_input();
+  const Machine machine = machine_with(16, 100);
+  const auto advised = [&] {
+    const auto advice = advise(make_plan(input, machine), machine);
+    return std::any_of(advice.begin(), advice.end(), [](const Advice& one) {
+      return one.change == "offload_optimizer.update_order forward";
+    });
+  };
+  EXPECT_TRUE(advised());
+  input.config.update_order = trainer::UpdateOrder::kForward;
+  EXPECT_FALSE(advised());
 }
 
 TEST(AdviceTest, ACacheIsNotAdvisedWhereNoMemoryIsFree) {

@@ -146,6 +146,60 @@ TEST(EstimateTest, BuffersFollowTheTilesAndNotTheModel) {
   EXPECT_EQ(row(estimate(input), "buffers").pinned, 0u);
 }
 
+TEST(EstimateTest, SpilledGradientsMoveOnceEachWay) {
+  EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kCpu);
+  const Estimate in_ram = estimate(input);
+  const double n = static_cast<double>(in_ram.rank_elements);
+  for (const auto& [dtype, width] : {std::pair(Dtype::kFp32, 4), std::pair(Dtype::kBf16, 2)}) {
+    input.config.gradients.dtype = dtype;
+    input.config.gradients.device = OffloadDevice::kNvme;
+    const Estimate spilled = estimate(input);
+    EXPECT_NEAR(spilled.traffic.backward_written, width * n, 0.01 * n);
+    EXPECT_EQ(spilled.traffic.update_read, spilled.traffic.backward_written);
+    EXPECT_EQ(spilled.traffic.written(), spilled.traffic.backward_written);
+    EXPECT_EQ(row(spilled, "gradients").nvme, width * in_ram.rank_elements);
+    EXPECT_LT(row(spilled, "gradients").ram + row(spilled, "gradients").pinned,
+              row(in_ram, "gradients").pinned / 4);
+  }
+}
+
+TEST(EstimateTest, GradientsGoToNvmeWhenRamCannotHoldThem) {
+  EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kNvme);
+  input.config.gradients.nvme_path = "/somewhere";
+  EXPECT_EQ(estimate(input).traffic.backward_written, 0);
+  input.ram_bytes = std::uint64_t{600} << 20;
+  EXPECT_GT(estimate(input).traffic.backward_written, 0);
+  input.on_gpu = true;
+  input.config.offload_optimizer.device = OffloadDevice::kNone;
+  EXPECT_EQ(estimate(input).traffic.backward_written, 0) << "they are on the device";
+}
+
+TEST(EstimateTest, ActivationsWaitWhereTheConfigurationPutsThem) {
+  EstimateInput input = input_with(OffloadDevice::kCpu, OffloadDevice::kCpu);
+  const std::uint64_t one = 2u * 3u * 2048u * 768u * 2u;  // of one unit's input
+  EXPECT_EQ(row(estimate(input), "activations").ram, (13 + 2) * one);
+  input.config.activations.device = OffloadDevice::kCpu;
+  EXPECT_EQ(row(estimate(input), "activations").ram, (1 + 2) * one);
+  EXPECT_EQ(row(estimate(input), "activations").pinned, 12 * one);
+  EXPECT_EQ(estimate(input).traffic.read(), 0);
+  input.config.activations.device = OffloadDevice::kNvme;
+  EXPECT_EQ(row(estimate(input), "activations").nvme, 12 * one);
+  EXPECT_EQ(estimate(input).traffic.forward_written, 12.0 * one);
+  EXPECT_EQ(estimate(input).traffic.backward_read, 12.0 * one);
+  input.config.activations = ActivationConfig();
+  input.config.activations.checkpointing = false;
+  EXPECT_GT(row(estimate(input), "activations").ram, 13 * 17 * one) << "34 s b h a block";
+  EXPECT_EQ(estimate(input).flops_per_step * 8,
+            6 * estimate(input_with(OffloadDevice::kCpu, OffloadDevice::kCpu)).flops_per_step);
+}
+
+TEST(EstimateTest, TheUnitAheadTakesAsMuchAsTheLargest) {
+  const auto held = [](OffloadDevice parameters) {
+    return row(estimate(input_with(parameters, OffloadDevice::kCpu)), "weights in use").ram;
+  };
+  EXPECT_EQ(held(OffloadDevice::kNvme), 2 * held(OffloadDevice::kCpu));
+}
+
 TEST(EstimateTest, RanksShareTheStates) {
   EstimateInput input = input_with(OffloadDevice::kNvme, OffloadDevice::kNvme);
   const Estimate one = estimate(input);

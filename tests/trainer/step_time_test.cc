@@ -17,6 +17,7 @@ EstimateInput input_with(OffloadDevice parameters, OffloadDevice optimizer) {
   input.config.train_batch_size = 6;
   input.config.offload_param.device = parameters;
   input.config.offload_optimizer.device = optimizer;
+  input.config.update_order = UpdateOrder::kAfterBackward;
   return input;
 }
 
@@ -70,6 +71,42 @@ TEST(StepTimeTest, WhatComputingHidesIsNotAdded) {
   EXPECT_NEAR(time.bound_seconds, 10, 1e-9);
   EXPECT_EQ(time.limit, Resource::kCompute);
   EXPECT_NEAR(time.seconds_added, time.update[Resource::kStorage], 1e-9);
+}
+
+TEST(StepTimeTest, InForwardOrderTheUpdateOverlapsAndItsWritesTrailIntoBackward) {
+  EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kNvme);
+  input.config.update_order = UpdateOrder::kForward;
+  const StepTraffic traffic = estimate(input).traffic;
+  const double update = 2 * traffic.update_read / (1.5 * kGB);
+  MachineSpeeds speeds = fast();
+  EXPECT_NEAR(time_of(input, speeds).seconds, update, 1e-9) << "nothing to hide behind";
+  speeds.flops = step_flops(input) / (4 * update);  // forward takes as long as the update
+  EXPECT_NEAR(time_of(input, speeds).seconds, 4 * update, 1e-9);
+  // Forward takes a quarter of the update, and backward has room for the writes.
+  speeds.flops = step_flops(input) / update;
+  EXPECT_NEAR(time_of(input, speeds).seconds, update / 2 + update * 3 / 4, 1e-9);
+  EXPECT_TRUE(time_of(input, speeds).in_background);
+  input.on_gpu = true;
+  input.config.offload_optimizer.device = OffloadDevice::kNone;
+  EXPECT_FALSE(updates_in_background(input)) << "the device updates what it holds";
+}
+
+TEST(StepTimeTest, WhatWaitsOnNvmeIsWrittenInOnePhaseAndReadInTheNext) {
+  EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kCpu);
+  input.config.gradients.device = OffloadDevice::kNvme;
+  input.config.activations.device = OffloadDevice::kNvme;
+  const StepTraffic traffic = estimate(input).traffic;
+  const StepTime time = time_of(input, fast());
+  const auto seconds = [](double read, double written) { return read / (2 * kGB) + written / kGB; };
+  ASSERT_GT(traffic.forward_written, 0);
+  ASSERT_GT(traffic.backward_written, 0);
+  EXPECT_NEAR(time.forward[Resource::kStorage], seconds(0, traffic.forward_written), 1e-9);
+  const double both = std::min(traffic.backward_read, traffic.backward_written);
+  EXPECT_NEAR(time.backward[Resource::kStorage],
+              2 * both / (1.5 * kGB) +
+                  seconds(traffic.backward_read - both, traffic.backward_written - both),
+              1e-9);
+  EXPECT_NEAR(time.update[Resource::kStorage], seconds(traffic.update_read, 0), 1e-9);
 }
 
 TEST(StepTimeTest, OnTheCpuUpdateAndComputeShareTheCores) {

@@ -3,6 +3,7 @@
 #include <spillway/aio/check.h>
 #include <spillway/swapper/layout.h>
 #include <spillway/swapper/schedule.h>
+#include <spillway/trainer/backward_memory.h>
 #include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/partition.h>
 #include <algorithm>
@@ -93,18 +94,42 @@ MemoryRow store_row(const char* what, const Store& store, const OffloadConfig& o
   return row;
 }
 
-MemoryRow gradient_row(const EstimateInput& input, const std::vector<UnitTiles>& units) {
-  const OffloadConfig& offload = input.config.offload_optimizer;
-  MemoryRow row{"gradients", {}};
-  std::uint64_t elements = 0;
-  std::uint64_t largest = 0;
+bool optimizer_on_device(const EstimateInput& input) {
+  return input.on_gpu && input.config.offload_optimizer.device == OffloadDevice::kNone;
+}
+
+// `taken`: of the RAM, before gradients are placed.
+GradientPlan gradient_plan(const EstimateInput& input, const std::vector<UnitTiles>& units,
+                           std::uint64_t taken) {
+  GradientSizes sizes;
   for (const UnitTiles& unit : units) {
-    elements += unit.elements;
-    largest = std::max(largest, unit.elements);
+    sizes.elements += unit.elements;
+    sizes.largest_unit = std::max(sizes.largest_unit, unit.elements * input.world_size);
+    sizes.largest_tile = std::max(sizes.largest_tile, unit.tiles.front());
   }
+  sizes.weights_bytes = 2 * sizes.largest_unit * element_bytes(input.config);
+  GradientConfig config = input.config.gradients;
+  if (optimizer_on_device(input)) config.device = OffloadDevice::kCpu;  // on the device, that is
+  return plan_gradients(config, sizes, input.ram_bytes - std::min(taken, input.ram_bytes));
+}
+
+MemoryRow gradient_row(const EstimateInput& input, const std::vector<UnitTiles>& units,
+                       const GradientPlan& plan) {
+  MemoryRow row{"gradients", {}};
+  std::uint64_t largest = 0;
+  for (const UnitTiles& unit : units) largest = std::max(largest, unit.elements);
   // Page-locked whatever pin_memory says of the states, unless they are not offloaded at all.
-  const bool offloaded = offload.device != OffloadDevice::kNone;
-  (offloaded ? row.bytes.pinned : input.on_gpu ? row.bytes.device : row.bytes.ram) += 4 * elements;
+  const bool offloaded = input.config.offload_optimizer.device != OffloadDevice::kNone;
+  (offloaded      ? row.bytes.pinned
+   : input.on_gpu ? row.bytes.device
+                  : row.bytes.ram) += plan.bytes.ram;
+  row.bytes.pinned += plan.bytes.buffers;
+  row.bytes.nvme = plan.bytes.nvme;
+  // Summed in fp32 before they are rounded or leave; what a tied head adds to, until the end.
+  if (plan.device == OffloadDevice::kNvme || input.config.gradients.dtype == Dtype::kBf16) {
+    const std::uint64_t tied = input.model.tie_word_embeddings ? units.front().elements : 0;
+    (optimizer_on_device(input) ? row.bytes.device : row.bytes.ram) += 4 * (largest + tied);
+  }
   // A whole unit's are summed on the device first, and scattered over the ranks from there.
   if ((input.on_gpu && offloaded) || input.world_size > 1) {
     (input.on_gpu ? row.bytes.device : row.bytes.ram) += 4 * largest * (input.world_size + 1);
@@ -112,12 +137,29 @@ MemoryRow gradient_row(const EstimateInput& input, const std::vector<UnitTiles>&
   return row;
 }
 
+// Bytes on NVMe, in tiles as the optimizer's states are cut.
+std::uint64_t stored_gradients(const EstimateInput& input, const std::vector<UnitTiles>& units,
+                               const GradientPlan& plan) {
+  if (plan.device != OffloadDevice::kNvme) return 0;
+  const Layout layout({{"gradient", input.config.gradients.dtype == Dtype::kBf16 ? 2u : 4u}});
+  OffloadConfig on_nvme;
+  on_nvme.device = OffloadDevice::kNvme;
+  on_nvme.max_in_cpu_elements = 0;
+  return place(units, layout, on_nvme).on_file();
+}
+
 // Weights of the units that run: the largest unit, and what a tied head borrows beside its own.
-MemoryRow fetched_row(const EstimateInput& input, const std::vector<UnitTiles>& units) {
+// What must be moved is on its way while the unit before runs: as much as the largest unit.
+MemoryRow fetched_row(const EstimateInput& input, const std::vector<UnitTiles>& units,
+                      const Store& weights) {
   MemoryRow row{"weights in use", {}};
   std::uint64_t most = units.back().elements;
   if (input.model.tie_word_embeddings) most += units.front().elements;
-  for (const UnitTiles& unit : units) most = std::max(most, unit.elements);
+  std::uint64_t largest = 0;
+  for (const UnitTiles& unit : units) largest = std::max(largest, unit.elements);
+  most = std::max(most, largest);
+  const bool copied = input.on_gpu && input.config.offload_param.device != OffloadDevice::kNone;
+  if (copied || weights.on_file() > 0) most += largest;
   const std::uint64_t gathered = most * input.world_size + (input.world_size > 1 ? most : 0);
   (input.on_gpu ? row.bytes.device : row.bytes.ram) = gathered * element_bytes(input.config);
   return row;
@@ -153,31 +195,46 @@ MemoryRow buffer_row(const EstimateInput& input, const std::vector<UnitTiles>& u
   return row;
 }
 
-// What is kept between units for the step's whole batch on this rank: every unit's input, and in
-// backward the gradients of one unit's output and input.
-MemoryRow activation_row(const EstimateInput& input) {
+// Kept by the graph of one unit for so many samples. Of a block: Korthikanti et al., "Reducing
+// Activation Recomputation in Large Transformer Models" (2022), equation 1, t = 1:
+// s b h (34 + 5 a s / h) bytes at 2 bytes an element.
+double block_graph_bytes(const EstimateInput& input, std::uint64_t samples) {
   const GptConfig& model = input.model;
+  const double context = static_cast<double>(input.tokens_per_sample());
+  return static_cast<double>(samples) * context *
+         (34.0 * model.n_embd + 5.0 * model.n_head * context) *
+         static_cast<double>(element_bytes(input.config)) / 2;
+}
+
+// Every unit's input but the first one's, for the step's whole batch on this rank.
+ActivationSizes activation_sizes(const EstimateInput& input) {
   const std::uint64_t samples =
       input.config.micro_batch_size * input.config.gradient_accumulation_steps;
-  const std::uint64_t one = samples * input.tokens_per_sample() * model.n_embd;
+  return {.count = input.model.n_layer + 1u,
+          .bytes = samples * input.tokens_per_sample() * input.model.n_embd *
+                   element_bytes(input.config),
+          .graph_bytes = static_cast<std::uint64_t>(block_graph_bytes(input, samples))};
+}
+
+// What waits between the units, and in backward the gradients of one unit's output and input.
+MemoryRow activation_row(const EstimateInput& input) {
+  const ActivationSizes sizes = activation_sizes(input);
+  const WaitingBytes waiting = activation_bytes(input.config.activations, sizes);
   MemoryRow row{kActivationsRow, {}};
-  (input.on_gpu ? row.bytes.device : row.bytes.ram) =
-      one * (model.n_layer + 3) * element_bytes(input.config);
+  (input.on_gpu ? row.bytes.device : row.bytes.ram) = waiting.computing + 2 * sizes.bytes;
+  row.bytes.pinned = waiting.ram + waiting.buffers;
+  row.bytes.nvme = waiting.nvme;
   return row;
 }
 
-// Inside one unit, for one micro-batch. Of a block: Korthikanti et al., "Reducing Activation
-// Recomputation in Large Transformer Models" (2022), equation 1, t = 1: s b h (34 + 5 a s / h)
-// bytes at 2 bytes an element. Of the head: logits and their gradient, and both in fp32.
+// Inside one unit, for one micro-batch: a block's graph, or of the head logits and their gradient,
+// and both in fp32.
 MemoryRow compute_row(const EstimateInput& input) {
   const GptConfig& model = input.model;
   const double scale = static_cast<double>(element_bytes(input.config)) / 2;
+  const double block = block_graph_bytes(input, input.config.micro_batch_size);
   const double tokens =
       static_cast<double>(input.config.micro_batch_size * input.tokens_per_sample());
-  const double block =
-      tokens *
-      (34.0 * model.n_embd + 5.0 * model.n_head * static_cast<double>(input.tokens_per_sample())) *
-      scale;
   const double head = tokens * model.vocab_size * (4.0 * scale + 8.0);
   MemoryRow row{kComputeRow, {}};
   (input.on_gpu ? row.bytes.device : row.bytes.ram) =
@@ -200,16 +257,22 @@ MemoryRow heap_row(const std::vector<UnitTiles>& units) {
 // Weights are read once in each sweep in which their unit is used; the head's forward leads
 // straight into its backward, so that one read serves both. A tied head reads wte's unit too. The
 // update in forward order hands the weights to the forward that follows: no other read for it.
-StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const Store& moments) {
+// What waits on NVMe is written once and read once.
+StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const Store& moments,
+                       std::uint64_t gradients) {
   const double all = static_cast<double>(weights.on_file());
   const double embedding = static_cast<double>(weights.file_bytes.front());
   const double head = static_cast<double>(weights.file_bytes.back());
   StepTraffic traffic;
-  const bool delivered = resolved_update_order(input.config) == UpdateOrder::kForward;
-  traffic.forward_read =
-      (delivered ? 0.0 : all) + (input.model.tie_word_embeddings ? embedding : 0.0);
-  traffic.backward_read = all - head;
+  traffic.forward_read = (updates_in_background(input) ? 0.0 : all) +
+                         (input.model.tie_word_embeddings ? embedding : 0.0);
+  const auto activations =
+      static_cast<double>(activation_bytes(input.config.activations, activation_sizes(input)).nvme);
+  traffic.forward_written = activations;
+  traffic.backward_read = all - head + activations;
   traffic.update_read = traffic.update_written = all + static_cast<double>(moments.on_file());
+  traffic.backward_written = static_cast<double>(gradients);
+  traffic.update_read += traffic.backward_written;
   return traffic;
 }
 
@@ -235,19 +298,29 @@ Estimate estimate(const EstimateInput& input) {
   result.parameters = parameter_count(input.model);
   for (const UnitTiles& unit : units) result.rank_elements += unit.elements;
   result.tokens_per_step = config.train_batch_size * input.tokens_per_sample();
-  result.flops_per_step =
-      8.0 * static_cast<double>(result.parameters) * static_cast<double>(result.tokens_per_step);
+  result.flops_per_step = flops_per_parameter_and_token(config.activations) *
+                          static_cast<double>(result.parameters) *
+                          static_cast<double>(result.tokens_per_step);
   result.rows = {store_row("parameters", weights, config.offload_param, input.on_gpu),
                  store_row("moments", moments, config.offload_optimizer, input.on_gpu),
-                 gradient_row(input, units),
-                 activation_row(input),
-                 buffer_row(input, units, weights, moments),
-                 fetched_row(input, units),
-                 compute_row(input),
-                 heap_row(units)};
+                 buffer_row(input, units, weights, moments)};
+  std::uint64_t taken = 0;
+  for (const MemoryRow& row : result.rows) taken += row.bytes.pinned + row.bytes.ram;
+  const GradientPlan gradients = gradient_plan(input, units, taken);
+  result.rows.insert(result.rows.begin() + 2,
+                     {gradient_row(input, units, gradients), activation_row(input)});
+  for (MemoryRow& row :
+       std::vector{fetched_row(input, units, weights), compute_row(input), heap_row(units)}) {
+    result.rows.push_back(std::move(row));
+  }
   for (const MemoryRow& row : result.rows) result.total += row.bytes;
-  result.traffic = traffic_of(input, weights, moments);
+  result.traffic = traffic_of(input, weights, moments, stored_gradients(input, units, gradients));
   return result;
+}
+
+bool updates_in_background(const EstimateInput& input) {
+  return resolved_update_order(input.config) == UpdateOrder::kForward &&
+         !optimizer_on_device(input);
 }
 
 StepTraffic traffic_per_parameter(const Config& config) {

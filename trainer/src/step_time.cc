@@ -48,13 +48,13 @@ struct Model {
   double copy_seconds(double bytes) const { return bytes / speeds.update_bytes; }
 
   // A sweep of forward or backward: the weights come to where units run, and are computed with.
-  PhaseTime sweep(double flops, double read_bytes) const {
+  PhaseTime sweep(double flops, double read_bytes, double written_bytes) const {
     PhaseTime phase;
     phase[Resource::kCompute] = flops / speeds.flops;
     if (storage_speed_known(estimate.traffic, speeds)) {
-      phase[Resource::kStorage] = storage_seconds(read_bytes, 0, speeds);
+      phase[Resource::kStorage] = storage_seconds(read_bytes, written_bytes, speeds);
     }
-    phase[Resource::kCpu] = hash_seconds(read_bytes);
+    phase[Resource::kCpu] = hash_seconds(read_bytes + written_bytes);
     if (!on_gpu) {
       phase[Resource::kCpu] += copy_seconds(2 * weights);
     } else if (input.config.offload_param.device != OffloadDevice::kNone) {
@@ -66,7 +66,8 @@ struct Model {
   // Gradients of each micro-batch are summed: the first is copied in, others are added; the norm
   // reads the sum once more.
   PhaseTime backward(double flops) const {
-    PhaseTime phase = sweep(flops, estimate.traffic.backward_read);
+    PhaseTime phase =
+        sweep(flops, estimate.traffic.backward_read, estimate.traffic.backward_written);
     const double from = weight_bytes(input.config);
     const double more = static_cast<double>(input.config.gradient_accumulation_steps - 1);
     if (!on_gpu) {
@@ -97,6 +98,20 @@ struct Model {
     return phase;
   }
 };
+
+double seconds_in_order(const StepTime& time, const StepTraffic& traffic) {
+  const bool one = time.one_processor;
+  const double backward = time.backward.seconds(one);
+  if (!time.in_background) return time.forward.seconds(one) + backward + time.update.seconds(one);
+  PhaseTime both = time.forward;
+  both += time.update;
+  const double idle = backward - time.backward[Resource::kStorage];
+  const double moved = traffic.update_read + traffic.update_written;
+  const double writes =
+      moved > 0 ? time.update[Resource::kStorage] * traffic.update_written / moved : 0;
+  both[Resource::kStorage] -= std::min(idle, writes);
+  return both.seconds(one) + backward;
+}
 
 }  // namespace
 
@@ -147,12 +162,12 @@ StepTime step_time(const EstimateInput& input, const Estimate& estimate,
   time.one_processor = !input.on_gpu;
   time.storage_known = storage_speed_known(estimate.traffic, speeds);
   const double forward = flops / sweeps(input.config);
-  time.forward = model.sweep(forward, estimate.traffic.forward_read);
+  time.forward =
+      model.sweep(forward, estimate.traffic.forward_read, estimate.traffic.forward_written);
   time.backward = model.backward(flops - forward);
   time.update = model.update();
-  for (const PhaseTime* phase : {&time.forward, &time.backward, &time.update}) {
-    time.seconds += phase->seconds(time.one_processor);
-  }
+  time.in_background = updates_in_background(input);
+  time.seconds = seconds_in_order(time, estimate.traffic);
   PhaseTime all = time.forward;
   (all += time.backward) += time.update;
   if (time.one_processor) {

@@ -9,6 +9,7 @@
 #include <spillway/trainer/gpt_config.h>
 #include <spillway/trainer/state_buffers.h>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct EstimateInput {
   std::vector<std::uint64_t> unit_elements = {};
   // How training cuts tiles.
   std::uint64_t max_tile_elements = kMaxTileElements;
+  // RAM for this rank, by which gradients may have to go to NVMe.
+  std::uint64_t ram_bytes = std::numeric_limits<std::uint64_t>::max();
 
   std::uint64_t tokens_per_sample() const { return context > 0 ? context : model.n_positions; }
 };
@@ -55,22 +58,27 @@ struct StepTraffic {
   double backward_read = 0;
   double update_read = 0;
   double update_written = 0;
+  double forward_written = 0;   // activations
+  double backward_written = 0;  // gradients
 
   double read() const { return forward_read + backward_read + update_read; }
-  double written() const { return update_written; }
+  double written() const { return forward_written + backward_written + update_written; }
 };
 
 struct Estimate {
   std::uint64_t parameters = 0;       // of the model
   std::uint64_t rank_elements = 0;    // this rank's part, padding included
   std::uint64_t tokens_per_step = 0;  // all ranks
-  double flops_per_step = 0;          // 8 per parameter and token: recomputation included
+  double flops_per_step = 0;          // 8 per parameter and token, or 6 with nothing recomputed
   std::vector<MemoryRow> rows;
   TierBytes total;
   StepTraffic traffic;  // bytes per step, padding included, cached share off
 };
 
 Estimate estimate(const EstimateInput& input);
+
+// Whether the update overlaps with the forward that follows it.
+bool updates_in_background(const EstimateInput& input);
 
 // Bytes per parameter and step with nothing cached and no padding, every read counted (training
 // saves some: the last unit's weights serve forward and backward). bf16, by where (parameters,

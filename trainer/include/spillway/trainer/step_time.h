@@ -2,7 +2,8 @@
 // and a machine's speeds.
 //
 // Each phase of a step (forward, backward, update) uses each resource for some time; a phase takes
-// as long as its busiest one. Units that run
+// as long as its busiest one. In forward order the update is one phase with the forward that
+// follows, and its writes may trail into what backward leaves of the storage's time. Units that run
 // on the CPU share its time with copies, gradient sums and the update. The bound is what all phases
 // together would take with everything overlapped: the time of the busiest resource.
 #pragma once
@@ -42,6 +43,7 @@ struct PhaseTime {
 
 struct StepTime {
   PhaseTime forward, backward, update;
+  bool in_background = false;           // the update overlaps with the forward that follows
   bool one_processor = true;            // units run on the CPU
   double seconds = 0;                   // phase after phase, each overlapped within itself
   double bound_seconds = 0;             // everything overlapped: no order of work is faster
