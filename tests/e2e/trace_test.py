@@ -6,9 +6,11 @@ import signal
 import subprocess
 
 import program
-from program import SMALL, EndToEndTest
+from program import SMALL, ZERO, EndToEndTest
 
 STEPS = 3
+# A step's bytes are moved within it, not behind the next one.
+PLAIN = ["--set", f"{ZERO}offload_optimizer.update_order=after_backward"]
 
 
 class TraceTest(EndToEndTest):
@@ -30,7 +32,7 @@ class TraceTest(EndToEndTest):
         return subprocess.run([program.PROGRAM, "trace", str(self.trace), *options], capture_output=True, text=True)
 
     def test_reads_and_writes_are_those_that_the_run_counted(self):
-        steps = self.train(*self.offload("nvme", "nvme"), "--trace", self.trace, steps=STEPS)
+        steps = self.train(*self.offload("nvme", "nvme"), *PLAIN, "--trace", self.trace, steps=STEPS)
         lanes = self.spans()
         self.assertEqual([event["name"] for event in lanes["step"]], [f"step {i + 1}" for i in range(STEPS)])
         for lane, counted in (("read", "nvme_read_bytes"), ("write", "nvme_written_bytes")):
@@ -40,8 +42,22 @@ class TraceTest(EndToEndTest):
             for event in events:
                 self.assertGreaterEqual(event["dur"], 0)
 
+    def test_the_update_hides_behind_forward_and_every_copy_is_seen(self):
+        self.train(*self.offload("nvme", "nvme"), "--set", f"{ZERO}offload_optimizer.update_order=forward",
+                   "--trace", self.trace, steps=STEPS)
+        lanes = self.spans()
+        updates = [event for event in lanes["optimizer"] if event["name"].startswith("update")]
+        tiles = {(event["name"], event["args"]["tile"]) for event in updates}
+        self.assertEqual(len(updates), STEPS * len(tiles))
+        computing = {event["tid"] for event in lanes["compute"]}
+        self.assertFalse(computing & {event["tid"] for event in updates}, "on a track of its own")
+        units = {event["name"].removeprefix("update ") for event in updates}
+        self.assertEqual({event["name"].removeprefix("copy ") for event in lanes["copy"]}, units)
+        self.assertIn("wait", lanes)
+
     def test_only_the_steps_asked_for(self):
-        steps = self.train(*self.offload("none", "nvme"), "--trace", self.trace, "--trace-steps", "2-3", steps=4)
+        steps = self.train(*self.offload("none", "nvme"), *PLAIN, "--trace", self.trace, "--trace-steps", "2-3",
+                           steps=4)
         lanes = self.spans()
         self.assertEqual([event["name"] for event in lanes["step"]], ["step 2", "step 3"])
         self.assertEqual(sum(event["args"]["bytes"] for event in lanes["write"]),

@@ -96,6 +96,7 @@ void ActivationPlaces::give_back(PlaceId id) noexcept {
 }
 
 pinned_pool::Lease ActivationPlaces::wait_for(swapper::Transfer transfer) {
+  const TraceSpan span(states_->trace(), Lane::kWait, "wait for activations");
   const auto start = std::chrono::steady_clock::now();
   auto lease = transfer.wait();
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -57,6 +57,7 @@ pinned_pool::Lease GradientSpill::take_buffer() {
     // Off the list first: when its wait fails, nothing must wait for it again.
     swapper::Transfer oldest = std::move(writes_.front());
     writes_.pop_front();
+    const TraceSpan span(states_->trace(), Lane::kWait, "wait for gradients");
     value_or_throw(oldest.wait());
   }
 }
@@ -94,6 +95,7 @@ void GradientSpill::drain() {
   while (!writes_.empty()) {
     swapper::Transfer oldest = std::move(writes_.front());
     writes_.pop_front();
+    const TraceSpan span(states_->trace(), Lane::kWait, "wait for gradients");
     value_or_throw(oldest.wait());
   }
 }

@@ -27,6 +27,10 @@ void IncomingUnit::put(std::size_t tile, const std::byte* weights) {
   const auto before = span.section == kFrozen ? partition_.part_elements(kTrainable) : 0;
   const at::Tensor target = part_.narrow(0, static_cast<std::int64_t>(before + span.offset),
                                          static_cast<std::int64_t>(span.elements));
+  const TraceSpan copying(trace_, Lane::kCopy, "copy",
+                          {.bytes = target.nbytes(),
+                           .unit = static_cast<std::int32_t>(unit_),
+                           .tile = static_cast<std::int32_t>(tile)});
   if (stream_) {
     const c10::StreamGuard guard(*stream_);
     auto* bytes = const_cast<std::byte*>(weights);  // from_blob has no other way to say it

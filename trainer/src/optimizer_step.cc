@@ -92,8 +92,15 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
     return update_on_device(gradients, inputs.constants);
   }
   add_stored_gradients(gradients);
+  Trace* const trace = states_->trace();
+  auto waiting_since = Trace::Clock::now();
   const auto compute = [&](std::size_t index, std::span<const swapper::PartView> parts) {
-    return update_tile(work_[index], parts, inputs);
+    if (trace != nullptr) {
+      trace->add(Lane::kWait, "wait for tiles", waiting_since, Trace::Clock::now());
+    }
+    auto updated = update_tile(work_[index], parts, inputs);
+    waiting_since = Trace::Clock::now();
+    return updated;
   };
   auto updated = swapper::TileStream::run(items_, compute);
   if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
@@ -150,6 +157,9 @@ Result<void> OptimizerStep::update_tile(const TileWork& work,
   if (states_->stop_requested()) {
     return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
   }
+  const TraceSpan span(
+      states_->trace(), Lane::kOptimizer, "update",
+      {.unit = static_cast<std::int32_t>(work.unit), .tile = static_cast<std::int32_t>(work.tile)});
   std::vector<std::byte*> states(states_->tiers().optimizer().layout().plane_count());
   for (std::uint32_t i = 0; i < states.size(); ++i) states[i] = parts[1].plane(i);
   UpdatePlanes planes = planes_of(states_->config(), parts[0].plane(0), states,

@@ -138,6 +138,7 @@ WeightFetcher::Coming WeightFetcher::send_for(UnitId id) {
   const UnitPartition& partition = states_->units()[id].partition;
   const at::Tensor flat = take_flat(id);
   Coming coming{std::make_shared<IncomingUnit>(partition, flat, part_of(id, flat))};
+  coming.weights->set_trace(states_->trace(), id);
   coming.updated = update_->deliver(id, coming.weights);
   const auto tiles = coming.updated ? WeightLoader::Tiles::kFrozen : WeightLoader::Tiles::kAll;
   loader_->load(id, tiles, coming.weights);
@@ -153,6 +154,9 @@ void WeightFetcher::load(UnitId id) {
   const Coming coming = sent_for == coming_.end() ? send_for(id) : sent_for->second;
   {
     const Stopwatch watch(coming.updated ? update_wait_seconds_ : read_wait_seconds_);
+    const TraceSpan span(states_->trace(), Lane::kWait,
+                         coming.updated ? "wait for the update of" : "wait for",
+                         {.unit = static_cast<std::int32_t>(id)});
     coming.weights->wait();
   }
   coming_.erase(id);
@@ -175,8 +179,12 @@ bool WeightFetcher::in_place(UnitId id) const {
 at::Tensor WeightFetcher::copy_resident(UnitId id) {
   {
     const Stopwatch watch(update_wait_seconds_);
+    const TraceSpan span(states_->trace(), Lane::kWait, "wait for the update of",
+                         {.unit = static_cast<std::int32_t>(id)});
     update_->wait_until_written(id);
   }
+  const TraceSpan span(states_->trace(), Lane::kCopy, "copy",
+                       {.bytes = bytes_of(id), .unit = static_cast<std::int32_t>(id)});
   StateTiers& tiers = states_->tiers();
   const auto& unit = states_->units()[id];
   const at::Tensor flat = take_flat(id);

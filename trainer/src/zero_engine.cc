@@ -75,6 +75,7 @@ void ZeroEngine::count_bytes() {
 
 void ZeroEngine::end_update() {
   const auto start = std::chrono::steady_clock::now();
+  const TraceSpan span(states_.trace(), Lane::kWait, "wait for the last writes");
   update_seconds_ += optimizer_.background().finish().compute_seconds;
   barrier_seconds_ += seconds_since(start);
 }
@@ -139,13 +140,17 @@ void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
   zero::Pass pass = make_pass(/*training=*/true);
   const at::Tensor loss = loss_of(pass);
   const auto start = std::chrono::steady_clock::now();
-  optimizer_.background().wait_until_computed();  // the gradients of the step before are used up
+  {
+    const TraceSpan span(states_.trace(), Lane::kWait, "wait for the update");
+    optimizer_.background().wait_until_computed();  // the gradients of the step before are used up
+  }
   barrier_seconds_ += seconds_since(start);
   gradients_.clear();
   loss.backward();
   fetcher_.invalidate();
 
   report->loss = sum_over_ranks(loss.item<double>());
+  const TraceSpan span(states_.trace(), Lane::kCompute, "gradient norm");
   report->grad_norm = std::sqrt(gradients_.squared_norm());
   if (!std::isfinite(report->grad_norm) || !std::isfinite(report->loss)) {
     throw Failure(make_error(ErrorKind::kInvalid, "train step " + std::to_string(step_), "",

@@ -9,6 +9,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Stream.h>
 #include <spillway/trainer/partition.h>
+#include <spillway/trainer/trace.h>
+#include <spillway/trainer/unit.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -24,6 +26,11 @@ class IncomingUnit {
   // `flat`: the whole unit's weights; `part`: this rank's share of them in the order of the
   // partition's tiles, which is `flat` itself for one rank. `partition` must outlive it.
   IncomingUnit(const UnitPartition& partition, at::Tensor flat, at::Tensor part);
+  // Has the copies traced, as of that unit. Before it is shared.
+  void set_trace(Trace* trace, UnitId unit) noexcept {
+    trace_ = trace;
+    unit_ = unit;
+  }
 
   // Copies a tile's weights to their place. Any thread, each tile once.
   void put(std::size_t tile, const std::byte* weights);
@@ -45,6 +52,8 @@ class IncomingUnit {
   const UnitPartition& partition_;
   const at::Tensor flat_;
   const at::Tensor part_;
+  Trace* trace_ = nullptr;
+  UnitId unit_ = 0;
   std::optional<c10::Stream> stream_;  // of the copies, on a GPU
   std::atomic<bool> urgent_{false};
   std::atomic<bool> abandoned_{false};
