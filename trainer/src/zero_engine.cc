@@ -76,8 +76,15 @@ void ZeroEngine::count_bytes() {
 void ZeroEngine::end_update() {
   const auto start = std::chrono::steady_clock::now();
   const TraceSpan span(states_.trace(), Lane::kWait, "wait for the last writes");
-  update_seconds_ += optimizer_.background().finish().compute_seconds;
+  count_update(optimizer_.background().finish());
   barrier_seconds_ += seconds_since(start);
+}
+
+void ZeroEngine::count_update(const swapper::StreamStats& update) {
+  update_seconds_ += update.compute_seconds;
+  if (update.drive_idle_seconds == 0) return;  // nothing was moved
+  drive_busy_seconds_ += update.seconds - update.drive_idle_seconds;
+  drive_idle_seconds_ += update.drive_idle_seconds;
 }
 
 void ZeroEngine::report_counts(StepReport* report) {
@@ -93,6 +100,8 @@ void ZeroEngine::report_counts(StepReport* report) {
   activations_wait_told_ = activations_waited;
   report->compute_seconds = std::exchange(compute_seconds_, 0);
   report->update_seconds = std::exchange(update_seconds_, 0);
+  report->update_drive_busy_seconds = std::exchange(drive_busy_seconds_, 0);
+  report->update_drive_idle_seconds = std::exchange(drive_idle_seconds_, 0);
 }
 
 StepReport ZeroEngine::finish_update() {
@@ -125,7 +134,7 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   } else {
     const swapper::StreamStats update =
         optimizer_.update(gradients_, step_, report.learning_rate, factor);
-    update_seconds_ += update.compute_seconds;
+    count_update(update);
     compute_seconds_ += update.compute_seconds;
     barrier_seconds_ += update.read_wait_seconds + update.write_wait_seconds;
   }

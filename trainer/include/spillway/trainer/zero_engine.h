@@ -29,7 +29,9 @@ struct StepReport {
   double compute_seconds = 0;      // forward, backward, and an update that is not in the background
   double update_seconds = 0;       // the kernel of the update that ran in this step: in the
                                    // background that is the one of the step before
-  std::uint64_t nvme_read_bytes = 0;  // by this rank since the step before, inference apart
+  double update_drive_busy_seconds = 0;  // of that update: transfers were under way
+  double update_drive_idle_seconds = 0;  // of that update: they waited for computing, or for memory
+  std::uint64_t nvme_read_bytes = 0;     // by this rank since the step before, inference apart
   std::uint64_t nvme_written_bytes = 0;
 };
 
@@ -72,6 +74,7 @@ class ZeroEngine {
   zero::Pass make_pass(bool training);
   void run_passes(const LossFunction& loss_of, StepReport* report);
   void end_update();
+  void count_update(const swapper::StreamStats& update);
   void count_bytes();
   void report_counts(StepReport* report);
 
@@ -88,6 +91,8 @@ class ZeroEngine {
   double compute_seconds_ = 0;
   double update_seconds_ = 0;
   double barrier_seconds_ = 0;
+  double drive_busy_seconds_ = 0;
+  double drive_idle_seconds_ = 0;
   double activations_wait_told_ = 0;
   swapper::TierStats moved_;
   swapper::TierStats seen_;  // the tiers' counts when moved_ was brought up to date
