@@ -67,13 +67,18 @@ trainer::StepTraffic theory(const TrainInputs& inputs, const trainer::ZeroEngine
   if (engine.gradients().on_nvme()) {
     const bool half = inputs.config.config.gradients.dtype == trainer::Dtype::kBf16;
     per.update_read += half ? 2 : 4;
-    per.update_written += half ? 2 : 4;  // in backward
+    per.backward_written += half ? 2 : 4;
   }
   const auto all = static_cast<double>(states.parameter_count());
   const auto trainable = static_cast<double>(states.trainable_parameter_count());
   const double share = 1.0 / states.communicator().world_size();
-  return {per.forward_read * all * share, per.backward_read * all * share,
-          per.update_read * trainable * share, per.update_written * trainable * share};
+  const auto activations = static_cast<double>(engine.activations().storage_bytes());
+  return {.forward_read = per.forward_read * all * share,
+          .backward_read = per.backward_read * all * share + activations,
+          .update_read = per.update_read * trainable * share,
+          .update_written = per.update_written * trainable * share,
+          .forward_written = activations,
+          .backward_written = per.backward_written * trainable * share};
 }
 
 void print_traffic(const TrainInputs& inputs, const trainer::ZeroEngine& engine,
