@@ -2,6 +2,7 @@
 """train_your_own_test.py PROGRAM: the example learns, and its frozen parameters cost no optimizer traffic."""
 
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,15 +32,15 @@ class TrainYourOwnTest(unittest.TestCase):
         self.assertEqual(steps[-1][0], 60)
         self.assertLess(steps[-1][1], 0.5 * steps[0][1])
 
-        # Update: weight and states, 12 bytes; forward and backward: 2 each, one read of the head serving both.
-        # What is frozen is read in forward alone.
-        read = (12 + 2 + 2) * 2 * BLOCK + (12 + 2) * HEAD + 2 * FROZEN
+        # Update: weight and states, 12 bytes, which hands the weights to forward; backward reads 2, but the head's are
+        # still there. What is frozen is read in forward alone. The update's bytes are moved behind the next step: one
+        # step may tell a tile more and its neighbour a tile less.
+        read = (12 + 2) * 2 * BLOCK + 12 * HEAD + 2 * FROZEN
         written = 12 * trainable
-        for _, _, really_read, really_written in steps[1:]:
-            self.assertGreaterEqual(really_read, read)
-            self.assertLess(really_read, 1.02 * read)
-            self.assertGreaterEqual(really_written, written)
-            self.assertLess(really_written, 1.02 * written)
+        for number, expected in ((2, read), (3, written)):
+            moved = statistics.median(step[number] for step in steps[1:])
+            self.assertGreaterEqual(moved, expected)
+            self.assertLess(moved, 1.02 * expected)
 
     def test_says_what_is_wrong_with_the_directory(self):
         result = run("/nowhere/at/all", 1)
