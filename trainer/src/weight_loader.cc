@@ -66,6 +66,9 @@ void WeightLoader::fill(const Job& job) {
   for (std::size_t next = 0, done = 0; done < moved.size(); ++done) {
     if (job.incoming->abandoned()) break;
     start_reads(job, moved, &next, &reads);
+    if (job.incoming->urgent()) {
+      for (Read& read : reads) read.transfer.expedite();
+    }
     // Off the list first: when its wait throws, it must not be waited for again.
     Read read = std::move(reads.front());
     reads.pop_front();
@@ -85,8 +88,9 @@ void WeightLoader::start_reads(const Job& job, const std::vector<std::size_t>& t
     pinned_pool::Lease lease = reads->empty() ? pool.acquire() : pool.try_acquire();
     if (!lease) return;
     const auto tile = static_cast<swapper::TileId>(first_tile + tiles[*next]);
-    reads->push_back(
-        {tiles[*next], tiers.weights().read(tile, {.first = 0, .count = 1}, std::move(lease))});
+    const auto priority = job.incoming->urgent() ? aio::Priority::kUrgent : aio::Priority::kNormal;
+    reads->push_back({tiles[*next], tiers.weights().read(tile, {.first = 0, .count = 1},
+                                                         std::move(lease), priority)});
   }
 }
 

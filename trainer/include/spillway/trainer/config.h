@@ -11,6 +11,7 @@
 #include <spillway/aio/error.h>
 #include <spillway/trainer/backward_config.h>
 #include <spillway/trainer/optimizer_format.h>
+#include <spillway/trainer/update_order.h>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -28,14 +29,6 @@ struct OffloadConfig {
   std::uint64_t max_in_cpu_elements = 0;
   std::optional<bool> pin_memory;  // unset: pin when the limits allow it
 };
-
-// When a step's tiles are updated. All give the same bits.
-enum class UpdateOrder {
-  kAuto,           // what is faster here
-  kAfterBackward,  // at the end of the step, which waits for it
-  kForward,        // in the background, each unit before its next forward
-};
-const char* to_string(UpdateOrder order);
 
 // Defaults are AdamW's; load_config fills in those of the type it finds.
 struct OptimizerConfig {
