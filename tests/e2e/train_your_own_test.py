@@ -38,8 +38,8 @@ class TrainYourOwnTest(unittest.TestCase):
         read = (12 + 2) * 2 * BLOCK + 12 * HEAD + 2 * FROZEN
         written = 12 * trainable
         for number, expected in ((2, read), (3, written)):
-            moved = statistics.median(step[number] for step in steps[1:])
-            self.assertGreaterEqual(moved, expected)
+            moved = statistics.mean(step[number] for step in steps[1:])
+            self.assertGreater(moved, 0.99 * expected)
             self.assertLess(moved, 1.02 * expected)
 
     def test_says_what_is_wrong_with_the_directory(self):
