@@ -45,8 +45,8 @@ void BackgroundUpdate::start(const std::vector<UpdateItem>& items, Compute compu
   held_back_seconds_ = 0;
   stats_ = {};
   failure_ = nullptr;
-  running_ = true;
   thread_ = std::thread([this, &items, compute = std::move(compute)] { run(items, compute); });
+  running_ = true;  // only now: where no thread could be made, nobody shall wait for it
 }
 
 void BackgroundUpdate::run(const std::vector<UpdateItem>& items, const Compute& compute) {
