@@ -10,8 +10,8 @@ cgroup of memory counts), seconds and bytes of a step, and the share of the I/O'
 
 Needs root or a cgroup that may be written, 17 GB free in --directory; about 6 minutes on 2 cores with a drive of
 2 GB/s, 4 of them for the run in memory. --quick: 101 M parameters in 400 MiB, 1.7 GB of disk, under a minute. Use a
-build without CUDA: its libraries take some 240 MB of the limit. Exit code 1: killed, above the limit, or other losses;
-77: cannot be run here."""
+build without CUDA: its libraries take some 450 MiB of memory, which --quick adds to its limit. Exit code 1: killed,
+above the limit, or other losses; 77: cannot be run here."""
 
 import argparse
 import re
@@ -30,6 +30,7 @@ from cgroup import Cgroup
 
 LARGE, SMALL = gpt(20, 2048, 16, 128), gpt(8, 1024, 8, 128)
 LARGE_LIMIT_MIB, SMALL_LIMIT_MIB = 1536, 400
+CUDA_MIB = 450  # that CUDA's libraries keep, a GPU or none
 WARM_UP = 1
 SECTIONS = ("offload_param", "offload_optimizer")
 
@@ -107,6 +108,11 @@ def report(runs, options, count):
     return same and below and limited["oom_kills"] == 0
 
 
+def links_cuda(program):
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    return "torch_cuda" in linked
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      usage=argparse.SUPPRESS)
@@ -114,14 +120,17 @@ def parse():
     parser.add_argument("--directory", default=".", type=Path, help="on the drive to use (default: here)")
     parser.add_argument("--steps", default=3, type=int, help="counted, after one of warm-up (default: %(default)s)")
     parser.add_argument("--context", default=64, type=int, help="tokens of a sample (default: %(default)s)")
-    parser.add_argument("--limit-mib", type=int, help=f"default: {LARGE_LIMIT_MIB}; with --quick {SMALL_LIMIT_MIB}")
+    parser.add_argument("--limit-mib", type=int, help=f"default: {LARGE_LIMIT_MIB}; with --quick "
+                        f"{SMALL_LIMIT_MIB}, and {CUDA_MIB} more for a build with CUDA")
     parser.add_argument("--reference", choices=("auto", "memory", "nvme", "none"), default="auto",
                         help="the run without a limit (default: memory if it fits, else nvme)")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     if options.steps < 1 or options.context not in range(1, LARGE["n_positions"] + 1):
         parser.error(f"--steps is at least 1, --context 1 to {LARGE['n_positions']}")
-    options.limit_mib = options.limit_mib or (SMALL_LIMIT_MIB if options.quick else LARGE_LIMIT_MIB)
+    options.with_cuda = links_cuda(options.spillway)
+    small = SMALL_LIMIT_MIB + (CUDA_MIB if options.with_cuda else 0)
+    options.limit_mib = options.limit_mib or (small if options.quick else LARGE_LIMIT_MIB)
     return options
 
 
@@ -148,10 +157,9 @@ def main():
         return 77
     model = SMALL if options.quick else LARGE
     count = parameters(model)
-    linked = subprocess.run(["ldd", options.spillway], capture_output=True, text=True, check=False).stdout
     with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         print_card("A model larger than memory",
-                   f"Directory: {disk_of(scratch)}; build {'with' if 'torch_cuda' in linked else 'without'} CUDA",
+                   f"Directory: {disk_of(scratch)}; build {'with' if options.with_cuda else 'without'} CUDA",
                    f"{describe(model)}, bf16, AdamW: states of {16 * count / 1e9:.1f} GB at 16 B a parameter",
                    f"A step: micro-batch 1 x accumulation 2 x {options.context} tokens; {options.steps} steps counted "
                    f"after {WARM_UP} of warm-up; max_in_cpu 0 but where all is cached")
