@@ -73,11 +73,6 @@ struct Steps {
   decltype(&encode_blocks) encode;
 };
 
-// The second moment and Adagrad's sum have no sign.
-CodeBook book_of(OptimizerKind kind, std::uint32_t state) {
-  return state == 1 || kind == OptimizerKind::kAdagrad ? CodeBook::kUnsigned : CodeBook::kSigned;
-}
-
 UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
   const OptimizerFormat& format = planes.format;
   UpdatePlanes moved = planes;
@@ -132,6 +127,10 @@ void update_range_by(const Steps& steps, const UpdateConstants& constants,
 }
 
 }  // namespace
+
+CodeBook book_of(OptimizerKind kind, std::uint32_t state) noexcept {
+  return state == 1 || kind == OptimizerKind::kAdagrad ? CodeBook::kUnsigned : CodeBook::kSigned;
+}
 
 UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint64_t step,
                                          float grad_scale) {

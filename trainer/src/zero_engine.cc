@@ -62,6 +62,14 @@ zero::Pass ZeroEngine::inference_pass() {
   return make_pass(/*training=*/false);
 }
 
+ModelStates& ZeroEngine::quiet_states() {
+  end_update();
+  fetcher_.invalidate();
+  count_bytes();
+  inferring_ = true;  // what moves now is no step's
+  return states_;
+}
+
 // What was moved since the last call belongs to training, unless it was inference's.
 void ZeroEngine::count_bytes() {
   const swapper::TierStats now{states_.tiers().nvme_read_bytes(),

@@ -41,6 +41,7 @@
 #include <cstdint>
 #include <span>
 
+#include "spillway/trainer/block_quantisation.h"
 #include "spillway/trainer/optimizer_format.h"
 
 namespace spillway::trainer {
@@ -102,6 +103,9 @@ void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, 
 // Plain loops, the definition.
 void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                             std::uint64_t first, std::uint64_t count) noexcept;
+
+// How a state is coded in int8: the second moment and Adagrad's sum have no sign.
+CodeBook book_of(OptimizerKind kind, std::uint32_t state) noexcept;
 
 // Name of the SIMD target update_range uses here: "AVX3" (AVX-512), "AVX2", "NEON", or "SCALAR" for
 // the reference, where the CPU has no fused multiply-add.

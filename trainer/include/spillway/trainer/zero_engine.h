@@ -56,6 +56,12 @@ class ZeroEngine {
   // is still under way when the engine goes is not told to anyone. Throws as step.
   StepReport finish_update();
 
+  // The states as the last step left them, to be saved or replaced before the next call of anything
+  // here: waits for the update as finish_update, tells nothing, and nobody holds or reads weights.
+  ModelStates& quiet_states();
+  // The next step is number `steps_done` + 1: the states are those of a checkpoint.
+  void resume_after(std::uint64_t steps_done) noexcept { step_ = steps_done; }
+
   // A pass without gradients and dropout, for evaluation and generation. Never disturbs training.
   zero::Pass inference_pass();
   // Sum over ranks, for losses computed with inference_pass.
