@@ -8,15 +8,15 @@
 #include <spillway/trainer/gpt.h>
 
 #include <algorithm>
-#include <atomic>
-#include <csignal>
 #include <memory>
 #include <thread>
 
 #include "error_text.h"
+#include "train_checkpoints.h"
 #include "train_metrics.h"
 #include "train_options.h"
 #include "train_report.h"
+#include "train_signals.h"
 #include "train_trace.h"
 #include "tuned_drive.h"
 
@@ -26,14 +26,6 @@ namespace {
 using trainer::Communicator;
 using trainer::value_or_throw;
 using trainer::ZeroEngine;
-
-std::atomic<bool> g_stop{false};
-
-// The second signal ends the process at once.
-void stop_on(int signal) {
-  g_stop.store(true);
-  std::signal(signal, SIG_DFL);
-}
 
 // Samples `count` of the global batch, from `first` on: tokens and the tokens after them.
 struct Batch {
@@ -77,32 +69,26 @@ class Training {
     units_ = add_gpt(model_, inputs.model);
     trainer::Config traced = config();
     if (trace != nullptr) traced.aio.observer = trace->io_observer();
-    engine_.emplace(traced, model_, ranks, inputs.device, &g_stop);
+    if (!options.checkpoint_dir.empty() || !options.resume.empty()) {
+      checkpoints_.emplace(options, inputs, ranks, [this](const std::string& line) { say(line); });
+    }
+    engine_.emplace(traced, model_, ranks, inputs.device, &stop_now());
     engine_->set_trace(trace);
   }
 
   void run() {
     if (leads()) announce();
-    const auto sampler =
-        value_or_throw(trainer::BatchSampler::create(inputs_.data, inputs_.context, config().seed));
-    std::optional<TrainMetrics> metrics;
-    if (leads()) {
-      metrics.emplace(options_.metrics, options_.steps, config().steps_per_print, config().tuned,
-                      ranks_.local_world_size());
+    const std::uint64_t done = checkpoints_ ? checkpoints_->resume(*engine_) : 0;
+    if (done >= options_.steps && done > 0) {
+      if (leads())
+        say(fmt::format("{} steps are done, of {}: nothing to train", done, options_.steps));
+      return;
     }
-    for (std::uint64_t step = 1; step <= options_.steps; ++step) {
-      const Batch batch = training_batch(sampler, step);
-      StepFigures figures;
-      figures.report = engine_->step([&](trainer::zero::Pass& pass) {
-        return gpt_token_losses(pass, units_, batch.tokens, batch.targets).sum() / tokens();
-      });
-      figures.tokens = static_cast<std::uint64_t>(tokens());
-      if (evaluates(step)) figures.eval_loss = evaluate();
-      totals_.add(figures.report);
-      if (metrics) metrics->step(figures);
-    }
+    if (leads()) metrics_.emplace(metrics_options(done));
+    const bool finished = train(done);
     totals_.add_rest(engine_->finish_update());
-    if (metrics) metrics->finish();
+    if (metrics_) metrics_->finish();
+    if (!finished) return;
     if (options_.sample > 0) show_sample();
     report();
   }
@@ -112,6 +98,39 @@ class Training {
   bool leads() const { return ranks_.rank() == 0; }
   // Tokens of a global batch.
   double tokens() const { return static_cast<double>(config().train_batch_size) * inputs_.context; }
+  void say(const std::string& line) {
+    if (metrics_) return metrics_->say(line);
+    fmt::print("{}\n", line);
+    std::fflush(stdout);
+  }
+  TrainMetrics::Options metrics_options(std::uint64_t done) const {
+    return {.path = options_.metrics,
+            .steps = options_.steps,
+            .done = done,
+            .steps_per_print = config().steps_per_print,
+            .tuned = config().tuned,
+            .local_ranks = ranks_.local_world_size()};
+  }
+
+  // The steps after `done`. False: a signal has asked to stop before the last one.
+  bool train(std::uint64_t done) {
+    const auto sampler =
+        value_or_throw(trainer::BatchSampler::create(inputs_.data, inputs_.context, config().seed));
+    for (std::uint64_t step = done + 1; step <= options_.steps; ++step) {
+      const Batch batch = training_batch(sampler, step);
+      StepFigures figures;
+      figures.report = engine_->step([&](trainer::zero::Pass& pass) {
+        return gpt_token_losses(pass, units_, batch.tokens, batch.targets).sum() / tokens();
+      });
+      figures.tokens = static_cast<std::uint64_t>(tokens());
+      if (evaluates(step)) figures.eval_loss = evaluate();
+      totals_.add(figures.report);
+      if (metrics_) metrics_->step(figures);
+      if (checkpoints_ && checkpoints_->after_step(*engine_)) return false;
+    }
+    return true;
+  }
+
   bool evaluates(std::uint64_t step) const {
     if (!inputs_.eval_data) return false;
     return step == options_.steps || (options_.eval_every > 0 && step % options_.eval_every == 0);
@@ -201,7 +220,9 @@ class Training {
   Communicator& ranks_;
   trainer::ModelSpec model_;
   trainer::GptUnits units_;
+  std::optional<TrainCheckpoints> checkpoints_;
   std::optional<ZeroEngine> engine_;
+  std::optional<TrainMetrics> metrics_;
   RunTotals totals_;
 };
 
@@ -212,9 +233,7 @@ void set_threads(const TrainOptions& options, const Communicator& ranks) {
 }
 
 int run(const TrainOptions& options) {
-  std::signal(SIGINT, stop_on);
-  std::signal(SIGTERM, stop_on);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes EFBIG, which is reported
+  listen_to_signals(/*saves=*/!options.checkpoint_dir.empty());
   try {
     const at::Device device = options.device == "cpu" ? at::kCPU : at::Device(options.device);
     const auto ranks = Communicator::from_environment(device);
@@ -270,6 +289,7 @@ void add_train(CLI::App& program, int& exit_code) {
                       "and 'spillway trace'");
   command->add_option("--trace-steps", options->trace_steps, "Trace these steps only: 3-5, or 3")
       ->needs("--trace");
+  add_checkpoint_options(*command, *options);
   command->add_option("--device", options->device, "Where units run: cpu, cuda or cuda:N")
       ->check([](const std::string& name) {
         const bool known = name == "cpu" || name == "cuda" || name.starts_with("cuda:");
@@ -290,6 +310,7 @@ void add_train(CLI::App& program, int& exit_code) {
       "  spillway train --model gpt-lite-small --data plays.txt --steps 20\n"
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json \\\n"
       "    --set zero_optimization.offload_param.device=none --metrics run.jsonl\n"
+      "  spillway train --data plays.txt --checkpoint-dir saved --checkpoint-every 100\n"
       "  torchrun --no-python --nproc-per-node 2 spillway train --data plays.txt --config "
       "nvme.json");
   command->callback([options, &exit_code] { exit_code = run(*options); });

@@ -36,6 +36,24 @@ void refuse_foreign_file(const std::string& path) {
                              .value());
 }
 
+// Takes away the lines of steps after `done`, which will be done again, and a line cut short.
+void cut_after(const std::string& path, std::uint64_t done) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return;
+  std::ifstream file(path);
+  std::uint64_t kept_bytes = 0;
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    const ordered_json json = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_unsigned() ||
+        json["step"].get<std::uint64_t>() > done) {
+      break;
+    }
+    kept_bytes += line.size() + 1;
+  }
+  std::filesystem::resize_file(path, kept_bytes, error);
+  if (error) throw trainer::Failure(errno_error("write metrics", path, error.value()).value());
+}
+
 std::string duration(double seconds) {
   const auto whole = static_cast<long>(std::lround(seconds));
   if (whole >= 3600)
@@ -56,40 +74,42 @@ std::string who_waited(const trainer::StepReport& report) {
 
 }  // namespace
 
-TrainMetrics::TrainMetrics(const std::string& path, std::uint64_t steps,
-                           std::uint64_t steps_per_print, const trainer::TunedDrive& tuned,
-                           std::uint32_t local_ranks)
-    : path_(path),
-      steps_(steps),
-      steps_per_print_(std::max<std::uint64_t>(1, steps_per_print)),
-      tuned_(tuned),
-      local_ranks_(local_ranks),
-      terminal_(isatty(STDOUT_FILENO) == 1) {
+TrainMetrics::TrainMetrics(Options options)
+    : options_(std::move(options)), terminal_(isatty(STDOUT_FILENO) == 1) {
+  options_.steps_per_print = std::max<std::uint64_t>(1, options_.steps_per_print);
   const auto limits = pinned_pool::MemoryLimits::read();
   const auto machine = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
                        static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   memory_bytes_ = std::min(machine, limits.cgroup_limit_bytes);
-  if (path_.empty()) return;
-  refuse_foreign_file(path_);
-  file_.open(path_, std::ios::trunc);
-  if (!file_) throw trainer::Failure(errno_error("write metrics", path_, errno).value());
+  const std::string& path = options_.path;
+  if (path.empty()) return;
+  refuse_foreign_file(path);
+  if (options_.done > 0) cut_after(path, options_.done);
+  file_.open(path, options_.done > 0 ? std::ios::app : std::ios::trunc);
+  if (!file_) throw trainer::Failure(errno_error("write metrics", path, errno).value());
 }
 
 void TrainMetrics::step(const StepFigures& figures) {
   seconds_ += figures.report.seconds;
-  if (!path_.empty()) write_json(figures);
-  const bool last = figures.report.step == steps_;
-  const bool due = figures.report.step % steps_per_print_ == 0 || figures.eval_loss || last;
+  if (!options_.path.empty()) write_json(figures);
+  const bool last = figures.report.step == options_.steps;
+  const bool due = figures.report.step % options_.steps_per_print == 0 || figures.eval_loss || last;
   if (terminal_) {
     constexpr int kWidth = 20;
     const auto filled =
-        static_cast<int>(kWidth * figures.report.step / std::max<std::uint64_t>(1, steps_));
+        static_cast<int>(kWidth * figures.report.step / std::max<std::uint64_t>(1, options_.steps));
     fmt::print("\r\033[K[{:#<{}}{:.<{}}] {}", "", filled, "", kWidth - filled,
                status_line(figures));
     bar_open_ = true;
   } else if (due) {
     fmt::print("{}\n", status_line(figures));
   }
+  std::fflush(stdout);
+}
+
+void TrainMetrics::say(const std::string& text) {
+  fmt::print("{}{}\n", bar_open_ ? "\r\033[K" : "", text);
+  bar_open_ = false;
   std::fflush(stdout);
 }
 
@@ -103,22 +123,23 @@ std::string TrainMetrics::status_line(const StepFigures& figures) const {
   const double seconds = std::max(r.seconds, 1e-9);
   std::string line = fmt::format(
       "step {}/{} loss {:.4f} norm {:.3f} lr {:.2e} {:.2f} s (io wait {:.2f}) {:.0f} tok/s", r.step,
-      steps_, r.loss, r.grad_norm, r.learning_rate, r.seconds, r.io_wait_seconds,
+      options_.steps, r.loss, r.grad_norm, r.learning_rate, r.seconds, r.io_wait_seconds,
       static_cast<double>(figures.tokens) / seconds);
   if (r.nvme_read_bytes + r.nvme_written_bytes > 0) {
     line += fmt::format(" nvme r {:.2f} w {:.2f} GB/s",
                         static_cast<double>(r.nvme_read_bytes) / seconds / 1e9,
                         static_cast<double>(r.nvme_written_bytes) / seconds / 1e9);
     // The ranks' shares of the states are equal, and so is what they move.
-    line += share_of_tuned(tuned_, local_ranks_ * r.nvme_read_bytes,
-                           local_ranks_ * r.nvme_written_bytes, seconds);
+    line += share_of_tuned(options_.tuned, options_.local_ranks * r.nvme_read_bytes,
+                           options_.local_ranks * r.nvme_written_bytes, seconds);
     line += who_waited(r);
   }
   line += fmt::format(" cpu {:.1f}/{:.0f} GiB",
                       static_cast<double>(pinned_pool::memory_usage().resident_bytes) / kGiB,
                       static_cast<double>(memory_bytes_) / kGiB);
   if (figures.eval_loss) line += fmt::format(" eval {:.4f}", *figures.eval_loss);
-  const double left = seconds_ / static_cast<double>(r.step) * static_cast<double>(steps_ - r.step);
+  const double left = seconds_ / static_cast<double>(r.step - options_.done) *
+                      static_cast<double>(options_.steps - r.step);
   return line + " eta " + duration(left);
 }
 
@@ -145,7 +166,8 @@ void TrainMetrics::write_json(const StepFigures& figures) {
   if (figures.eval_loss) line["eval_loss"] = *figures.eval_loss;
   file_ << line.dump() << '\n' << std::flush;
   if (!file_) {
-    throw trainer::Failure(errno_error("write metrics", path_, errno == 0 ? EIO : errno).value());
+    throw trainer::Failure(
+        errno_error("write metrics", options_.path, errno == 0 ? EIO : errno).value());
   }
 }
 

@@ -20,14 +20,23 @@ struct StepFigures {
 
 class TrainMetrics {
  public:
-  // `tuned`: the drive's speeds, which all `local_ranks` of this machine share.
-  // Opens `path` (empty: no file). An existing file is replaced only when it holds metrics of an
-  // earlier run; anything else is refused. Throws trainer::Failure.
-  TrainMetrics(const std::string& path, std::uint64_t steps, std::uint64_t steps_per_print,
-               const trainer::TunedDrive& tuned, std::uint32_t local_ranks);
+  struct Options {
+    std::string path;         // empty: no file
+    std::uint64_t steps = 0;  // of the run
+    std::uint64_t done = 0;   // of them, when it goes on from a checkpoint
+    std::uint64_t steps_per_print = 1;
+    trainer::TunedDrive tuned;      // the drive's speeds, which ...
+    std::uint32_t local_ranks = 1;  // ... so many ranks of this machine share
+  };
+  // An existing file is replaced only when it holds metrics of an earlier run; anything else is
+  // refused. A run that goes on keeps the lines of the steps that are done. Throws
+  // trainer::Failure.
+  explicit TrainMetrics(Options options);
 
   // Throws trainer::Failure when the file cannot be written (a full disk).
   void step(const StepFigures& figures);
+  // A line of text, between those of steps.
+  void say(const std::string& text);
   // Ends the progress bar's line.
   void finish();
 
@@ -35,12 +44,8 @@ class TrainMetrics {
   void write_json(const StepFigures& figures);
   std::string status_line(const StepFigures& figures) const;
 
-  std::string path_;
+  Options options_;
   std::ofstream file_;
-  std::uint64_t steps_;
-  std::uint64_t steps_per_print_;
-  trainer::TunedDrive tuned_;
-  std::uint32_t local_ranks_;
   std::uint64_t memory_bytes_;  // what this process may use: the cgroup's limit or the machine's
   double seconds_ = 0;          // of all steps so far
   bool terminal_;

@@ -26,8 +26,13 @@ struct TrainOptions {
   std::optional<std::uint64_t> seed;
   std::uint32_t context = 0;  // tokens per sample; 0: the model's n_positions
   std::string metrics;
-  std::string trace;        // file to write
-  std::string trace_steps;  // "A-B" or "A"; empty: all
+  std::string trace;           // file to write
+  std::string trace_steps;     // "A-B" or "A"; empty: all
+  std::string checkpoint_dir;  // empty: none are written
+  std::uint64_t checkpoint_every = 0;
+  std::uint64_t keep = 2;
+  std::uint64_t keep_every = 0;
+  std::string resume;  // "auto", "no" or a path; empty: auto with a checkpoint_dir, else no
   std::string device = "cpu";
   std::uint32_t threads = 0;  // 0: the cores of this machine shared by its ranks
   std::uint32_t sample = 0;   // tokens to generate at the end
