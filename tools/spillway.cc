@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "checkpoint_commands.h"
 #include "doctor.h"
 #include "estimate.h"
 #include "trace.h"
@@ -18,12 +19,15 @@ int main(int argc, char** argv) {
       "  spillway estimate --model gpt-lite --config nvme.json\n"
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json --steps 20\n"
       "  spillway trace run.json -o run.svg\n"
+      "  spillway verify saved/step-00000100\n"
       "'spillway COMMAND --help' tells more.");
   int exit_code = 0;
   spillway::tools::add_doctor(program);
   spillway::tools::add_estimate(program, exit_code);
   spillway::tools::add_train(program, exit_code);
   spillway::tools::add_trace(program, exit_code);
+  spillway::tools::add_verify(program, exit_code);
+  spillway::tools::add_inspect(program, exit_code);
   CLI11_PARSE(program, argc, argv);
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     std::perror("spillway: write to standard output");

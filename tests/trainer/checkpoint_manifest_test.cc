@@ -4,7 +4,9 @@
 #include <spillway/trainer/checkpoint_manifest.h>
 
 #include <functional>
+#include <random>
 
+#include "../support/seed.h"
 #include "checkpoint_fixture.h"
 #include "sealed_json.h"
 
@@ -162,6 +164,50 @@ TEST(CheckpointManifestTest, AnIndexThatReachesOutIsRefused) {
     EXPECT_EQ(parsed.error().kind, ErrorKind::kInvalid);
     EXPECT_THAT(parsed.error().message(), HasSubstr("i.json"));
   }
+}
+
+// Texts of a hostile writer, who can compute checksums: never a crash, nor a place out of bounds.
+TEST(CheckpointManifestTest, WhateverASealedTextSaysItStaysWithinBounds) {
+  std::mt19937_64 draw(test_seed(21));
+  const std::string_view alphabet = "0123456789,:[]{}\"-.etrufalsn \\\x80";
+  const auto disturbed = [&](std::string text) {
+    text.resize(text.size() - 20);  // the digits and what follows them
+    for (std::uint64_t i = 0, changes = 1 + draw() % 4; i < changes; ++i) {
+      const std::size_t at = draw() % text.size();
+      const char c = alphabet[draw() % alphabet.size()];
+      if (draw() % 3 == 0) {
+        text.insert(at, 1, c);
+      } else {
+        text[at] = c;
+      }
+    }
+    return text + hex_of(checksum_of(std::as_bytes(std::span(text.data(), text.size())))) +
+           "\"\n}\n";
+  };
+  std::uint64_t read = 0;
+  for (int round = 0; round < 3000; ++round) {
+    const auto manifest = parse_manifest(disturbed(to_text(complete_manifest())), "m");
+    if (manifest) {
+      EXPECT_EQ(manifest->shards.size(), manifest->world_size);
+    }
+    const auto index =
+        parse_shard_index(disturbed(to_text(example_index())), "i", complete_manifest());
+    if (!index) continue;
+    ++read;
+    for (const CheckpointExtent& extent : index->extents) {
+      for (const ExtentSegment& segment : extent.segments) {
+        ASSERT_LE(segment.offset + segment.count, extent.elements);
+        const std::uint64_t all = element_count(complete_manifest().parameters[segment.parameter]);
+        ASSERT_LE(segment.first + segment.count, all);
+      }
+      for (std::size_t plane = 0; plane < extent.planes.size(); ++plane) {
+        const swapper::Plane& format = checkpoint_planes(complete_manifest().format).all[plane];
+        ASSERT_LE(extent.planes[plane].offset + plane_bytes(format, extent.elements),
+                  index->files[extent.planes[plane].file].size_bytes);
+      }
+    }
+  }
+  EXPECT_GT(read, 100u) << "most texts were no JSON: the test tests nothing";
 }
 
 TEST(CheckpointManifestTest, EveryElementIsThereOnce) {
