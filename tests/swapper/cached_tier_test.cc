@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
+#include <spillway/pinned_pool/limits.h>
 #include <spillway/swapper/cached_tier.h>
 #include <spillway/swapper/schedule.h>
 #include <spillway/swapper/tile_stream.h>
 
+#include <cstring>
 #include <numeric>
 
 #include "store_fixture.h"
@@ -136,6 +138,35 @@ TEST_F(CachedTierTest, WhatIsGivenBackGoesToItsPlaceOnFile) {
   EXPECT_EQ(cached, 0u);
   EXPECT_EQ(tier->cached_elements(), 0u);
   EXPECT_EQ(pool_->available(), 3u);
+}
+
+TEST_F(CachedTierTest, TheProcessShrinksByWhatIsGivenBack) {
+  constexpr std::uint64_t kMiB = 1 << 20;
+  const Layout layout({{"bytes", 1}});
+  const std::vector<std::uint64_t> sizes(kTiles, 8 * kMiB);
+  auto store = TileStore::create(*engine_, layout, sizes, {.directories = {scratch_.path()}});
+  ASSERT_TRUE(store) << store.error().message();
+  auto tier = CachedTier::create(
+      std::move(*store), std::vector<bool>(kTiles, true),
+      {.ram = {.lock = pinned_pool::Wish::kOff, .huge_pages = pinned_pool::Wish::kOff},
+       .chunk_bytes = 16 * kMiB});
+  ASSERT_TRUE(tier) << tier.error().message();
+  for (TileId tile = 0; tile < kTiles; ++tile) {
+    std::memset((*tier)->resident(tile, 0), tile, 8 * kMiB);
+  }
+  auto pool = pinned_pool::Pool::create({.buffer_bytes = 8 * kMiB,
+                                         .buffer_count = 1,
+                                         .name = "test",
+                                         .huge_pages = pinned_pool::Wish::kOff,
+                                         .lock = pinned_pool::Wish::kOff});
+  ASSERT_TRUE(pool) << pool.error().message();
+  const std::uint64_t before = pinned_pool::memory_usage().resident_bytes;
+  const auto freed = (*tier)->demote(100 * kMiB, **pool);
+  ASSERT_TRUE(freed) << freed.error().message();
+  EXPECT_EQ(*freed, 112 * kMiB);  // whole chunks
+  EXPECT_EQ((*tier)->cached_bytes(), 16 * kMiB);
+  // The buffer is new, and the simulator and sanitizers need something too.
+  EXPECT_LT(pinned_pool::memory_usage().resident_bytes, before - 64 * kMiB);
 }
 
 TEST_F(CachedTierTest, WhatStaysIsSpreadOverTheStep) {

@@ -7,19 +7,15 @@
 #include <fstream>
 #include <thread>
 
-#include "../support/scratch.h"
-#include "own_model.h"
-#include "tiny_gpt.h"
+#include "graph_fixture.h"
 
 namespace spillway::trainer::testing {
 namespace {
 
 constexpr int kSteps = 6;
 
-class ActivationModesTest : public ::testing::Test {
+class ActivationModesTest : public GraphTest {
  protected:
-  using Graph = std::function<at::Tensor(zero::Pass&, const Samples&)>;
-
   Config config(OffloadDevice activations, Dtype dtype = Dtype::kBf16) const {
     Config config = tiny_training(scratch_.path());
     config.dtype = dtype;
@@ -38,30 +34,13 @@ class ActivationModesTest : public ::testing::Test {
     return own;
   }
   Trace own_trace(OffloadDevice activations, std::int64_t samples, const Graph& graph) {
-    ZeroEngine engine(own_config(activations, samples), own_model(), *ranks_, at::kCPU);
-    Trace trace;
-    for (int step = 1; step <= 3; ++step) {
-      const Samples drawn = samples_of(step, samples);
-      const StepReport report = engine.step([&](zero::Pass& pass) { return graph(pass, drawn); });
-      trace.losses.push_back(report.loss);
-      trace.grad_norms.push_back(report.grad_norm);
-    }
-    return trace;
+    return train_graph(own_config(activations, samples), graph, /*steps=*/3);
   }
   void expect_same_bits(std::int64_t samples, const Graph& graph) {
     const Trace expected = own_trace(OffloadDevice::kNone, samples, graph);
     EXPECT_EQ(expected, own_trace(OffloadDevice::kCpu, samples, graph));
     EXPECT_EQ(expected, own_trace(OffloadDevice::kNvme, samples, graph));
   }
-  static at::Tensor run_all(zero::Pass& pass, const Samples& samples) {
-    const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
-      return zero::run(pass, unit, inputs);
-    };
-    return own_losses(run, samples.points, samples.wanted).mean();
-  }
-
-  Scratch scratch_;
-  std::unique_ptr<Communicator> ranks_ = Communicator::from_environment(at::kCPU);
 };
 
 TEST_F(ActivationModesTest, EveryPlaceGivesTheSameBits) {
@@ -148,6 +127,32 @@ TEST_F(ActivationModesTest, WhatHasLeftTakesNoMemoryWhereUnitsCompute) {
       return x.square().mean();
     });
     EXPECT_EQ(alive, device == OffloadDevice::kNone ? 5 : 1) << "the last one waits here";
+  }
+}
+
+// One operation in four is saved: the forward's.
+TEST_F(ActivationModesTest, AKeptGraphIsNotComputedAgain) {
+  struct Counting final : Unit {
+    int* forwards;
+    torch::nn::Linear scale = register_module("scale", torch::nn::Linear(kInputs, kInputs));
+    explicit Counting(int* count) : forwards(count) {}
+    at::Tensor forward(const std::vector<at::Tensor>& inputs, const ForwardContext&) override {
+      ++*forwards;
+      return scale(inputs[0]);
+    }
+  };
+  for (const bool checkpointing : {true, false}) {
+    int forwards = 0;
+    ModelSpec model;
+    model.add({"counting", [&] { return std::make_shared<Counting>(&forwards); }, {}});
+    Config config = own_config(OffloadDevice::kNone, 200);
+    config.activations.checkpointing = checkpointing;
+    ZeroEngine engine(config, model, *ranks_, at::kCPU);
+    engine.step([&](zero::Pass& pass) {
+      return zero::run(pass, 0, {samples_of(1, 200).points}).square().mean();
+    });
+    const int chunks = static_cast<int>(config.gradient_accumulation_steps);
+    EXPECT_EQ(forwards, checkpointing ? 2 * chunks : chunks);
   }
 }
 

@@ -2,9 +2,7 @@
 // graph they come from.
 #include <gtest/gtest.h>
 
-#include "../support/scratch.h"
-#include "own_model.h"
-#include "tiny_gpt.h"
+#include "graph_fixture.h"
 
 namespace spillway::trainer::testing {
 namespace {
@@ -12,10 +10,8 @@ namespace {
 constexpr int kSteps = 8;
 constexpr std::int64_t kSamples = 10;
 
-class GradientModesTest : public ::testing::Test {
+class GradientModesTest : public GraphTest {
  protected:
-  using Graph = std::function<at::Tensor(zero::Pass&, const Samples&)>;
-
   Config config(OffloadDevice gradients, Dtype dtype) const {
     Config config = tiny_training(scratch_.path());
     config.gradients.device = gradients;
@@ -33,15 +29,7 @@ class GradientModesTest : public ::testing::Test {
     config.micro_batch_size = 4;
     config.gradient_accumulation_steps = 3;
     config.sub_group_size = 500;
-    ZeroEngine engine(config, own_model(), *ranks_, at::kCPU);
-    Trace trace;
-    for (int step = 1; step <= kSteps; ++step) {
-      const Samples samples = samples_of(step, kSamples);
-      const StepReport report = engine.step([&](zero::Pass& pass) { return graph(pass, samples); });
-      trace.losses.push_back(report.loss);
-      trace.grad_norms.push_back(report.grad_norm);
-    }
-    return trace;
+    return train_graph(config, graph, kSteps);
   }
   void expect_same_bits_on_nvme(const Graph& graph) {
     for (const Dtype dtype : {Dtype::kFp32, Dtype::kBf16}) {
@@ -49,15 +37,6 @@ class GradientModesTest : public ::testing::Test {
                 own_model_trace(config(OffloadDevice::kNvme, dtype), graph));
     }
   }
-  static at::Tensor run_all(zero::Pass& pass, const Samples& samples) {
-    const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
-      return zero::run(pass, unit, inputs);
-    };
-    return own_losses(run, samples.points, samples.wanted).mean();
-  }
-
-  Scratch scratch_;
-  std::unique_ptr<Communicator> ranks_ = Communicator::from_environment(at::kCPU);
 };
 
 TEST_F(GradientModesTest, NvmeGivesTheBitsOfRam) {

@@ -2,10 +2,7 @@
 // wrongly, or asked for while something else is under way. Losses must not notice.
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "../support/scratch.h"
-#include "own_model.h"
+#include "graph_fixture.h"
 
 namespace spillway::trainer::testing {
 namespace {
@@ -25,9 +22,8 @@ struct Stop final : Unit {  // passes on a value without its gradient
 
 constexpr UnitId kStop = 4;
 
-class GraphOrdersTest : public ::testing::Test {
+class GraphOrdersTest : public GraphTest {
  protected:
-  using Graph = std::function<at::Tensor(zero::Pass&, const Samples&)>;
   using Between = std::function<void(ZeroEngine&)>;
 
   std::vector<double> losses(OffloadDevice device, const Graph& graph, const Between& between = {},
@@ -59,22 +55,12 @@ class GraphOrdersTest : public ::testing::Test {
     EXPECT_EQ(expected, losses(OffloadDevice::kNvme, graph, between, kept))
         << "with the graph kept";
   }
-
-  static at::Tensor whole(zero::Pass& pass, const Samples& samples) {
-    const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
-      return zero::run(pass, unit, inputs);
-    };
-    return own_losses(run, samples.points, samples.wanted).mean();
-  }
-
-  Scratch scratch_;
-  std::unique_ptr<Communicator> ranks_ = Communicator::from_environment(at::kCPU);
 };
 
 TEST_F(GraphOrdersTest, TheModelRunsTwiceInOneStep) {
   expect_same_bits([](zero::Pass& pass, const Samples& samples) {
     const Samples other{samples.points.neg(), samples.wanted};
-    return whole(pass, samples) + whole(pass, other);
+    return run_all(pass, samples) + run_all(pass, other);
   });
 }
 
@@ -92,17 +78,17 @@ TEST_F(GraphOrdersTest, UnitsAlternate) {
 TEST_F(GraphOrdersTest, SeveralForwardsOfOneInferencePassBetweenSteps) {
   const auto infer = [](ZeroEngine& engine) {
     zero::Pass pass = engine.inference_pass();
-    for (int i = 0; i < 3; ++i) whole(pass, samples_of(100 + i, kSamples));
+    for (int i = 0; i < 3; ++i) run_all(pass, samples_of(100 + i, kSamples));
   };
-  expect_same_bits(whole, infer);
+  expect_same_bits(run_all, infer);
 }
 
 TEST_F(GraphOrdersTest, AnInferencePassInsideAStep) {
   const Graph graph = [](zero::Pass& pass, const Samples& samples) {
     const at::NoGradGuard no_graph;
-    const at::Tensor weight = whole(pass, samples).detach();
+    const at::Tensor weight = run_all(pass, samples).detach();
     const at::AutoGradMode record(true);
-    return whole(pass, samples) * weight;
+    return run_all(pass, samples) * weight;
   };
   expect_same_bits(graph);
 }

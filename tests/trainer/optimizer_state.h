@@ -59,6 +59,9 @@ class TileState {
       put(gradient_, format_.gradients == Dtype::kBf16, i, std::bit_cast<float>(bits));
     }
   }
+  void set_gradient(std::size_t i, float value) {
+    put(gradient_, format_.gradients == Dtype::kBf16, i, value);
+  }
   void clear_states() {
     for (auto& plane : bytes_) std::ranges::fill(plane, std::byte{0});
     std::ranges::fill(absmax_, 0.0f);
@@ -107,9 +110,7 @@ class TileState {
   }
   bool bf16_states() const { return format_.states == StateDtype::kBf16; }
   static float at(const Bytes& plane, bool bf16, std::size_t i) {
-    if (!bf16) return as<const float>(plane)[i];
-    const std::uint32_t half = as<const std::uint16_t>(plane)[i];
-    return std::bit_cast<float>(half << 16);
+    return bf16 ? hi_lo_join({as<const std::uint16_t>(plane)[i], 0}) : as<const float>(plane)[i];
   }
   void set_weight(std::size_t i, float value) {
     if (!split()) {

@@ -4,6 +4,8 @@
 #include <hwy/targets.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <thread>
 
 #include "every_target.h"
@@ -140,6 +142,50 @@ TEST_P(EveryFormat, MasterOfBf16IsTheWeightOfFp32) {
     update_range(at_step(step), two.planes(), 0, two.size());
   }
   EXPECT_EQ(two.difference(one), "");
+}
+
+// With states in blocks, what is not finite is not lost in a code: with the next update it shows in
+// all weights of its block, and in no other.
+TEST_P(EveryFormat, WhatIsNotFiniteStaysInItsBlockAndShows) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for_each_target([&] {
+    for (const float bad : {infinity, -infinity, std::nanf("")}) {
+      TileState clean = tile(3 * kQuantisedBlock + 100);
+      TileState spoilt = clean;
+      const std::size_t at = kQuantisedBlock + 44;
+      spoilt.set_gradient(at, bad);
+      for (std::uint64_t step = 1; step <= 2; ++step) {
+        update_range(at_step(step), clean.planes(), 0, clean.size());
+        update_range(at_step(step), spoilt.planes(), 0, spoilt.size());
+        clean.new_gradients(kSeed);
+        spoilt.new_gradients(kSeed);
+      }
+      for (std::size_t i = 0; i < clean.size(); ++i) {
+        const bool together = in_blocks() ? i / kQuantisedBlock == 1 : i == at;
+        // An infinite moment in fp32 makes a step of Lion's size, or of none.
+        if (together && (in_blocks() || std::isnan(bad))) {
+          ASSERT_TRUE(std::isnan(spoilt.weight(i))) << "element " << i;
+        } else if (!together) {
+          ASSERT_EQ(spoilt.weight(i), clean.weight(i)) << "element " << i;
+        }
+      }
+    }
+  });
+}
+
+// The square of a finite gradient may be infinite.
+TEST(Int8Moments, ASecondMomentThatOverflowsShows) {
+  for_each_target([] {
+    TileState tile({.states = StateDtype::kInt8}, 2 * kQuantisedBlock, Values::kTraining, kSeed);
+    tile.set_gradient(7, 1e30f);
+    update_range(constants_at(1, OptimizerKind::kAdamW), tile.planes(), 0, tile.size());
+    EXPECT_TRUE(std::isfinite(tile.weight(7)));
+    EXPECT_TRUE(std::isnan(tile.state(1, 7)));
+    tile.new_gradients(kSeed);
+    update_range(constants_at(2, OptimizerKind::kAdamW), tile.planes(), 0, tile.size());
+    EXPECT_TRUE(std::isnan(tile.weight(0)));
+    EXPECT_TRUE(std::isfinite(tile.weight(kQuantisedBlock)));
+  });
 }
 
 class Bf16Moments : public ::testing::Test {

@@ -2,9 +2,11 @@
 #include "own_model.h"
 
 #include <gtest/gtest.h>
+#include <spillway/trainer/failure.h>
 #include <torch/optim/adamw.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "../support/scratch.h"
@@ -149,6 +151,32 @@ TEST_F(OwnModelTest, TheSameBitsInMemoryAndOnNvme) {
     EXPECT_EQ(memory.grad_norms, nvme.grad_norms);
     expect_same(memory.gradients, nvme.gradients);
     expect_same(memory.values, nvme.values);
+  }
+}
+
+TEST_F(OwnModelTest, AGradientThatIsNotFiniteUpdatesNothing) {
+  for (const OffloadDevice device : {OffloadDevice::kNone, OffloadDevice::kNvme}) {
+    for (const StateDtype states : {StateDtype::kFp32, StateDtype::kInt8}) {
+      Config config = this->config(device, Dtype::kBf16);
+      config.optimizer.state_dtype = states;
+      ZeroEngine engine(config, own_model(), *ranks_, at::kCPU);
+      const auto step = [&](double scale) {
+        const Samples samples = samples_of(1, kSamples);
+        return engine.step([&](zero::Pass& pass) {
+          const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
+            return zero::run(pass, unit, inputs);
+          };
+          return own_losses(run, samples.points, samples.wanted).mean() * scale;
+        });
+      };
+      step(1);
+      const Values before = values_of(engine);
+      EXPECT_THROW(step(std::numeric_limits<double>::infinity()), Failure);
+      expect_same(before, values_of(engine));
+      EXPECT_TRUE(std::isfinite(step(1).loss));
+      EXPECT_FALSE(before.at("gate.gate.weight").equal(values_of(engine).at("gate.gate.weight")));
+      EXPECT_TRUE(std::isfinite(step(1).loss)) << "nor did it reach the moments";
+    }
   }
 }
 

@@ -16,9 +16,27 @@ using ::testing::HasSubstr;
 constexpr std::uint64_t kElements = 40'960;
 constexpr std::size_t kTiles = 12;
 
+// One rank of so many on this machine, the only one that is there.
+class OneOfMany final : public Communicator {
+ public:
+  explicit OneOfMany(std::uint32_t local_ranks) : local_ranks_(local_ranks) {}
+  std::uint32_t rank() const noexcept override { return 0; }
+  std::uint32_t world_size() const noexcept override { return 1; }
+  std::uint32_t local_world_size() const noexcept override { return local_ranks_; }
+  const char* backend_name() const noexcept override { return "none"; }
+  void all_gather(at::Tensor full, const at::Tensor& part) override { full.copy_(part); }
+  void reduce_scatter(at::Tensor part, at::Tensor full) override { part.copy_(full); }
+  double all_reduce_sum(double value) override { return value; }
+  void barrier() override {}
+
+ private:
+  const std::uint32_t local_ranks_;
+};
+
 class StateTiersTest : public ::testing::Test {
  protected:
-  std::unique_ptr<StateTiers> make(std::uint64_t max_in_cpu) {
+  std::unique_ptr<StateTiers> make(std::uint64_t max_in_cpu) { return make(max_in_cpu, *ranks_); }
+  std::unique_ptr<StateTiers> make(std::uint64_t max_in_cpu, Communicator& ranks) {
     Config config;
     config.dtype = Dtype::kBf16;
     for (OffloadConfig* offload : {&config.offload_param, &config.offload_optimizer}) {
@@ -28,7 +46,7 @@ class StateTiersTest : public ::testing::Test {
     }
     const std::vector<std::uint64_t> tiles(kTiles, kElements);
     return std::make_unique<StateTiers>(
-        config, StateTiers::Tiles{.all = tiles, .trainable = tiles, .max_unit_tiles = 3}, *ranks_,
+        config, StateTiers::Tiles{.all = tiles, .trainable = tiles, .max_unit_tiles = 3}, ranks,
         at::Device(at::kCPU));
   }
   // Every byte of every tile becomes `to`; `from` is what it must be before.
@@ -94,6 +112,33 @@ TEST_F(StateTiersTest, WhatIsFreeIsTakenAndGivenBackUnderPressure) {
   tiers->relieve_pressure(tight, {.resident_bytes = 1 << 20, .peak_resident_bytes = 1 << 20});
   EXPECT_EQ(tiers->notes().size(), notes + 1);
   EXPECT_EQ(moved_by_a_sweep(*tiers, 4, 5), kBytes);
+}
+
+// What is missing is shared by the ranks, and taken where a byte saves least.
+TEST_F(StateTiersTest, NoMoreIsGivenBackThanIsMissingAndOptimizerStatesFirst) {
+  constexpr std::uint64_t kWeightBytes = 2 * kElements * kTiles;
+  MemoryLimits limits = MemoryLimits::read();
+  const std::uint64_t margin = cache_margin_bytes(free_ram_bytes(limits, false));
+  // Each misses four times what the weights take; the optimizer states take five times as much.
+  OneOfMany ranks(static_cast<std::uint32_t>(margin * 3 / 4 / (4 * kWeightBytes)));
+  const auto tiers = make(OffloadConfig::kAutoCache, ranks);
+  sweep(*tiers, swapper::Access::kWrite, 0, 1);
+  ASSERT_EQ(moved_by_a_sweep(*tiers, 1, 2), 0u);
+  const std::uint64_t cached = tiers->optimizer().memory_bytes();
+  ASSERT_GE(cached, kBytes - kWeightBytes);
+  const auto relieve = [&](std::uint64_t free_bytes) {
+    limits.cgroup_limit_bytes = MemoryLimits::kUnlimited;
+    limits.available_bytes = free_bytes;
+    tiers->relieve_pressure(limits, {});
+  };
+  relieve(margin * 3 / 4);
+  EXPECT_EQ(moved_by_a_sweep(*tiers, 2, 3), 0u) << "more than half of the margin is free";
+  relieve(margin / 4);
+  EXPECT_EQ(moved_by_a_sweep(*tiers, 3, 4), kBytes - kWeightBytes);
+  EXPECT_LT(tiers->optimizer().memory_bytes(), cached / 2);
+  EXPECT_GE(tiers->weights().memory_bytes(), kWeightBytes);
+  relieve(margin / 4);
+  EXPECT_EQ(moved_by_a_sweep(*tiers, 4, 5), kBytes) << "then the weights";
 }
 
 // A process that has just freed what its last step needed will need it again.

@@ -49,9 +49,15 @@ void IncomingUnit::fail(std::exception_ptr why) {
   changed_.notify_all();
 }
 
-void IncomingUnit::wait() {
-  urgent_.store(true, std::memory_order_relaxed);
+bool IncomingUnit::urgent_within(std::chrono::microseconds time) {
   std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, time, [&] { return urgent(); });
+}
+
+void IncomingUnit::wait() {
+  std::unique_lock lock(mutex_);
+  urgent_.store(true, std::memory_order_relaxed);
+  changed_.notify_all();
   changed_.wait(lock, [&] { return missing_ == 0 || failure_; });
   if (failure_) std::rethrow_exception(failure_);
 }

@@ -2,9 +2,17 @@
 
 #include <spillway/trainer/failure.h>
 
+#include <chrono>
 #include <utility>
 
 namespace spillway::trainer {
+namespace {
+
+// A read that is waited for can no longer be hurried, so one that nobody needs yet is looked at
+// instead, this often. The drive does not stand still for it: other reads are under way.
+constexpr std::chrono::milliseconds kLookEvery{1};
+
+}  // namespace
 
 WeightLoader::WeightLoader(ModelStates& states, BackgroundUpdate& update)
     : states_(&states), update_(&update), thread_([this] { run(); }) {}
@@ -66,9 +74,7 @@ void WeightLoader::fill(const Job& job) {
   for (std::size_t next = 0, done = 0; done < moved.size(); ++done) {
     if (job.incoming->abandoned()) break;
     start_reads(job, moved, &next, &reads);
-    if (job.incoming->urgent()) {
-      for (Read& read : reads) read.transfer.expedite();
-    }
+    hurry_when_urgent(*job.incoming, &reads);
     // Off the list first: when its wait throws, it must not be waited for again.
     Read read = std::move(reads.front());
     reads.pop_front();
@@ -77,6 +83,16 @@ void WeightLoader::fill(const Job& job) {
   }
   // Left when abandoned: the tile may be written next, and transfers of one tile do not overtake.
   for (Read& read : reads) static_cast<void>(read.transfer.wait());
+}
+
+// Returns when the oldest read need not be waited for, or somebody waits for the unit and all are
+// hurried.
+void WeightLoader::hurry_when_urgent(IncomingUnit& incoming, std::deque<Read>* reads) {
+  while (!incoming.abandoned() && !reads->front().transfer.done()) {
+    if (!incoming.urgent_within(kLookEvery)) continue;
+    for (Read& read : *reads) read.transfer.expedite();
+    return;
+  }
 }
 
 void WeightLoader::start_reads(const Job& job, const std::vector<std::size_t>& tiles,

@@ -47,6 +47,7 @@ class WeightLoader {
   // Starts reads of `tiles`, from `next` on, while buffers are free.
   void start_reads(const Job& job, const std::vector<std::size_t>& tiles, std::size_t* next,
                    std::deque<Read>* reads);
+  static void hurry_when_urgent(IncomingUnit& incoming, std::deque<Read>* reads);
 
   ModelStates* states_;
   BackgroundUpdate* update_;

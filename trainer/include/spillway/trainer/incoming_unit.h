@@ -13,6 +13,7 @@
 #include <spillway/trainer/unit.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -41,6 +42,8 @@ class IncomingUnit {
   void wait();
   // Whether somebody waits: who fills it makes haste.
   bool urgent() const noexcept { return urgent_.load(std::memory_order_relaxed); }
+  // Blocks until somebody waits, or for that long; says whether somebody does.
+  bool urgent_within(std::chrono::microseconds time);
   // Its weights are not wanted any more: who fills it may stop.
   void abandon() noexcept { abandoned_.store(true, std::memory_order_relaxed); }
   bool abandoned() const noexcept { return abandoned_.load(std::memory_order_relaxed); }
