@@ -13,7 +13,7 @@ MODEL = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 256, "vocab_si
 PARAMETERS = 8 * (12 * 512**2 + 13 * 512) + (256 + 256) * 512 + 2 * 512
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 NEAR = 0.05
-NEAR_MEMORY = 0.08  # 0.1 to 5% off so far; what the heap keeps of freed memory differs from run to run
+NEAR_MEMORY = 0.08  # 0.1 to 5.1% off so far; what the heap keeps of freed memory differs by 5% from run to run
 
 
 class EstimateTest(EndToEndTest):
@@ -59,9 +59,15 @@ class EstimateTest(EndToEndTest):
     def test_all_on_nvme_half_cached(self):
         self.compare(*self.offload("nvme", "nvme"), *self.cached(0.5))
 
-    def test_gradients_and_activations_on_nvme(self):
-        self.compare(*self.offload("nvme", "nvme"), *self.cached(0), "--set", "train_batch_size=16", "--set",
+    def everything_on_nvme(self, batch):
+        self.compare(*self.offload("nvme", "nvme"), *self.cached(0), "--set", f"train_batch_size={batch}", "--set",
                      f"{ZERO}offload_gradients.device=nvme", "--set", "activation_checkpointing.device=nvme")
+
+    def test_gradients_and_activations_on_nvme(self):
+        self.everything_on_nvme(4)
+
+    def test_gradients_and_activations_of_a_larger_batch_on_nvme(self):
+        self.everything_on_nvme(32)
 
     def test_a_larger_batch(self):
         self.compare(*self.offload("none", "nvme"), *self.cached(0), "--set", "train_batch_size=32")

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "activation_places.h"
+#include "own_pages.h"
 
 namespace spillway::trainer {
 namespace {
@@ -98,7 +99,7 @@ at::Tensor ActivationStore::State::take(Waiting& waiting) {
     if (device == OffloadDevice::kCpu && where.is_cpu()) {
       return at::from_blob(places.memory(*waiting.place_), waiting.shape_, options);
     }
-    taken = at::empty(waiting.shape_, options.device(where));
+    taken = empty_on_own_pages(waiting.shape_, options.device(where));
     places.load(*waiting.place_, taken);
   }
   if (device == OffloadDevice::kNvme) read_ahead_of(waiting);

@@ -5,6 +5,8 @@
 #include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
 
+#include "own_pages.h"
+
 namespace spillway::trainer::zero {
 namespace {
 
@@ -80,7 +82,10 @@ void Chunk::give(const Pass& pass, const variable_list& whole_inputs,
                  const variable_list& gradients, variable_list* input_gradients) const {
   for (std::size_t i = 0; i < input_numbers.size(); ++i) {
     at::Tensor& whole = (*input_gradients)[input_numbers[i]];
-    if (!whole.defined()) whole = at::zeros_like(whole_inputs[input_numbers[i]]);
+    if (!whole.defined()) {
+      const at::Tensor& input = whole_inputs[input_numbers[i]];
+      whole = empty_on_own_pages(input.sizes(), input.options()).zero_();
+    }
     if (gradients[i].defined()) whole.narrow(0, first, count).copy_(gradients[i]);
   }
   for (std::size_t i = 0; i < weights.size(); ++i) {
@@ -97,7 +102,7 @@ void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count
   if (!whole->defined()) {
     auto shape = output.sizes().vec();
     shape[0] = samples;
-    *whole = at::empty(shape, output.options().requires_grad(false));
+    *whole = empty_on_own_pages(shape, output.options().requires_grad(false));
   }
   whole->narrow(0, first, count).copy_(output);
 }
