@@ -283,11 +283,12 @@ class ProtocolTest : public CheckpointStatesTest {
 TEST_F(ProtocolTest, WhicheverCallFailsTheOneBeforeStays) {
   const std::uint64_t calls = calls_of_a_save();
   ASSERT_GT(calls, 10u);
-  for (const int error : {EIO, ENOSPC}) {
+  for (const auto& [error, once] : {std::pair(EIO, true), {ENOSPC, false}}) {
     for (std::uint64_t call = 0; call < calls; ++call) {
       FaultyFiles files;
       files.fail_at = call;
       files.error = error;
+      files.once = once;
       EXPECT_THROW(save_second(files), Failure) << "call " << call << ": " << files.failed_call;
       ASSERT_TRUE(whole(saved_ / checkpoint_name(1)));
       EXPECT_FALSE(std::filesystem::exists(saved_ / (checkpoint_name(2) + kUnfinishedSuffix)));

@@ -16,7 +16,8 @@ class FaultyFiles final : public CheckpointFiles {
  public:
   FaultyFiles() : real_(make_checkpoint_files()) {}
 
-  std::uint64_t fail_at = ~std::uint64_t{0};  // this call and all after it
+  std::uint64_t fail_at = ~std::uint64_t{0};  // this call ...
+  bool once = false;                          // ... and, unless once, all after it
   int error = EIO;
   std::uint64_t calls = 0;
   std::string failed_call;  // "sync", ...
@@ -99,7 +100,8 @@ class FaultyFiles final : public CheckpointFiles {
   };
 
   Result<void> next(const char* call) {
-    if (calls++ < fail_at) return {};
+    const std::uint64_t number = calls++;
+    if (number < fail_at || (once && number > fail_at)) return {};
     if (failed_call.empty()) failed_call = call;
     return errno_error(call, "simulated", error);
   }
