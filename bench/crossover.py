@@ -13,24 +13,14 @@ two should agree within 10%. Prints Markdown.
 Needs root and cgroup v1; about 12 minutes a round on 2 cores, --quick one minute in all. Exit code 1: a run failed;
 77: cannot be run here."""
 
-import argparse
 import sys
-import tempfile
-from pathlib import Path
 
-from throttled_disks import Disks, why_not
-from train_runs import (SPILLWAY, RunFailed, Training, gpt, median, parameters, print_card, print_repetitions,
-                        print_table)
+from throttled_training import WARM_UP, ZERO, options_of, parse, run_bench, seconds_of
+from train_runs import RunFailed, Training, gpt, median, parameters, print_card, print_repetitions, print_table
 
 MODELS = [gpt(6, 384, 6, 256), gpt(8, 512, 8, 256), gpt(8, 768, 12, 256)]
 SMALL = [gpt(2, 256, 4, 64)]
 BATCHES = (1, 2, 4, 8, 16)  # micro-batches of one sample a step
-WARM_UP = 2
-ZERO = "zero_optimization."
-
-
-def seconds_of(step):
-    return step["seconds"]
 
 
 def settings_of(device, directory):
@@ -104,22 +94,14 @@ class Model:
         return [self.name, f"{flops / 1e9:.0f}", f"{level:.3f}", f"{predicted:.0f}", *cells]
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage=argparse.SUPPRESS)
-    parser.add_argument("--spillway", default=SPILLWAY, type=Path, help="the program (default: build/release's)")
-    parser.add_argument("--directory", default=".", type=Path, help="for the loop device's file (default: here)")
-    parser.add_argument("--rounds", default=2, type=int)
-    parser.add_argument("--steps", default=3, type=int, help="counted steps of a run (default: %(default)s)")
+def parse_options():
+    parser = options_of(__doc__, rounds=2, steps=3)
     parser.add_argument("--mb-per-second", default=400.0, type=float,
                         help="of the drive, reads and writes alike (default: %(default)g)")
-    parser.add_argument("--quick", action="store_true", help="one small model, two batch sizes, one round")
-    options = parser.parse_args()
-    if min(options.rounds, options.steps) < 1 or options.mb_per_second <= 0:
-        parser.error("--rounds and --steps are at least 1, --mb-per-second is above 0")
-    options.models, options.batches = MODELS, BATCHES
-    if options.quick:
-        options.models, options.batches, options.rounds, options.steps = SMALL, (1, 16), 1, 2
+    options = parse(parser)
+    if options.mb_per_second <= 0:
+        parser.error("--mb-per-second is above 0")
+    options.models, options.batches = (SMALL, (1, 16)) if options.quick else (MODELS, BATCHES)
     return options
 
 
@@ -145,24 +127,18 @@ def measure(options, folder, disks):
 
 
 def main():
-    options = parse()
-    reason = why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        return 77
-    print_card("From limited by the drive to limited by computing",
-               f"A drive of {options.mb_per_second:g} MB/s, reads and writes alike (loop device, blkio.throttle); "
-               "all states on it; max_in_cpu 0",
-               "GPT, bf16, AdamW; micro-batches of one sample of n_positions tokens, fetched units serve all of a step",
-               f"{options.rounds} rounds; {options.steps} steps a run counted after {WARM_UP} of warm-up")
-    size = 16 * max(parameters(model) for model in options.models) // 10**6 + 200
-    try:
-        with tempfile.TemporaryDirectory() as scratch, Disks(options.directory, 1, size) as disks:
-            measure(options, Path(scratch), disks)
-    except (RunFailed, OSError) as failure:
-        print(f"crossover: {failure}", file=sys.stderr)
-        return 1
-    return 0
+    options = parse_options()
+
+    def print_head():
+        print_card("From limited by the drive to limited by computing",
+                   f"A drive of {options.mb_per_second:g} MB/s, reads and writes alike (loop device, blkio.throttle); "
+                   "all states on it; max_in_cpu 0",
+                   "GPT, bf16, AdamW; micro-batches of one sample of n_positions tokens, fetched units serve all of a "
+                   "step",
+                   f"{options.rounds} rounds; {options.steps} steps a run counted after {WARM_UP} of warm-up")
+
+    return run_bench("crossover", options, options.models, print_head,
+                     lambda folder, disks: measure(options, folder, disks))
 
 
 if __name__ == "__main__":

@@ -12,25 +12,16 @@ update order trains with its states there, nothing cached. Perfect hiding gives 
 Needs root and cgroup v1; about 4 minutes a round on 2 cores, --quick half a minute in all. Exit code 1: a run failed
 or losses differ in a bit; 77: cannot be run here."""
 
-import argparse
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 
-from throttled_disks import Disks, why_not
-from train_runs import (SPILLWAY, RunFailed, Training, describe, each_round, gpt, median, parameters,
-                        print_card, print_repetitions, print_table, ratios, spread)
+from throttled_training import WARM_UP, ZERO, options_of, parse, run_bench, seconds_of
+from train_runs import (RunFailed, Training, describe, each_round, gpt, median, print_card, print_repetitions,
+                        print_table, ratios, spread)
 
 LARGE, SMALL = gpt(8, 512, 8, 256), gpt(2, 256, 4, 64)
-WARM_UP = 2
-ZERO = "zero_optimization."
 ORDERS = ("after_backward", "forward")
 STATES = {"all": ("nvme", "nvme"), "optimizer": ("none", "nvme")}
-
-
-def seconds_of(step):
-    return step["seconds"]
 
 
 def busier_bytes(runs):
@@ -121,18 +112,12 @@ class Hiding:
                           for (ratio, order), runs in self.runs.items()}, WARM_UP, seconds_of)
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage=argparse.SUPPRESS)
-    parser.add_argument("--spillway", default=SPILLWAY, type=Path, help="the program (default: build/release's)")
-    parser.add_argument("--directory", default=".", type=Path, help="for the loop device's file (default: here)")
-    parser.add_argument("--rounds", default=3, type=int)
-    parser.add_argument("--steps", default=4, type=int, help="counted steps of a run (default: %(default)s)")
+def parse_options():
+    parser = options_of(__doc__, rounds=3, steps=4)
     parser.add_argument("--ratios", default="0.5,0.75,1,1.5,2", help="I/O alone of compute alone (%(default)s)")
     parser.add_argument("--orders", default=",".join(ORDERS), help="update orders (default: %(default)s)")
     parser.add_argument("--states", choices=tuple(STATES), default="all", help="what lies on the drive")
-    parser.add_argument("--quick", action="store_true", help="a small model, one round of one ratio")
-    options = parser.parse_args()
+    options = parse(parser)
     options.orders = options.orders.split(",")
     try:
         options.ratios = [float(ratio) for ratio in ("1" if options.quick else options.ratios).split(",")]
@@ -141,38 +126,31 @@ def parse():
     wrong = [order for order in options.orders if order not in ORDERS]
     if wrong:
         parser.error(f"--orders: '{wrong[0]}' is none of {', '.join(ORDERS)}")
-    if min(options.rounds, options.steps) < 1 or min(options.ratios) <= 0:
-        parser.error("--rounds and --steps are at least 1, --ratios above 0")
-    if options.quick:
-        options.rounds, options.steps = 1, 2
+    if min(options.ratios) <= 0:
+        parser.error("--ratios are above 0")
     return options
 
 
 def main():
-    options = parse()
-    reason = why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        return 77
+    options = parse_options()
     model = SMALL if options.quick else LARGE
-    tokens = 8 * model["n_positions"]
-    print_card("A step's I/O behind its computing",
-               f"{describe(model)}, bf16, AdamW; a step: micro-batch 4 x accumulation 2 x {model['n_positions']} "
-               f"= {tokens} tokens",
-               {"all": "Parameters and optimizer states", "optimizer": "Optimizer states"}[options.states]
-               + " on a loop device, slowed down by blkio.throttle; max_in_cpu 0",
-               f"{options.rounds} rounds, begun by the next order each time; {options.steps} steps a run counted after "
-               f"{WARM_UP} of warm-up")
-    size = 16 * parameters(model) // 10**6 + 200
-    try:
-        with tempfile.TemporaryDirectory() as scratch, Disks(options.directory, 1, size) as disks:
-            hiding = Hiding(options, disks, scratch)
-            hiding.measure()
-            hiding.report()
-    except (RunFailed, OSError) as failure:
-        print(f"hiding: {failure}", file=sys.stderr)
-        return 1
-    return 0
+
+    def print_head():
+        tokens = 8 * model["n_positions"]
+        print_card("A step's I/O behind its computing",
+                   f"{describe(model)}, bf16, AdamW; a step: micro-batch 4 x accumulation 2 x {model['n_positions']} "
+                   f"= {tokens} tokens",
+                   {"all": "Parameters and optimizer states", "optimizer": "Optimizer states"}[options.states]
+                   + " on a loop device, slowed down by blkio.throttle; max_in_cpu 0",
+                   f"{options.rounds} rounds, begun by the next order each time; {options.steps} steps a run counted "
+                   f"after {WARM_UP} of warm-up")
+
+    def measure(folder, disks):
+        hiding = Hiding(options, disks, folder)
+        hiding.measure()
+        hiding.report()
+
+    return run_bench("hiding", options, [model], print_head, measure)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from estimate_vs_train import MODEL, write_inputs
+from estimate_vs_train import LARGE as MODEL, write_inputs
 from train_runs import SPILLWAY, describe
 
 PROMISE = 0.01
@@ -58,7 +58,7 @@ def main():
         directory = Path(scratch)
         states = directory / "states"
         states.mkdir()
-        write_inputs(directory, states)
+        write_inputs(directory, states, MODEL)
         for _ in range(arguments.rounds):
             for trace, seconds in ((False, without), (True, with_trace)):
                 cpu, bits = run(arguments.spillway, directory, arguments.steps, trace)
