@@ -2,6 +2,7 @@
 """A model trains in a cgroup that cannot hold half of its states, for with all of them on NVMe no memory ever does;
 where not even the gradients fit, they follow."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from cgroup import Cgroup
 WIDTH, CONTEXT, BYTES = 768, 2048, 256  # gpt-lite's
 MIB = 1 << 20
 STEPS = 2
+NUMBERS = itertools.count()  # of the cgroups
 
 
 def layers():
@@ -37,7 +39,7 @@ class MemoryTest(EndToEndTest):
         model.write_text(json.dumps({"n_layer": n_layer, "n_embd": WIDTH, "n_head": 12, "n_positions": CONTEXT,
                                      "vocab_size": BYTES, "tie_word_embeddings": False}))
         try:
-            cgroup = Cgroup("spillway-e2e", limit)
+            cgroup = Cgroup(f"spillway-e2e-{next(NUMBERS)}", limit)
         except LookupError as reason:
             self.skipTest(str(reason))
         self.addCleanup(cgroup.close)  # after the run's end
@@ -73,6 +75,21 @@ class MemoryTest(EndToEndTest):
         # 12 and 4 of gradients, 14 and 4; a tile may be told with the step after
         self.assertGreater(step["nvme_written_bytes"], 15.5 * count)
         self.assertGreater(step["nvme_read_bytes"], 17.5 * count)
+
+    def test_saving_and_resuming_need_no_memory_for_a_checkpoint(self):
+        count, saved = parameters(layers()), self.folder / "saved"
+        options = ("--checkpoint-dir", saved, "--checkpoint-every", 1)
+        step, peak = self.train_within(5 * count, count, layers(), *options)
+        size = sum(path.stat().st_size for path in (saved / f"step-{STEPS:08}").iterdir())
+        self.assertGreater(size, 12 * count)
+        self.assertLess(peak, 5 * count)
+        # The second step is done again, from the first one's checkpoint.
+        for path in (saved / f"step-{STEPS:08}").iterdir():
+            path.unlink()
+        (saved / f"step-{STEPS:08}").rmdir()
+        again, peak = self.train_within(5 * count, count, layers(), *options)
+        self.assertEqual(again["loss"].hex(), step["loss"].hex())
+        self.assertLess(peak, 5 * count)
 
 
 if __name__ == "__main__":
