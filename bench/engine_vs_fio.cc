@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string>
 
+#include "fio_job.h"
 #include "fio_report.h"
 #include "fio_run.h"
 
@@ -76,7 +77,7 @@ Result<void> measure(const aio::File& file, const Options& options, Cell& cell) 
 }
 
 Result<void> run(const Options& options) {
-  const std::string fio = fio_version();
+  const std::string fio = fio::version();
   if (fio.empty()) {
     return make_error(ErrorKind::kUnsupported, "run fio", "", "not found: apt install fio");
   }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "fio_job.h"
 #include "fio_run.h"
 
 namespace spillway::bench {
@@ -98,7 +99,7 @@ void print_card(const std::string& directory, const std::string& label, const st
               probe.device_model.empty() ? "model unknown" : probe.device_model.c_str(),
               probe.scheduler.empty() ? "unknown" : probe.scheduler.c_str(),
               probe.offset_alignment);
-  const std::string commit = output_of("git -C '" SPILLWAY_SOURCE_DIR "' describe --always");
+  const std::string commit = fio::output_of("git -C '" SPILLWAY_SOURCE_DIR "' describe --always");
   std::printf("- %s; Spillway %s\n", fio.c_str(),
               commit.empty() ? "unknown" : commit.substr(0, commit.find('\n')).c_str());
   std::printf(
@@ -107,7 +108,7 @@ void print_card(const std::string& directory, const std::string& label, const st
       "before; %d alternating pairs a cell. Ours: requests of %llu MiB, 4 of them pending, every "
       "page checked in a pass before that is not timed. CPU seconds are the whole process's, "
       "fio's its jobs'. GB are 10^9 bytes.\n\n",
-      huge_pages_are_free(64 << 20) ? "reserved" : "transparent (ours) and no (fio's)",
+      fio::has_huge_pages(32 << 20) ? "reserved" : "transparent (ours) and no (fio's)",
       static_cast<unsigned long long>(size_mib), rounds,
       static_cast<unsigned long long>(request_mib));
 }

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <thread>
 
+#include "fio_job.h"
 #include "fio_run.h"
 #ifdef SPILLWAY_XXH_DISPATCH
 #include <xxh_x86dispatch.h>
@@ -310,13 +311,13 @@ void print_card(const Bench& bench, const std::string& directory, const std::str
   const aio::PathProbe probe = aio::probe_path(directory);
   utsname system{};
   uname(&system);
-  std::string cpu = output_of("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1");
-  std::string commit = output_of("git -C '" SPILLWAY_SOURCE_DIR "' describe --always");
+  std::string cpu = fio::output_of("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1");
+  std::string commit = fio::output_of("git -C '" SPILLWAY_SOURCE_DIR "' describe --always");
   for (std::string* line : {&cpu, &commit}) *line = line->substr(0, line->find('\n'));
   std::printf("## %s\n\n", label.c_str());
   std::printf("- CPU: %s, %u cores; kernel %s; Spillway %s; %s\n", cpu.c_str(),
               std::thread::hardware_concurrency(), system.release, commit.c_str(),
-              fio_version().c_str());
+              fio::version().c_str());
   std::printf("- Filesystem: %s on %s (%s)\n", probe.filesystem.c_str(),
               probe.block_device.empty() ? "no block device" : probe.block_device.c_str(),
               probe.device_model.empty() ? "model unknown" : probe.device_model.c_str());
@@ -383,7 +384,7 @@ int main(int argc, char** argv) {
   app.add_option("--size-mib", size_mib, "of all tiles")->check(CLI::Range(24, 1 << 20));
   app.add_option("--rounds", rounds)->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
-  if (fio_version().empty()) {
+  if (spillway::fio::version().empty()) {
     std::fprintf(stderr, "stream_step: no fio: apt install fio\n");
     return 1;
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../fio_job.h"
 #include "atomic_file.h"
 #include "compare.h"
 #include "config_merge.h"
@@ -73,7 +74,7 @@ Result<void> run(Options options) {
   const std::vector<Target> targets = targets_of(options);
   if (auto possible = can_run(options, targets); !possible) return possible;
   if (targets.size() > 1) warn_of_one_drive(options, targets.back());
-  if (options.fio && fio_version().empty()) {
+  if (options.fio && fio::version().empty()) {
     fmt::print(stderr, "aio_bench: --fio: there is no fio on this machine (apt install fio)\n");
     options.fio = false;
   }
