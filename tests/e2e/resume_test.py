@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 import program
@@ -241,13 +242,14 @@ class FullDiskTest(ResumeTest):
         run = self.start(*self.saving(1, "--keep", 1, directory=directory), "--metrics", self.metrics,
                          steps=MANY_STEPS)
         self.wait_until(lambda: directory.exists() and "step-00000001" in self.checkpoints(directory), "a checkpoint")
-        with open(mount / "others", "wb") as others:
-            try:
-                while True:
+        # What the run frees by removing an old one is taken, too.
+        with open(mount / "others", "wb", buffering=0) as others:
+            deadline = time.monotonic() + program.TIMEOUT_S
+            while run.poll() is None and time.monotonic() < deadline:
+                try:
                     others.write(bytes(1 << 20))
-                    others.flush()
-            except OSError:
-                pass
+                except OSError:
+                    time.sleep(0.01)
         done = self.finish(run)
         self.assertEqual(done.returncode, 1, done.stdout)
         self.assertIn("space" if "No space" in done.stderr else "free", done.stderr)

@@ -202,7 +202,7 @@ TEST(CheckpointManifestTest, WhateverASealedTextSaysItStaysWithinBounds) {
         ASSERT_LE(segment.first + segment.count, all);
       }
       for (std::size_t plane = 0; plane < extent.planes.size(); ++plane) {
-        const swapper::Plane& format = checkpoint_planes(complete_manifest().format).all[plane];
+        const swapper::Plane format = checkpoint_planes(complete_manifest().format).all[plane];
         ASSERT_LE(extent.planes[plane].offset + plane_bytes(format, extent.elements),
                   index->files[extent.planes[plane].file].size_bytes);
       }

@@ -283,7 +283,7 @@ class ProtocolTest : public CheckpointStatesTest {
 TEST_F(ProtocolTest, WhicheverCallFailsTheOneBeforeStays) {
   const std::uint64_t calls = calls_of_a_save();
   ASSERT_GT(calls, 10u);
-  for (const auto& [error, once] : {std::pair(EIO, true), {ENOSPC, false}}) {
+  for (const auto& [error, once] : {std::pair(EIO, true), std::pair(ENOSPC, false)}) {
     for (std::uint64_t call = 0; call < calls; ++call) {
       FaultyFiles files;
       files.fail_at = call;
