@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "placed_tier.h"
+
 namespace spillway::swapper {
 namespace {
 
@@ -15,7 +17,7 @@ struct Chunk {
   std::vector<TileId> tiles;  // tile i of `ram` is tiles[i] of the whole
 };
 
-class ChunkedCache final : public CachedTier {
+class ChunkedCache final : public PlacedTier<CachedTier> {
  public:
   ChunkedCache(std::unique_ptr<Tier> lower, std::vector<Chunk> chunks)
       : lower_(std::move(lower)), chunks_(std::move(chunks)) {
@@ -32,21 +34,6 @@ class ChunkedCache final : public CachedTier {
 
   const char* name() const noexcept override { return name_.c_str(); }
   const Layout& layout() const noexcept override { return lower_->layout(); }
-  std::uint32_t tile_count() const noexcept override { return lower_->tile_count(); }
-  std::uint64_t tile_elements(TileId tile) const override { return lower_->tile_elements(tile); }
-  std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
-    return place(tile).tier->resident(place(tile).tile, plane);
-  }
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
-                aio::Priority priority) override {
-    return place(tile).tier->read(place(tile).tile, planes, std::move(lease), priority);
-  }
-  Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
-    return place(tile).tier->write(place(tile).tile, planes, std::move(lease));
-  }
-  std::unique_ptr<RangeChecks> range_checks(TileId tile, PlaneRange planes) override {
-    return place(tile).tier->range_checks(place(tile).tile, planes);
-  }
   TierStats stats() const noexcept override { return lower_->stats(); }
   std::uint64_t memory_bytes() const noexcept override {
     return cached_bytes() + lower_->memory_bytes();
@@ -82,15 +69,6 @@ class ChunkedCache final : public CachedTier {
   }
 
  private:
-  struct Place {
-    Tier* tier = nullptr;
-    TileId tile = 0;
-  };
-  const Place& place(TileId tile) const {
-    SPILLWAY_CHECK(tile < places_.size(), "no such tile");
-    return places_[tile];
-  }
-
   Result<void> write_out(Chunk& chunk, pinned_pool::Pool& pool) {
     std::deque<Transfer> writes;
     Result<void> outcome;
@@ -117,7 +95,6 @@ class ChunkedCache final : public CachedTier {
 
   const std::unique_ptr<Tier> lower_;
   std::vector<Chunk> chunks_;
-  std::vector<Place> places_;  // of each tile
   std::string name_;
 };
 

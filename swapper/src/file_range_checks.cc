@@ -43,6 +43,11 @@ Result<void> FileRangeChecks::verify(const std::byte* planes, ElementRange range
   return verified;
 }
 
+const StoredTiles::Owner& FileRangeChecks::after() {
+  std::call_once(asked_, [this] { after_ = use_.after(); });
+  return after_;
+}
+
 void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
   for (State& state : states(range)) {
     SPILLWAY_CHECK(state != State::kRecorded, "a range is recorded once");
@@ -51,10 +56,11 @@ void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
                    "a range is verified before its record");
     state = State::kRecorded;
   }
+  const StoredTiles::Owner& after = this->after();
   const TileChecksums& checksums = use_.stored->checksums(use_.place);
   for (std::uint32_t i = 0; i < use_.planes.count; ++i) {
     const std::uint32_t plane = use_.planes.first + i;
-    checksums.hash({use_.after.tile, plane, use_.after.generation},
+    checksums.hash({after.tile, plane, after.generation},
                    planes + use_.stored->layout().plane_offset(plane, elements_, use_.planes.first),
                    checksums.blocks(plane, range), sums_[i]);
   }
@@ -65,7 +71,7 @@ Transfer FileRangeChecks::write(pinned_pool::Lease lease) {
     SPILLWAY_CHECK(state == State::kRecorded, "a range that is written was not recorded");
   }
   const std::size_t place = use_.begin_write();
-  SPILLWAY_CHECK(use_.stored->owner(place).generation == use_.after.generation,
+  SPILLWAY_CHECK(use_.stored->owner(place).generation == after().generation,
                  "a tile's generation was kept while its ranges were recorded");
   return use_.stored->write(place, use_.planes, std::move(lease), &sums_);
 }

@@ -1,5 +1,5 @@
 // FileRangeChecks: one use of a stored tile's planes, verified and recorded by who computes on
-// them.
+// them. Its generation may be kept until the first range is recorded.
 //
 // What is recorded is kept apart until the planes are written: a compute that stops half-way leaves
 // the old bytes and their old checksums.
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "stored_tiles.h"
@@ -18,10 +19,10 @@ class FileRangeChecks final : public RangeChecks {
  public:
   struct Use {
     std::shared_ptr<StoredTiles> stored;
-    std::size_t place = 0;     // of the present bytes
-    StoredTiles::Owner after;  // whose bytes the next write makes them
+    std::size_t place = 0;  // of the present bytes
     PlaneRange planes;
-    std::function<std::size_t()> begin_write;  // the place that the write goes to
+    std::function<StoredTiles::Owner()> after;  // whose bytes the next write makes them
+    std::function<std::size_t()> begin_write;   // the place that the write goes to
   };
   explicit FileRangeChecks(Use use);
 
@@ -36,11 +37,15 @@ class FileRangeChecks final : public RangeChecks {
   // The range's entries of states_. REQUIRES: the range is whole ones.
   std::span<State> states(ElementRange range);
 
+  const StoredTiles::Owner& after();
+
   const Use use_;
   const std::uint64_t elements_;
   bool was_read_ = false;
   std::vector<State> states_;  // of each kRangeElements; a thread has its own
   StoredTiles::Sums sums_;     // of each plane's blocks
+  std::once_flag asked_;
+  StoredTiles::Owner after_;  // known from the first record on
 };
 
 }  // namespace spillway::swapper

@@ -3,6 +3,8 @@
 #include <spillway/swapper/ram_tier.h>
 #include <atomic>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -16,7 +18,8 @@ class RamTier final : public Tier {
       : layout_(layout),
         tile_elements_(std::move(tile_elements)),
         offsets_(std::move(offsets)),
-        slab_(std::move(slab)) {}
+        slab_(std::move(slab)),
+        kept_(tile_elements_.size()) {}
 
   const char* name() const noexcept override { return "cpu"; }
   const Layout& layout() const noexcept override { return layout_; }
@@ -46,11 +49,40 @@ class RamTier final : public Tier {
     return Transfer::completed(std::move(lease));
   }
 
+  bool keeps_generations(TileId) const noexcept override { return true; }
+  Result<void> keep_generation(TileId tile) override {
+    SPILLWAY_CHECK(tile < kept_.size(), "no such tile");
+    SPILLWAY_CHECK(kept_[tile] == nullptr, "one generation of a tile is kept at a time");
+    const std::size_t bytes = layout_.tile_bytes(tile_elements(tile));
+    kept_[tile].reset(new (std::nothrow) std::byte[bytes]);
+    if (kept_[tile] == nullptr) {
+      return make_error(ErrorKind::kNoMemory, "keep a generation", "",
+                        "tile " + std::to_string(tile) + ": " + std::to_string(bytes) + " bytes");
+    }
+    std::memcpy(kept_[tile].get(), resident(tile, 0), bytes);
+    kept_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return {};
+  }
+  void drop_kept(TileId tile) override {
+    SPILLWAY_CHECK(tile < kept_.size() && kept_[tile] != nullptr,
+                   "no generation of this tile is kept");
+    kept_[tile].reset();
+    kept_bytes_.fetch_sub(layout_.tile_bytes(tile_elements(tile)), std::memory_order_relaxed);
+  }
+  void roll_back(TileId tile) override {
+    SPILLWAY_CHECK(tile < kept_.size() && kept_[tile] != nullptr,
+                   "no generation of this tile is kept");
+    std::memcpy(resident(tile, 0), kept_[tile].get(), layout_.tile_bytes(tile_elements(tile)));
+    drop_kept(tile);
+  }
+
   TierStats stats() const noexcept override {
     return {read_bytes_.load(std::memory_order_relaxed),
             written_bytes_.load(std::memory_order_relaxed)};
   }
-  std::uint64_t memory_bytes() const noexcept override { return slab_ ? slab_->size_bytes() : 0; }
+  std::uint64_t memory_bytes() const noexcept override {
+    return (slab_ ? slab_->size_bytes() : 0) + kept_bytes_.load(std::memory_order_relaxed);
+  }
   std::uint64_t storage_bytes() const noexcept override { return 0; }
 
  private:
@@ -64,8 +96,10 @@ class RamTier final : public Tier {
 
   const Layout layout_;
   const std::vector<std::uint64_t> tile_elements_;
-  const std::vector<std::size_t> offsets_;  // of each tile in the slab
-  std::optional<pinned_pool::Slab> slab_;   // none when there are no tiles
+  const std::vector<std::size_t> offsets_;          // of each tile in the slab
+  std::optional<pinned_pool::Slab> slab_;           // none when there are no tiles
+  std::vector<std::unique_ptr<std::byte[]>> kept_;  // of each tile: the bytes to go back to
+  std::atomic<std::uint64_t> kept_bytes_{0};
   std::atomic<std::uint64_t> read_bytes_{0};
   std::atomic<std::uint64_t> written_bytes_{0};
 };

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "placed_tier.h"
+
 namespace spillway::swapper {
 namespace {
 
@@ -19,7 +21,7 @@ bool same_layout(const Layout& a, const Layout& b) {
   return true;
 }
 
-class SplitTier final : public Tier {
+class SplitTier final : public PlacedTier<Tier> {
  public:
   SplitTier(const std::vector<bool>& in_upper, std::unique_ptr<Tier> upper,
             std::unique_ptr<Tier> lower)
@@ -39,25 +41,6 @@ class SplitTier final : public Tier {
 
   const char* name() const noexcept override { return name_.c_str(); }
   const Layout& layout() const noexcept override { return lower_->layout(); }
-  std::uint32_t tile_count() const noexcept override {
-    return static_cast<std::uint32_t>(places_.size());
-  }
-  std::uint64_t tile_elements(TileId tile) const override {
-    return place(tile).tier->tile_elements(place(tile).tile);
-  }
-  std::byte* resident(TileId tile, std::uint32_t plane) noexcept override {
-    return place(tile).tier->resident(place(tile).tile, plane);
-  }
-  Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
-                aio::Priority priority) override {
-    return place(tile).tier->read(place(tile).tile, planes, std::move(lease), priority);
-  }
-  Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
-    return place(tile).tier->write(place(tile).tile, planes, std::move(lease));
-  }
-  std::unique_ptr<RangeChecks> range_checks(TileId tile, PlaneRange planes) override {
-    return place(tile).tier->range_checks(place(tile).tile, planes);
-  }
   TierStats stats() const noexcept override { return lower_->stats(); }
   std::uint64_t memory_bytes() const noexcept override {
     return upper_->memory_bytes() + lower_->memory_bytes();
@@ -67,18 +50,8 @@ class SplitTier final : public Tier {
   }
 
  private:
-  struct Place {
-    Tier* tier;
-    TileId tile;
-  };
-  const Place& place(TileId tile) const {
-    SPILLWAY_CHECK(tile < places_.size(), "no such tile");
-    return places_[tile];
-  }
-
   std::unique_ptr<Tier> upper_;
   std::unique_ptr<Tier> lower_;
-  std::vector<Place> places_;
   std::string name_;
 };
 

@@ -42,4 +42,13 @@ Result<pinned_pool::Lease> Transfer::wait(
   return lease;
 }
 
+Result<void> Tier::keep_generation(TileId) {
+  SPILLWAY_CHECK(false, "a tile that has one generation only");
+  return {};
+}
+
+void Tier::drop_kept(TileId) { SPILLWAY_CHECK(false, "no generation of this tile is kept"); }
+
+void Tier::roll_back(TileId) { SPILLWAY_CHECK(false, "no generation of this tile is kept"); }
+
 }  // namespace spillway::swapper

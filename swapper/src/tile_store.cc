@@ -58,14 +58,17 @@ class FileTileStore final : public TileStore {
   std::unique_ptr<RangeChecks> range_checks(TileId tile, PlaneRange planes) override {
     if (!stored_->has_checksums()) return nullptr;
     const std::size_t place = present_place(tile);
-    StoredTiles::Owner after = stored_->owner(place);
-    if (entry(tile).kept && !entry(tile).moved) after.generation = entry(tile).last_generation + 1;
     return std::make_unique<FileRangeChecks>(FileRangeChecks::Use{
         .stored = stored_,
         .place = place,
-        .after = after,
         .planes = planes,
+        .after = [this, tile] { return next_owner(tile); },
         .begin_write = [this, tile, planes] { return begin_write(tile, planes); }});
+  }
+
+  bool keeps_generations(TileId tile) const noexcept override {
+    const std::lock_guard guard(spare_mutex_);
+    return spare_.contains(entry(tile).elements);
   }
 
   Result<void> keep_generation(TileId tile) override {
@@ -73,16 +76,16 @@ class FileTileStore final : public TileStore {
     SPILLWAY_CHECK(!tile_entry.kept, "one generation of a tile is kept at a time");
     check_idle(tile_entry);
     const std::lock_guard guard(spare_mutex_);
-    std::vector<std::size_t>& spare = spare_[tile_entry.elements];
-    if (spare.empty()) {
+    const auto spare = spare_.find(tile_entry.elements);
+    if (spare == spare_.end() || spare->second.empty()) {
       return make_error(
           ErrorKind::kNoSpace, "keep a generation", stored_->place(tile_entry.place).path,
           "tile " + std::to_string(tile) + ": the room for second generations of " +
               std::to_string(tile_entry.elements) + " elements is used up; raise spare_fraction");
     }
-    tile_entry.kept = std::exchange(tile_entry.place, spare.back());
+    tile_entry.kept = std::exchange(tile_entry.place, spare->second.back());
     tile_entry.moved = false;
-    spare.pop_back();
+    spare->second.pop_back();
     return {};
   }
 
@@ -149,6 +152,12 @@ class FileTileStore final : public TileStore {
     }
     return tile_entry.place;
   }
+  // Whose bytes the next write makes them.
+  StoredTiles::Owner next_owner(TileId tile) const {
+    const Entry& tile_entry = entry(tile);
+    if (tile_entry.kept && !tile_entry.moved) return {tile, tile_entry.last_generation + 1};
+    return stored_->owner(tile_entry.place);
+  }
   std::size_t present_place(TileId tile) const {
     const Entry& tile_entry = entry(tile);
     return tile_entry.kept && !tile_entry.moved ? *tile_entry.kept : tile_entry.place;
@@ -175,7 +184,7 @@ class FileTileStore final : public TileStore {
   const std::shared_ptr<StoredTiles> stored_;  // shared with Transfers that outlive the store
   const std::vector<DirectorySpace> directories_;
   std::vector<Entry> tiles_;  // each used by one thread at a time, as transfers of a tile are
-  std::mutex spare_mutex_;
+  mutable std::mutex spare_mutex_;
   std::map<std::uint64_t, std::vector<std::size_t>> spare_;  // free places by their elements
 };
 

@@ -106,26 +106,34 @@ void check_uses(std::span<const Item> items) {
   }
 }
 
+class GivenItems final : public TileStream::Source {
+ public:
+  explicit GivenItems(std::span<const Item> items) : items_(items) {}
+  std::optional<std::size_t> next(bool, const StreamStats&) override {
+    if (next_ == items_.size()) return std::nullopt;
+    return next_++;
+  }
+  const Item& item(std::size_t number) const override { return items_[number]; }
+
+ private:
+  const std::span<const Item> items_;
+  std::size_t next_ = 0;
+};
+
 }  // namespace
 
 // One call of run(): what has been read ahead, and what is being written behind.
 class TileStream::Run {
  public:
-  Run(std::span<const Item> items, const Compute& compute, const Written& written)
-      : items_(items), compute_(compute), written_(written) {}
+  Run(Source& source, const Compute& compute, const Written& written)
+      : source_(source), compute_(compute), written_(written) {}
 
   Result<StreamStats> run() {
-    const Clock::time_point begin = Clock::now();
-    for (const Item& item : items_) check_pools(item);
-    check_uses(items_);
     Result<void> outcome;
-    for (std::size_t item = 0; outcome && item < items_.size(); ++item) outcome = step(item);
+    while (outcome && !ended_) outcome = step();
     outcome = drain(std::move(outcome));
     if (!outcome) return tl::unexpected(std::move(outcome.error()));
-    stats_.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    const double busy = busy_.seconds();
-    if (busy > 0) stats_.drive_idle_seconds = std::max(0.0, stats_.seconds - busy);
-    return stats_;
+    return stats();
   }
 
  private:
@@ -140,6 +148,7 @@ class TileStream::Run {
 
   // What one item holds; all of it has one entry per part.
   struct Held {
+    std::size_t item = 0;
     std::vector<pinned_pool::Lease> leases;
     std::vector<Transfer> reads;
     std::vector<std::size_t> read_spans;               // in busy_
@@ -147,27 +156,64 @@ class TileStream::Run {
     std::vector<PartView> views;
   };
 
-  Result<void> step(std::size_t item) {
+  StreamStats stats() const {
+    StreamStats stats = stats_;
+    const auto elapsed = Clock::now() - begin_;
+    stats.seconds = std::chrono::duration<double>(elapsed).count() - idle_seconds_;
+    const double busy = busy_.seconds();
+    if (busy > 0) stats.drive_idle_seconds = std::max(0.0, stats.seconds - busy);
+    return stats;
+  }
+
+  Result<void> step() {
     if (auto reaped = reap_finished_writes(); !reaped) return reaped;
-    if (ahead_.empty()) {
-      if (auto started = start_first(item); !started) return started;
+    while (ahead_.size() < kMaxItemsAhead && named(/*wait=*/false) && start(*named_)) {
+      named_.reset();
     }
-    const std::size_t horizon = std::min(items_.size(), item + kMaxItemsAhead);
-    while (next_ < horizon && start(next_)) {
+    if (ahead_.empty()) return go_on_without_items();
+    const std::size_t item = ahead_.front().item;
+    while (!source_.ready(item, /*wait=*/writes_.empty())) {
+      if (auto written = finish_oldest_write(); !written) return written;
     }
-    if (auto read = finish_reads(item, ahead_.front()); !read) return read;
+    if (auto read = finish_reads(ahead_.front()); !read) return read;
     {
       const Stopwatch watch(stats_.compute_seconds);
       if (auto computed = compute_(item, ahead_.front().views); !computed) return computed;
     }
-    start_writes(item);
+    start_writes();
     return {};
+  }
+
+  // Has the next item to start in named_; false when there is none.
+  bool named(bool wait) {
+    if (named_) return true;
+    const Clock::time_point asked = Clock::now();
+    named_ = source_.next(wait, stats());
+    if (wait) idle_seconds_ += std::chrono::duration<double>(Clock::now() - asked).count();
+    return named_.has_value();
+  }
+
+  // Nothing is read ahead: for want of buffers, or of items.
+  Result<void> go_on_without_items() {
+    if (named_) {
+      if (auto started = start_first(*named_); !started) return started;
+      named_.reset();
+      return {};
+    }
+    if (writes_.empty()) {
+      ended_ = !named(/*wait=*/true);
+      return {};
+    }
+    const Stopwatch watch(stats_.write_wait_seconds);
+    return finish_oldest_write();
   }
 
   // Takes the buffers of the item, all or none, and starts its reads. False when one is missing.
   bool start(std::size_t item) {
-    const Item& parts = items_[item];
+    const Item& parts = source_.item(item);
+    check_pools(parts);
     Held held = take_shell();
+    held.item = item;
     held.leases.resize(parts.size());
     held.reads.resize(parts.size());
     held.read_spans.resize(parts.size());
@@ -184,7 +230,6 @@ class TileStream::Run {
     }
     for (std::size_t i = 0; i < parts.size(); ++i) start_part(parts[i], held, i);
     ahead_.push_back(std::move(held));
-    ++next_;
     return true;
   }
 
@@ -226,9 +271,9 @@ class TileStream::Run {
                           std::to_string(Transfer::kDefaultTimeout.count()) + " s");
   }
 
-  Result<void> finish_reads(std::size_t item, Held& held) {
+  Result<void> finish_reads(Held& held) {
     const Stopwatch watch(stats_.read_wait_seconds);
-    for (std::size_t i = 0; i < items_[item].size(); ++i) {
+    for (std::size_t i = 0; i < held.reads.size(); ++i) {
       if (!held.reads[i].valid()) continue;
       auto lease = finish(held.reads[i], held.read_spans[i]);
       if (!lease) return tl::unexpected(std::move(lease.error()));
@@ -238,11 +283,13 @@ class TileStream::Run {
     return {};
   }
 
-  void start_writes(std::size_t item) {
+  void start_writes() {
     Held& held = ahead_.front();
-    for (std::size_t i = 0; i < items_[item].size(); ++i) {
+    const std::size_t item = held.item;
+    const Item& parts = source_.item(item);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
       if (!held.leases[i]) continue;
-      const Part& part = items_[item][i];
+      const Part& part = parts[i];
       pinned_pool::Lease lease = std::move(held.leases[i]);
       if (part.access == Access::kRead) continue;
       const std::size_t span = busy_.start(Clock::now());
@@ -305,21 +352,31 @@ class TileStream::Run {
     return shell;
   }
 
-  const std::span<const Item> items_;
+  Source& source_;
   const Compute& compute_;
   const Written& written_;
-  std::size_t next_ = 0;      // the first item that is not started
+  std::optional<std::size_t> named_;  // the item to start next
+  bool ended_ = false;
   std::deque<Held> ahead_;    // items started and not yet computed, in order
   std::deque<Write> writes_;  // oldest first
   std::vector<Held> shells_;
   pinned_pool::Pool* missing_ = nullptr;  // the pool that had no buffer last
-  StreamStats stats_;
-  BusyTime busy_;  // of the drives
+  const Clock::time_point begin_ = Clock::now();
+  double idle_seconds_ = 0;  // waited for items
+  StreamStats stats_;        // without what stats() adds
+  BusyTime busy_;            // of the drives
 };
 
 Result<StreamStats> TileStream::run(std::span<const Item> items, const Compute& compute,
                                     const Written& written) {
-  return Run(items, compute, written).run();
+  check_uses(items);
+  GivenItems given(items);
+  return Run(given, compute, written).run();
+}
+
+Result<StreamStats> TileStream::run(Source& source, const Compute& compute,
+                                    const Written& written) {
+  return Run(source, compute, written).run();
 }
 
 Result<StreamStats> TileStream::for_each_tile(Tier& tier, Access access, pinned_pool::Pool& pool,

@@ -120,6 +120,19 @@ class SPILLWAY_API Tier {
     return nullptr;
   }
 
+  // Second generations, so that writes can be taken back. Whether the tile may have one.
+  virtual bool keeps_generations(TileId /*tile*/) const noexcept { return false; }
+  // Keeps the tile's present bytes as they are: on files the next write of it goes to another
+  // place, in memory they are copied. REQUIRES: keeps_generations(tile); nothing kept of this tile
+  // yet; the next write on files covers all planes; no transfer of the tile is under way.
+  // kNoSpace when the spare room is used up, kNoMemory.
+  virtual Result<void> keep_generation(TileId tile);
+  // Gives the kept generation's place back. REQUIRES: something is kept; no transfer of it is under
+  // way, for both.
+  virtual void drop_kept(TileId tile);
+  // The kept generation becomes the current one again; what was written since is dropped.
+  virtual void roll_back(TileId tile);
+
   virtual TierStats stats() const noexcept = 0;
   // Bytes of memory and of storage that the tiles take.
   virtual std::uint64_t memory_bytes() const noexcept = 0;

@@ -60,15 +60,6 @@ class SPILLWAY_API TileStore : public Tier {
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);
 
-  // Keeps the tile's present bytes as they are: the next write of it goes to another place.
-  // REQUIRES: nothing kept of this tile yet; the next write covers all planes; no transfer of the
-  // tile is under way (for all three).
-  // kNoSpace when the spare room is used up.
-  virtual Result<void> keep_generation(TileId tile) = 0;
-  // Gives the kept generation's place back.
-  virtual void drop_kept(TileId tile) = 0;
-  // The kept generation becomes the current one again; what was written since is dropped.
-  virtual void roll_back(TileId tile) = 0;
   // Of the present bytes. Grows with the first write after keep_generation, and no number comes
   // twice: after a roll-back the next one skips those that were dropped.
   virtual std::uint32_t generation(TileId tile) const = 0;

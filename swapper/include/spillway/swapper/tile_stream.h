@@ -12,6 +12,7 @@
 #include <spillway/swapper/tier.h>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -89,12 +90,32 @@ class SPILLWAY_API TileStream {
   // Called on the same thread, between two computes, when all that the item wrote is in its tiers.
   using Written = std::function<void(std::size_t item)>;
 
+  // Items that become known while a run goes on: it lasts for as long as there are more. All calls
+  // come from the thread of the run.
+  class SPILLWAY_API Source {
+   public:
+    virtual ~Source() = default;
+    // The number of the item to read ahead next; nothing when there is none now, and the stream
+    // asks again a little later. With `wait` nothing else is left to do: blocks until there is one;
+    // nothing then ends the run. `so_far`: of the run, without its waits for items.
+    virtual std::optional<std::size_t> next(bool wait, const StreamStats& so_far) = 0;
+    // Whether the item, which was named before all that are not computed yet, may be computed now.
+    // With `wait` nothing else is left to do: blocks until it may.
+    virtual bool ready(std::size_t /*number*/, bool /*wait*/) { return true; }
+    // The item of that number. Stays where it is until all of it is written.
+    virtual const Item& item(std::size_t number) const = 0;
+  };
+
   // Runs all items in order; returns when everything written is in its tier. On an error: starts
   // nothing more, waits for what is in flight, returns the first error.
   // REQUIRES: an item's parts that share a pool fit into it together; a plane that is written is
   // in one part only.
   // When `compute` throws, what is in flight is abandoned (and ends safely).
   static Result<StreamStats> run(std::span<const Item> items, const Compute& compute,
+                                 const Written& written = {});
+  // The same with items in the order in which the source names them, which sees to it that a plane
+  // that is written is not named again before all of its item is written.
+  static Result<StreamStats> run(Source& source, const Compute& compute,
                                  const Written& written = {});
 
   // Called for each tile once its planes can be used.
