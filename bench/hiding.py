@@ -20,7 +20,7 @@ from train_runs import (RunFailed, Training, describe, each_round, gpt, median, 
                         print_table, ratios, spread)
 
 LARGE, SMALL = gpt(8, 512, 8, 256), gpt(2, 256, 4, 64)
-ORDERS = ("after_backward", "forward")
+ORDERS = ("after_backward", "forward", "backward")
 STATES = {"all": ("nvme", "nvme"), "optimizer": ("none", "nvme")}
 
 
@@ -47,7 +47,7 @@ class Hiding:
         self.model = SMALL if options.quick else LARGE
         directory = str(disks.disks[0].path)
         config = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2, "bf16": {"enabled": True},
-                  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+                  "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}}, "gradient_clipping": options.clipping,
                   "zero_optimization": {"stage": 3, "offload_param": {"device": "none", "nvme_path": directory},
                                         "offload_optimizer": {"device": "none", "nvme_path": directory}}}
         self.training = Training(options.spillway, folder, self.model, config)
@@ -116,6 +116,8 @@ def parse_options():
     parser = options_of(__doc__, rounds=3, steps=4)
     parser.add_argument("--ratios", default="0.5,0.75,1,1.5,2", help="I/O alone of compute alone (%(default)s)")
     parser.add_argument("--orders", default=",".join(ORDERS), help="update orders (default: %(default)s)")
+    parser.add_argument("--clipping", default=0.0, type=float,
+                        help="gradient_clipping; 0: never, so that nothing updated during backward is taken back")
     parser.add_argument("--states", choices=tuple(STATES), default="all", help="what lies on the drive")
     options = parse(parser)
     options.orders = options.orders.split(",")
@@ -142,6 +144,7 @@ def main():
                    f"= {tokens} tokens",
                    {"all": "Parameters and optimizer states", "optimizer": "Optimizer states"}[options.states]
                    + " on a loop device, slowed down by blkio.throttle; max_in_cpu 0",
+                   f"gradient_clipping {options.clipping:g}",
                    f"{options.rounds} rounds, begun by the next order each time; {options.steps} steps a run counted "
                    f"after {WARM_UP} of warm-up")
 

@@ -38,13 +38,14 @@ def parse(parser):
 
 
 def run_bench(name, options, models, print_head, measure):
-    """measure(scratch folder, disks) on a drive with room for the states of the largest model; the exit code."""
+    """measure(scratch folder, disks) on a drive with room for two generations of the largest model's states; the exit
+    code."""
     reason = why_not()
     if reason:
         print(f"skipped: {reason}")
         return 77
     print_head()
-    size_mib = 16 * max(map(parameters, models)) // 10**6 + 200
+    size_mib = 30 * max(map(parameters, models)) // 10**6 + 200
     try:
         with tempfile.TemporaryDirectory() as scratch, Disks(options.directory, 1, size_mib) as disks:
             measure(Path(scratch), disks)

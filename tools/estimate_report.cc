@@ -96,7 +96,10 @@ void print_time(const Plan& plan, const Machine& machine) {
   line("backward", time.backward, time.backward.seconds(time.one_processor));
   line("update", time.update, time.update.seconds(time.one_processor));
   line("step", all, time.seconds);
-  if (time.in_background) fmt::print("  (the update overlaps with the forward that follows)\n");
+  if (time.in_background) {
+    fmt::print("  (the update overlaps with {}the forward that follows)\n",
+               time.during_backward ? "backward and " : "");
+  }
   if (!time.storage_known) {
     fmt::print("  without the NVMe's time: its speed is not known\n");
     return;
@@ -154,6 +157,7 @@ ordered_json time_json(const Plan& plan, const Machine& machine) {
                    {"overlapped_seconds", time.bound_seconds},
                    {"tokens_per_second", plan.tokens_per_second()},
                    {"update_in_background", time.in_background},
+                   {"update_during_backward", time.during_backward},
                    {"limit", trainer::name_of(time.limit)},
                    {"storage_speed_known", time.storage_known},
                    {"break_even_tokens", trainer::break_even_tokens(plan.input, time)}};

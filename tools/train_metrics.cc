@@ -158,6 +158,8 @@ void TrainMetrics::write_json(const StepFigures& figures) {
       {"update_seconds", r.update_seconds},
       {"update_drive_busy_seconds", r.update_drive_busy_seconds},
       {"update_drive_idle_seconds", r.update_drive_idle_seconds},
+      {"tiles_updated_ahead", r.ahead.kept},
+      {"tiles_taken_back", r.ahead.taken_back},
       {"tokens_per_second", static_cast<double>(figures.tokens) / std::max(r.seconds, 1e-9)},
       {"nvme_read_bytes", r.nvme_read_bytes},
       {"nvme_written_bytes", r.nvme_written_bytes},

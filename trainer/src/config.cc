@@ -195,8 +195,16 @@ const char* to_string(UpdateOrder order) {
       return "after_backward";
     case UpdateOrder::kForward:
       return "forward";
+    case UpdateOrder::kBackward:
+      return "backward";
   }
   return "?";
+}
+
+bool keeps_generations(const Config& config) {
+  return resolved_update_order(config) == UpdateOrder::kBackward &&
+         config.offload_optimizer.device == OffloadDevice::kNvme &&
+         config.gradients.device != OffloadDevice::kNvme;
 }
 
 UpdateOrder resolved_update_order(const Config& config) {

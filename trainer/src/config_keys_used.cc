@@ -19,6 +19,7 @@ OffloadDevice device_named(const std::string& name) {
 const std::string kWhatIsFree = "what of the RAM is safely free";
 
 UpdateOrder update_order_named(const std::string& name) {
+  if (name == "backward") return UpdateOrder::kBackward;
   return name == "forward" ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
 }
 
@@ -157,7 +158,7 @@ std::vector<KeyRule> offload_optimizer_keys() {
        .standard = "\"auto\"",
        .note = "when tiles are updated; the bits are the same; not a DeepSpeed key",
        .may_be_auto = true,
-       .choices = {"after_backward", "forward"},
+       .choices = {"after_backward", "forward", "backward"},
        .apply = [](Draft& d,
                    const Value& v) { d.config.update_order = update_order_named(v.text); },
        .resolved =

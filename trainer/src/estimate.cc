@@ -98,6 +98,17 @@ bool optimizer_on_device(const EstimateInput& input) {
   return input.on_gpu && input.config.offload_optimizer.device == OffloadDevice::kNone;
 }
 
+// An update during backward keeps what was there before: in another place on files; in RAM a copy,
+// of the weights only.
+void add_generations(const EstimateInput& input, const Store& weights, MemoryRow* parameters,
+                     MemoryRow* moments) {
+  if (!keeps_generations(input.config) || optimizer_on_device(input)) return;
+  parameters->bytes.nvme *= 2;
+  moments->bytes.nvme *= 2;
+  const bool on_device = input.on_gpu && input.config.offload_param.device == OffloadDevice::kNone;
+  if (!on_device) parameters->bytes.ram += weights.memory_bytes;
+}
+
 // `taken`: of the RAM, before gradients are placed.
 GradientPlan gradient_plan(const EstimateInput& input, const std::vector<UnitTiles>& units,
                            std::uint64_t taken) {
@@ -264,8 +275,10 @@ StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const S
   const double embedding = static_cast<double>(weights.file_bytes.front());
   const double head = static_cast<double>(weights.file_bytes.back());
   StepTraffic traffic;
-  traffic.forward_read = (updates_in_background(input) ? 0.0 : all) +
-                         (input.model.tie_word_embeddings ? embedding : 0.0);
+  // What was updated during backward is not handed to the forward: at worst all of it.
+  const bool delivered = updates_in_background(input) && !keeps_generations(input.config);
+  traffic.forward_read =
+      (delivered ? 0.0 : all) + (input.model.tie_word_embeddings ? embedding : 0.0);
   const auto activations =
       static_cast<double>(activation_bytes(input.config.activations, activation_sizes(input)).nvme);
   traffic.forward_written = activations;
@@ -304,6 +317,7 @@ Estimate estimate(const EstimateInput& input) {
   result.rows = {store_row("parameters", weights, config.offload_param, input.on_gpu),
                  store_row("moments", moments, config.offload_optimizer, input.on_gpu),
                  buffer_row(input, units, weights, moments)};
+  add_generations(input, weights, &result.rows[0], &result.rows[1]);
   std::uint64_t taken = 0;
   for (const MemoryRow& row : result.rows) taken += row.bytes.pinned + row.bytes.ram;
   const GradientPlan gradients = gradient_plan(input, units, taken);
@@ -319,7 +333,7 @@ Estimate estimate(const EstimateInput& input) {
 }
 
 bool updates_in_background(const EstimateInput& input) {
-  return resolved_update_order(input.config) == UpdateOrder::kForward &&
+  return resolved_update_order(input.config) != UpdateOrder::kAfterBackward &&
          !optimizer_on_device(input);
 }
 
@@ -328,7 +342,8 @@ StepTraffic traffic_per_parameter(const Config& config) {
   const double moments = bytes_per_element(optimizer_layout(config));
   StepTraffic traffic;
   if (config.offload_param.device == OffloadDevice::kNvme) {
-    const bool delivered = resolved_update_order(config) == UpdateOrder::kForward;
+    const bool delivered =
+        resolved_update_order(config) != UpdateOrder::kAfterBackward && !keeps_generations(config);
     traffic.forward_read = delivered ? 0 : weight;
     traffic.backward_read = weight;
     traffic.update_read = traffic.update_written = weight;

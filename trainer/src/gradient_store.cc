@@ -169,6 +169,13 @@ at::Tensor GradientStore::take_sum(std::int64_t elements) {
 void GradientStore::begin_sum(UnitId unit) {
   UnitGradient& gradient = units_[unit];
   const bool reopened = std::exchange(gradient.final, false);
+  if (reopened && is_final_) {
+    throw Failure(make_error(ErrorKind::kInvalid, "add a gradient", "",
+                             "the unit's gradient was final, and it is being updated (a loss that "
+                             "runs a backward of its own?); use offload_optimizer.update_order "
+                             "forward")
+                      .value());
+  }
   if (gradient.sum.defined()) return;
   const UnitPartition& partition = states_->units()[unit].partition;
   gradient.sum = take_sum(static_cast<std::int64_t>(partition.part_elements(kTrainable)));
@@ -276,9 +283,13 @@ void GradientStore::finish(UnitId unit) {
     if (sums_apart_ && gradient.sum.defined()) spare_.push_back(std::exchange(gradient.sum, {}));
   }
   gradient.final = true;
+  if (std::exchange(cleared_, false)) final_order_.clear();
+  final_order_.push_back(unit);
+  if (is_final_) is_final_(unit);
 }
 
 void GradientStore::clear() {
+  cleared_ = true;
   for (UnitGradient& gradient : units_) {
     gradient.whole.reset();
     if (sums_apart_ && gradient.sum.defined()) spare_.push_back(std::exchange(gradient.sum, {}));
@@ -287,9 +298,8 @@ void GradientStore::clear() {
   }
 }
 
-at::Tensor GradientStore::part(UnitId unit) {
+const at::Tensor& GradientStore::part(UnitId unit) const {
   SPILLWAY_CHECK(spill_ == nullptr, "gradients on NVMe are read as tiles");
-  finish(unit);
   return units_[unit].kept;
 }
 

@@ -59,7 +59,7 @@ void IncomingUnit::wait() {
   urgent_.store(true, std::memory_order_relaxed);
   changed_.notify_all();
   changed_.wait(lock, [&] { return missing_ == 0 || failure_; });
-  if (failure_) std::rethrow_exception(failure_);
+  if (missing_ > 0) std::rethrow_exception(failure_);
 }
 
 }  // namespace spillway::trainer

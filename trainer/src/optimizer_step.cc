@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
-#include <numeric>
 
 namespace spillway::trainer {
 namespace {
@@ -30,11 +29,26 @@ UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::b
   return planes;
 }
 
+// Whether the item's update can be taken back, and is worth it: there is I/O to hide.
+bool may_go_ahead(const swapper::Item& item) {
+  const swapper::Part& states = item[1];
+  return item.size() == 2 && states.tier->resident(states.tile, 0) == nullptr &&
+         std::ranges::all_of(item, [](const swapper::Part& part) {
+           return part.tier->keeps_generations(part.tile);
+         });
+}
+
 }  // namespace
 
-OptimizerStep::OptimizerStep(ModelStates& states)
-    : states_(&states), background_(states.units().size()) {
+OptimizerStep::OptimizerStep(ModelStates& states, GradientStore& gradients)
+    : states_(&states), gradients_(&gradients) {
   for (UnitId unit = 0; unit < states.units().size(); ++unit) plan_unit(unit);
+  std::vector<UpdateItem> items;
+  for (std::size_t i = 0; i < items_.size(); ++i) {
+    items.push_back({work_[i].unit, work_[i].tile, items_[i], may_go_ahead(items_[i])});
+    can_start_ahead_ = can_start_ahead_ || items.back().may_go_ahead;
+  }
+  background_ = std::make_unique<BackgroundUpdate>(std::move(items), states.units().size());
 }
 
 void OptimizerStep::plan_unit(UnitId id) {
@@ -42,6 +56,7 @@ void OptimizerStep::plan_unit(UnitId id) {
   StateTiers& tiers = states_->tiers();
   swapper::TileId tile = unit.first_tile;
   swapper::TileId optimizer_tile = unit.first_optimizer_tile;
+  std::uint32_t trainable_tile = 0;
   for (const TileSpan& span : unit.partition.tiles()) {
     const swapper::TileId weight_tile = tile++;
     if (span.section == kFrozen) continue;
@@ -50,6 +65,10 @@ void OptimizerStep::plan_unit(UnitId id) {
           swapper::Access::kReadWrite, tiers.update_weight_pool(), swapper::Checksums::kInCompute},
          {&tiers.optimizer(), optimizer_tile++, tiers.optimizer().layout().all(),
           swapper::Access::kReadWrite, tiers.optimizer_pool(), swapper::Checksums::kInCompute}});
+    // Gradients on NVMe are a third part, which is read with the others.
+    if (const auto gradient = gradients_->stored_part(id, trainable_tile++)) {
+      items_.back().push_back(*gradient);
+    }
     TileWork work{id, weight_tile - unit.first_tile, span.offset, span.elements, {}};
     // The same for any number of ranks; units far apart.
     const std::uint64_t of_part =
@@ -75,23 +94,20 @@ float OptimizerStep::clip_factor(double norm, double max_norm) {
   return static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6)));
 }
 
-OptimizerStep::StepInputs OptimizerStep::inputs_of(GradientStore& gradients, std::uint64_t step,
-                                                   double learning_rate, float grad_scale) const {
+OptimizerStep::StepInputs OptimizerStep::inputs_of(std::uint64_t step, double learning_rate,
+                                                   float grad_scale) const {
   StepInputs inputs{update_constants(states_->config(), step, learning_rate, grad_scale), {}};
-  if (gradients.on_nvme()) return inputs;
+  if (gradients_->on_nvme()) return inputs;
   for (UnitId unit = 0; unit < states_->units().size(); ++unit) {
-    inputs.gradients.push_back(gradients.part(unit));
+    inputs.gradients.push_back(gradients_->part(unit));
   }
   return inputs;
 }
 
-swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64_t step,
-                                           double learning_rate, float grad_scale) {
-  const StepInputs inputs = inputs_of(gradients, step, learning_rate, grad_scale);
-  if (states_->tiers().device_optimizer() != nullptr) {
-    return update_on_device(gradients, inputs.constants);
-  }
-  add_stored_gradients(gradients);
+swapper::StreamStats OptimizerStep::update(std::uint64_t step, double learning_rate,
+                                           float grad_scale) {
+  const StepInputs inputs = inputs_of(step, learning_rate, grad_scale);
+  if (states_->tiers().device_optimizer() != nullptr) return update_on_device(inputs.constants);
   Trace* const trace = states_->trace();
   auto waiting_since = Trace::Clock::now();
   const auto compute = [&](std::size_t index, std::span<const swapper::PartView> parts) {
@@ -107,16 +123,6 @@ swapper::StreamStats OptimizerStep::update(GradientStore& gradients, std::uint64
   return value_or_throw(std::move(updated));
 }
 
-// Gradients on NVMe are a third part of each item, which is read with the others.
-void OptimizerStep::add_stored_gradients(const GradientStore& gradients) {
-  if (!gradients.on_nvme() || items_.empty() || items_.front().size() > 2) return;
-  std::uint32_t tile = 0;
-  for (std::size_t i = 0; i < items_.size(); ++i) {
-    if (i > 0 && work_[i].unit != work_[i - 1].unit) tile = 0;
-    items_[i].push_back(*gradients.stored_part(work_[i].unit, tile++));
-  }
-}
-
 // Of the tile, in the format in which it waited.
 at::Tensor OptimizerStep::gradient_of(const TileWork& work,
                                       std::span<const swapper::PartView> parts,
@@ -130,25 +136,25 @@ at::Tensor OptimizerStep::gradient_of(const TileWork& work,
                        at::TensorOptions().dtype(half ? at::kBFloat16 : at::kFloat));
 }
 
-void OptimizerStep::start(GradientStore& gradients, std::uint64_t step, double learning_rate,
-                          float grad_scale, const std::vector<UnitId>& order) {
-  add_stored_gradients(gradients);
-  std::vector<std::size_t> rank(states_->units().size(), order.size());
-  for (std::size_t i = order.size(); i-- > 0;) rank[order[i]] = i;
-  ordered_work_.resize(work_.size());
-  std::iota(ordered_work_.begin(), ordered_work_.end(), std::size_t{0});
-  std::stable_sort(ordered_work_.begin(), ordered_work_.end(), [&](std::size_t a, std::size_t b) {
-    return rank[work_[a].unit] < rank[work_[b].unit];
-  });
-  ordered_items_.clear();
-  for (const std::size_t i : ordered_work_) {
-    ordered_items_.push_back({work_[i].unit, work_[i].tile, items_[i]});
-  }
-  background_.start(ordered_items_,
-                    [this, inputs = inputs_of(gradients, step, learning_rate, grad_scale)](
-                        std::size_t index, auto parts) {
-                      return update_tile(work_[ordered_work_[index]], parts, inputs);
-                    });
+BackgroundUpdate::Compute OptimizerStep::compute_with(StepInputs inputs) const {
+  return [this, inputs = std::move(inputs)](std::size_t index, auto parts) {
+    return update_tile(work_[index], parts, inputs);
+  };
+}
+
+void OptimizerStep::start_ahead(std::uint64_t step, double learning_rate,
+                                const std::vector<UnitId>& order) {
+  background_->start_ahead(compute_with(inputs_of(step, learning_rate, /*grad_scale=*/1.0f)),
+                           order);
+}
+
+BackgroundUpdate::AheadTiles OptimizerStep::start(std::uint64_t step, double learning_rate,
+                                                  float grad_scale,
+                                                  const std::vector<UnitId>& order) {
+  using Ahead = BackgroundUpdate::Ahead;
+  const bool as_expected = grad_scale == 1.0f;  // by start_ahead
+  return background_->start(compute_with(inputs_of(step, learning_rate, grad_scale)), order,
+                            as_expected ? Ahead::kKeep : Ahead::kTakeBack);
 }
 
 Result<void> OptimizerStep::update_tile(const TileWork& work,
@@ -219,8 +225,7 @@ void store_weight(const swapper::Part& part, const at::Tensor& host, const at::T
 
 }  // namespace
 
-swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
-                                                     const UpdateConstants& constants) {
+swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& constants) {
   const auto start = std::chrono::steady_clock::now();
   StateTiers& tiers = states_->tiers();
   for (std::size_t i = 0; i < work_.size(); ++i) {
@@ -244,7 +249,7 @@ swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
       addresses[plane] = address(tiers.device_optimizer()->device_plane(optimizer_tile, plane));
     }
     UpdatePlanes planes = planes_of(states_->config(), address(weight), addresses,
-                                    gradients.part(work.unit), work.offset);
+                                    gradients_->part(work.unit), work.offset);
     planes.runs = work.runs;
     planes.first_element = work.first_element;
     value_or_throw(update_range_cuda(constants, planes, 0, work.elements, nullptr));
@@ -258,7 +263,7 @@ swapper::StreamStats OptimizerStep::update_on_device(GradientStore& gradients,
   return stats;
 }
 #else
-swapper::StreamStats OptimizerStep::update_on_device(GradientStore&, const UpdateConstants&) {
+swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants&) {
   SPILLWAY_CHECK(false, "a device tier exists in builds with CUDA only");
   return {};
 }

@@ -68,6 +68,7 @@ struct StateTiers::Where {
   std::shared_ptr<swapper::DirectoryLock> lock;
   pinned_pool::Pool* pool = nullptr;  // of buffers for its tiles, where they are moved
   std::uint64_t max_in_cpu_elements = 0;
+  bool two_generations = false;  // of each tile on files
 
   bool caches_what_is_free() const {
     return offload.device == OffloadDevice::kNvme &&
@@ -111,7 +112,8 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
                  .tiles = elements,
                  .offload = offload,
                  .lock = on_nvme ? lock_directory(offload.nvme_path) : nullptr,
-                 .max_in_cpu_elements = offload.max_in_cpu_elements};
+                 .max_in_cpu_elements = offload.max_in_cpu_elements,
+                 .two_generations = keeps_generations(config)};
   };
   Where weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
   Where states =
@@ -279,6 +281,7 @@ std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
   options.directories = {where.lock->directory()};
   options.locks = {where.lock};
   options.name = where.name;
+  if (where.two_generations) options.spare_fraction = 1;
   const auto make_store = [&](const std::vector<std::uint64_t>& elements) {
     auto store =
         value_or_throw(swapper::TileStore::create(*engine_, where.layout, elements, options));
@@ -300,18 +303,27 @@ std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
                                   make_store(select(where.tiles, cached, false)));
 }
 
+// Free memory that the next step will not take: between steps a process is at its smallest, and it
+// will reach its peak again.
+std::uint64_t StateTiers::left_bytes(const pinned_pool::MemoryLimits& limits,
+                                     const pinned_pool::MemoryUsage& usage) {
+  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
+  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
+  return free_bytes - std::min(free_bytes, coming);
+}
+
+bool StateTiers::under_pressure() const {
+  return !caches_.empty() && left_bytes(pinned_pool::MemoryLimits::read(),
+                                        pinned_pool::memory_usage()) < margin_bytes_ / 2;
+}
+
 void StateTiers::relieve_pressure() {
-  if (!caches_.empty()) {
-    relieve_pressure(pinned_pool::MemoryLimits::read(), pinned_pool::memory_usage());
-  }
+  relieve_pressure(pinned_pool::MemoryLimits::read(), pinned_pool::memory_usage());
 }
 
 void StateTiers::relieve_pressure(const pinned_pool::MemoryLimits& limits,
                                   const pinned_pool::MemoryUsage& usage) {
-  // Between steps a process is at its smallest: the next step will take its peak again.
-  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
-  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
-  const std::uint64_t left = free_bytes - std::min(free_bytes, coming);
+  const std::uint64_t left = left_bytes(limits, usage);
   if (left >= margin_bytes_ / 2) return;
   std::uint64_t wanted = (margin_bytes_ - left) / local_ranks_;
   std::uint64_t freed = 0;

@@ -105,6 +105,7 @@ double seconds_in_order(const StepTime& time, const StepTraffic& traffic) {
   if (!time.in_background) return time.forward.seconds(one) + backward + time.update.seconds(one);
   PhaseTime both = time.forward;
   both += time.update;
+  if (time.during_backward) return (both += time.backward).seconds(one);
   const double idle = backward - time.backward[Resource::kStorage];
   const double moved = traffic.update_read + traffic.update_written;
   const double writes =
@@ -167,6 +168,7 @@ StepTime step_time(const EstimateInput& input, const Estimate& estimate,
   time.backward = model.backward(flops - forward);
   time.update = model.update();
   time.in_background = updates_in_background(input);
+  time.during_backward = time.in_background && keeps_generations(input.config);
   time.seconds = seconds_in_order(time, estimate.traffic);
   PhaseTime all = time.forward;
   (all += time.backward) += time.update;

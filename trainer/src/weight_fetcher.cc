@@ -68,6 +68,14 @@ void WeightFetcher::invalidate() {
   loaded_.clear();
 }
 
+void WeightFetcher::forget(UnitId unit) {
+  if (const auto coming = coming_.find(unit); coming != coming_.end()) {
+    coming->second.weights->abandon();
+    coming_.erase(coming);
+  }
+  loader_->settle(unit);
+}
+
 void WeightFetcher::begin_sweep(Sweep sweep) {
   sweep_ = sweep;
   Order& order = orders_[static_cast<std::size_t>(sweep)];

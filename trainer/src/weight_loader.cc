@@ -2,6 +2,7 @@
 
 #include <spillway/trainer/failure.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -36,6 +37,13 @@ void WeightLoader::load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> 
 void WeightLoader::settle() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return jobs_.empty(); });
+}
+
+void WeightLoader::settle(UnitId unit) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return std::ranges::none_of(jobs_, [&](const Job& job) { return job.unit == unit; });
+  });
 }
 
 void WeightLoader::run() {

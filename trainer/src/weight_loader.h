@@ -28,8 +28,10 @@ class WeightLoader {
   // Starts filling `incoming`; what cannot be read is told to it. A unit that is being updated is
   // waited for first. Does not block.
   void load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming);
-  // Blocks until nothing is loaded any more. REQUIRES: what was under way is abandoned.
+  // Block until nothing is loaded any more; nothing of that unit. REQUIRES: what was under way is
+  // abandoned.
   void settle();
+  void settle(UnitId unit);
 
  private:
   struct Job {

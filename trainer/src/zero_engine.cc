@@ -17,12 +17,20 @@ ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicato
                        at::Device device, const std::atomic<bool>* stop)
     : states_(config, model, communicator, device, stop),
       gradients_(states_),
-      optimizer_(states_),
+      optimizer_(states_, gradients_),
       fetcher_(states_, optimizer_.background()),
       stop_(stop) {
   // The optimizer's states in device memory are updated there, by the stream that computes.
-  in_background_ = resolved_update_order(config) == UpdateOrder::kForward &&
+  in_background_ = resolved_update_order(config) != UpdateOrder::kAfterBackward &&
                    states_.tiers().device_optimizer() == nullptr;
+  if (resolved_update_order(config) == UpdateOrder::kBackward) {
+    ahead_ = in_background_ && optimizer_.can_start_ahead();
+    if (!ahead_) {
+      states_.tiers().add_note(
+          "update_order backward: needs optimizer states on NVMe, and gradients that are not; it "
+          "is forward here");
+    }
+  }
   inferring_ = true;  // making the model was no step
   count_bytes();
   inferring_ = false;
@@ -134,18 +142,21 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   run_passes(loss_of, &report);
   const float factor =
       OptimizerStep::clip_factor(report.grad_norm, states_.config().gradient_clipping);
-  end_update();                        // of the step before: its last writes
-  states_.tiers().relieve_pressure();  // nothing moves now
+  clipped_ = factor != 1.0f;
   if (in_background_) {
-    optimizer_.start(gradients_, step_, report.learning_rate, factor, fetcher_.forward_order());
-    fetcher_.begin_sweep(Sweep::kTraining);
+    report.ahead = optimizer_.start(step_, report.learning_rate, factor, fetcher_.forward_order());
+    count_update(optimizer_.background().take_stats());
   } else {
-    const swapper::StreamStats update =
-        optimizer_.update(gradients_, step_, report.learning_rate, factor);
+    const swapper::StreamStats update = optimizer_.update(step_, report.learning_rate, factor);
     count_update(update);
     compute_seconds_ += update.compute_seconds;
     barrier_seconds_ += update.read_wait_seconds + update.write_wait_seconds;
   }
+  if (states_.tiers().under_pressure()) {
+    end_update();  // nothing moves now
+    states_.tiers().relieve_pressure();
+  }
+  if (in_background_) fetcher_.begin_sweep(Sweep::kTraining);
   if (trace != nullptr) trace->end_step();
   report_counts(&report);
   report.seconds = seconds_since(start);
@@ -163,6 +174,24 @@ void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
   }
   barrier_seconds_ += seconds_since(start);
   gradients_.clear();
+  try {
+    run_backward(loss, report);
+  } catch (...) {
+    gradients_.when_final({});
+    optimizer_.background().take_back();
+    throw;
+  }
+  gradients_.when_final({});
+}
+
+void ZeroEngine::run_backward(const at::Tensor& loss, StepReport* report) {
+  if (ahead_ && !clipped_ && !gradients_.final_order().empty()) {
+    optimizer_.start_ahead(step_, report->learning_rate, gradients_.final_order());
+    gradients_.when_final([this](UnitId unit) {
+      fetcher_.forget(unit);
+      optimizer_.background().unit_final(unit);
+    });
+  }
   loss.backward();
   fetcher_.invalidate();
 

@@ -92,6 +92,9 @@ struct Config {
 
 // What kAuto stands for: forward where states lie on NVMe, since there is I/O to hide.
 UpdateOrder resolved_update_order(const Config& config);
+// Whether tiles on NVMe have room for two generations, so that an update during backward can be
+// taken back.
+bool keeps_generations(const Config& config);
 
 enum class KeyFate { kUsed, kResolved, kDeprecated, kNoEffect };
 

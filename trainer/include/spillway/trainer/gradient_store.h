@@ -19,6 +19,7 @@
 #include <spillway/trainer/model_states.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -61,8 +62,14 @@ class GradientStore {
   void clear();
 
   // This rank's part, flat, fp32 or bf16; zeros where no gradient came. On the CPU, or on the
-  // device when the optimizer's states are there. REQUIRES: not on_nvme().
-  at::Tensor part(UnitId unit);
+  // device when the optimizer's states are there. The same memory in every step; its values once
+  // the unit is final. REQUIRES: not on_nvme().
+  const at::Tensor& part(UnitId unit) const;
+  // From here on it is called with each unit that becomes final, which then stays so: more for it
+  // throws Failure. By the thread that runs backward; {} ends it.
+  void when_final(std::function<void(UnitId)> is_final) { is_final_ = std::move(is_final); }
+  // The units in the order in which they became final since `clear`, or before it.
+  const std::vector<UnitId>& final_order() const noexcept { return final_order_; }
   // Where it lies on NVMe (one plane, "gradient"), to be read by an update; empty when it is not
   // there. `trainable_tile`: number among the unit's trainable tiles. Valid for the store's life;
   // its bytes from squared_norm() to clear().
@@ -104,6 +111,9 @@ class GradientStore {
   std::vector<UnitGradient> units_;
   std::shared_ptr<Expected::Counts> expected_;  // shared with graphs, which may outlive this
   std::vector<at::Tensor> spare_;               // memory of sums, to use again
+  std::function<void(UnitId)> is_final_;
+  std::vector<UnitId> final_order_;
+  bool cleared_ = true;
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t sum_bytes_ = 0;
   std::uint64_t peak_sum_bytes_ = 0;

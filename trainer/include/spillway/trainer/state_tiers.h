@@ -23,6 +23,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace spillway::trainer {
@@ -56,6 +57,8 @@ class StateTiers {
   DeviceTier* device_weights() noexcept { return device_weights_; }
   DeviceTier* device_optimizer() noexcept { return device_optimizer_; }
 
+  // Whether relieve_pressure would have something to do.
+  bool under_pressure() const;
   // Gives RAM that a max_in_cpu of "auto" took back to those who need it now: when less than half
   // of the margin is free (counting what the process took at its peak as needed again), cached
   // tiles go to their places on NVMe until the margin is. A note says so. Blocks; cheap when there
@@ -72,7 +75,7 @@ class StateTiers {
                            const std::filesystem::path& nvme_path);
   // REQUIRES: add_store was called before.
   pinned_pool::Pool& add_pool(const char* name, std::size_t buffer_bytes, std::size_t count);
-  void add_note(std::string note) { notes_.push_back(std::move(note)); }
+  void add_note(std::string_view note) { notes_.emplace_back(note); }
 
   std::uint32_t weight_bytes_per_element() const noexcept { return weight_bytes_; }
   std::uint64_t nvme_read_bytes() const;
@@ -84,6 +87,8 @@ class StateTiers {
   const std::vector<std::string>& details() const noexcept { return details_; }
 
  private:
+  static std::uint64_t left_bytes(const pinned_pool::MemoryLimits& limits,
+                                  const pinned_pool::MemoryUsage& usage);
   struct Where;
   // A rank's own directory under nvme_path: made and locked by us, removed when dropped.
   struct Directory {

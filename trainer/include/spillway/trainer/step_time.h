@@ -44,6 +44,7 @@ struct PhaseTime {
 struct StepTime {
   PhaseTime forward, backward, update;
   bool in_background = false;           // the update overlaps with the forward that follows
+  bool during_backward = false;         // and with backward
   bool one_processor = true;            // units run on the CPU
   double seconds = 0;                   // phase after phase, each overlapped within itself
   double bound_seconds = 0;             // everything overlapped: no order of work is faster

@@ -7,6 +7,7 @@ enum class UpdateOrder {
   kAuto,           // what is faster here
   kAfterBackward,  // at the end of the step, which waits for it
   kForward,        // in the background, each unit before its next forward
+  kBackward,       // from backward on, units whose gradients are final; the others as kForward
 };
 const char* to_string(UpdateOrder order);
 

@@ -39,6 +39,9 @@ class WeightFetcher {
   void release(UnitId unit);
   // Forgets what is in memory or on its way: the tiles are about to change. Blocks.
   void invalidate();
+  // Lets go of what is on its way of a unit that is not used again before its tiles change, which
+  // they now may. Blocks, seldom.
+  void forget(UnitId unit);
   // A sweep (a step, an evaluation) begins, or soon will: its first units are sent for.
   void begin_sweep(Sweep sweep);
   // The units in the order in which the training sweep that has just ended used them forward.

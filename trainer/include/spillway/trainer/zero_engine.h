@@ -28,9 +28,10 @@ struct StepReport {
   double update_wait_seconds = 0;  // the part of it that was for the update
   double compute_seconds = 0;      // forward, backward, and an update that is not in the background
   double update_seconds = 0;       // the kernel of the update that ran in this step: in the
-                                   // background that is the one of the step before
-  double update_drive_busy_seconds = 0;  // of that update: transfers were under way
-  double update_drive_idle_seconds = 0;  // of that update: they waited for computing, or for memory
+                                   // background that is, in part, the one of the step before
+  double update_drive_busy_seconds = 0;  // of updates in this step: transfers were under way
+  double update_drive_idle_seconds = 0;  // they waited for computing, or for memory
+  BackgroundUpdate::AheadTiles ahead;    // that were updated during this step's backward
   std::uint64_t nvme_read_bytes = 0;     // by this rank since the step before, inference apart
   std::uint64_t nvme_written_bytes = 0;
 };
@@ -79,6 +80,7 @@ class ZeroEngine {
  private:
   zero::Pass make_pass(bool training);
   void run_passes(const LossFunction& loss_of, StepReport* report);
+  void run_backward(const at::Tensor& loss, StepReport* report);
   void end_update();
   void count_update(const swapper::StreamStats& update);
   void count_bytes();
@@ -91,6 +93,8 @@ class ZeroEngine {
   WeightFetcher fetcher_;
   const std::atomic<bool>* stop_;
   bool in_background_ = false;
+  bool ahead_ = false;    // of the norm, when it is worth trying
+  bool clipped_ = false;  // in the last step: then this one will be too, most likely
   std::uint64_t step_ = 0;
   bool inferring_ = false;  // what moves now is no step's
   // Since the last report.
