@@ -6,9 +6,9 @@
 // Prints Markdown. What a drive limits should move at fio's speed, what the CPU limits should take
 // the time of the twin in RAM. After the last round every byte is compared with the twin's.
 #include <sys/utsname.h>
-#include <xxhash.h>
 
 #include <spillway/aio/probe.h>
+#include <spillway/swapper/block_hash.h>
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/stream_buffers.h>
 #include <spillway/swapper/tile_store.h>
@@ -22,9 +22,6 @@
 
 #include "fio_job.h"
 #include "fio_run.h"
-#ifdef SPILLWAY_XXH_DISPATCH
-#include <xxh_x86dispatch.h>
-#endif
 
 namespace spillway::bench {
 namespace {
@@ -70,7 +67,9 @@ std::uint64_t hash(const PartView& part, const swapper::Layout& layout, std::uin
   std::uint64_t sum = 0;
   for (std::uint32_t plane = 0; plane < layout.plane_count(); ++plane) {
     const std::size_t bytes = layout.planes()[plane].bytes_per_block;
-    sum ^= XXH3_64bits_withSeed(part.plane(plane) + first * bytes, count * bytes, first);
+    swapper::BlockHash hash;
+    hash.add({part.plane(plane) + first * bytes, count * bytes});
+    sum ^= hash.value(count * bytes, first);
   }
   return sum;
 }

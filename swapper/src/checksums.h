@@ -1,6 +1,6 @@
 // TileChecksums: what the blocks of one stored tile must hash to, kept in RAM apart from the data.
 //
-// Each checksum_block_bytes of a plane has one XXH3 value over its bytes without the padding,
+// Each checksum_block_bytes of a plane has one block_checksum over its bytes without the padding,
 // seeded with tile, plane, block and generation. As the value of the last write is here and not
 // beside the bytes, a lost write (the old bytes come back) and a misdirected one (another block's
 // bytes come back) differ from it just as flipped bits do. The one thing that passes is the same

@@ -17,6 +17,8 @@ namespace spillway::swapper {
 
 inline constexpr std::size_t kPlaneAlignment = 4096;  // bytes
 
+using TileId = std::uint32_t;
+
 struct Plane {
   std::string name;                      // "param_hi", "exp_avg", ...: named in errors
   std::uint32_t bytes_per_block = 0;     // bytes that ...

@@ -22,8 +22,6 @@
 
 namespace spillway::swapper {
 
-using TileId = std::uint32_t;
-
 // A transfer under way. Move-only; dropping it abandons the transfer (which still ends safely).
 class [[nodiscard]] SPILLWAY_API Transfer {
  public:

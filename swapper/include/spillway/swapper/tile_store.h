@@ -3,10 +3,11 @@
 //
 // The contents are scratch: files are made anew, and removed when the store is dropped. Where a
 // tile lies is looked up, never computed: a tile may have two generations at once, the current one
-// and a kept one (roll-back, checkpoints). Checksums (XXH3, 64 bits, of each checksum_block_bytes
-// of a plane, seeded with tile, plane, block and generation) are kept in RAM, so bit rot, torn,
-// lost and misdirected writes and stale generations are all caught when the block is read, but for
-// one damaged block in 2^64; the error is kCorrupt and names file, tile, plane and offset.
+// and a kept one (roll-back, checkpoints). Checksums (block_checksum.h: 64 bits, of each
+// checksum_block_bytes of a plane, seeded with tile, plane, block and generation) are kept in RAM,
+// so bit rot, torn, lost and misdirected writes and stale generations are all caught when the block
+// is read, but for one damaged block in 2^64; the error is kCorrupt and names file, tile, plane and
+// offset.
 //
 // A directory is locked while a store uses it (kBusy for the second job). What a killed process
 // left behind is recognised by the lock's list and removed; files the store did not make are never
