@@ -3,11 +3,14 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Logging.h>
 #include <fmt/format.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/gpt.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -232,11 +235,20 @@ void set_threads(const TrainOptions& options, const Communicator& ranks) {
   at::set_num_threads(static_cast<int>(options.threads > 0 ? options.threads : share));
 }
 
+// c10d warns of each connection that ends, with a stack; what ends a run is told in one line.
+void silence_c10() {
+  constexpr int kErrorsOnly = 2;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kErrorsOnly;
+}
+
 int run(const TrainOptions& options) {
+  silence_c10();
   listen_to_signals(/*saves=*/!options.checkpoint_dir.empty());
+  std::unique_ptr<Communicator> ranks;
+  std::string reason;
   try {
     const at::Device device = options.device == "cpu" ? at::kCPU : at::Device(options.device);
-    const auto ranks = Communicator::from_environment(device);
+    ranks = Communicator::from_environment(device, std::chrono::seconds(options.rank_timeout_s));
     set_threads(options, *ranks);
     const TrainInputs inputs = check_inputs(options, ranks->world_size());
     // Before and after the run: its file is written whatever ends it.
@@ -246,14 +258,17 @@ int run(const TrainOptions& options) {
     return 0;
   } catch (const trainer::Interrupted&) {
     fmt::print(stderr, "\nspillway train: interrupted; the swap files are removed\n");
+    if (ranks) ranks->leave("interrupted");
     return 130;
   } catch (const trainer::Failure& failure) {
-    fmt::print(stderr, "spillway train: {}\n", error_text(failure.error()));
+    reason = error_text(failure.error());
   } catch (const c10::Error& error) {
-    fmt::print(stderr, "spillway train: {}\n", error.what_without_backtrace());
+    reason = error.what_without_backtrace();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "spillway train: {}\n", error.what());
+    reason = error.what();
   }
+  fmt::print(stderr, "spillway train: {}\n", reason);
+  if (ranks) ranks->leave(reason);
   return 1;
 }
 
@@ -298,6 +313,11 @@ void add_train(CLI::App& program, int& exit_code) {
       ->capture_default_str();
   command->add_option("--threads", options->threads,
                       "Compute threads (0: this machine's cores, shared by its ranks)");
+  command
+      ->add_option("--rank-timeout", options->rank_timeout_s,
+                   "Seconds to wait for another rank: one that is stopped or lost ends all")
+      ->check(CLI::Range(1u, 86400u))
+      ->capture_default_str();
   command->add_option("--sample", options->sample, "Tokens to generate at the end");
   command->add_option("--prompt", options->prompt, "What the generated text continues");
   command->add_option("--temperature", options->temperature, "Of sampling; 0 takes the likeliest")

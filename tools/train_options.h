@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/communicator.h>
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/data.h>
 #include <spillway/trainer/gpt_config.h>
@@ -35,7 +36,9 @@ struct TrainOptions {
   std::string resume;  // "auto", "no" or a path; empty: auto with a checkpoint_dir, else no
   std::string device = "cpu";
   std::uint32_t threads = 0;  // 0: the cores of this machine shared by its ranks
-  std::uint32_t sample = 0;   // tokens to generate at the end
+  std::uint32_t rank_timeout_s =
+      static_cast<std::uint32_t>(trainer::Communicator::kDefaultTimeout.count());
+  std::uint32_t sample = 0;  // tokens to generate at the end
   std::string prompt = "\n";
   double temperature = 0.8;
   bool memory_report = false;

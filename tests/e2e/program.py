@@ -39,13 +39,18 @@ def words(count, seed=7):
     return " ".join(draw.choices(vocabulary, k=count)) + "\n"
 
 
-def two_ranks():
-    """The environments of two ranks on this machine."""
+def environments_of_ranks(count):
+    """One for each rank on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [ENVIRONMENT | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(port)}
+    return [ENVIRONMENT | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def two_ranks():
+    return environments_of_ranks(2)
 
 
 class EndToEndTest(unittest.TestCase):

@@ -25,31 +25,38 @@ class RankAgreement {
   void run(const Body& body) {
     try {
       body();
-    } catch (const OthersFailed&) {
-      refuse();
+    } catch (const OthersFailed& others) {
+      refuse(others.sum);
     } catch (...) {
       const std::exception_ptr failure = std::current_exception();
       try {
-        ranks_->all_reduce_sum(1);
+        ranks_->all_reduce_sum(kFailed + ranks_->rank());
       } catch (const Failure&) {  // the others are gone: the first cause counts
       }
       std::rethrow_exception(failure);
     }
-    if (ranks_->all_reduce_sum(0) > 0) refuse();
+    if (const double sum = ranks_->all_reduce_sum(0); sum > 0) refuse(sum);
   }
   // Within `body`, after each of many tiles, of which all ranks have equally many.
   void meet_after_tile() {
     if (++tiles_ % kTilesBetweenMeetings != 0) return;
-    if (ranks_->all_reduce_sum(0) > 0) throw OthersFailed();
+    if (const double sum = ranks_->all_reduce_sum(0); sum > 0) throw OthersFailed{sum};
   }
 
  private:
   static constexpr std::uint64_t kTilesBetweenMeetings = 64;
-  struct OthersFailed {};
-  [[noreturn]] void refuse() const {
-    throw Failure(
-        make_error(ErrorKind::kCancelled, work_, "", "another rank could not; it says why")
-            .value());
+  // A rank that failed adds this and its number: the sum tells how many, and of one which.
+  static constexpr double kFailed = 1 << 20;
+  struct OthersFailed {
+    double sum;
+  };
+  [[noreturn]] void refuse(double sum) const {
+    const auto all = static_cast<std::uint64_t>(sum);
+    const auto each = static_cast<std::uint64_t>(kFailed);
+    const std::string who = all / each == 1
+                                ? "rank " + std::to_string(all % each) + " could not; it says why"
+                                : std::to_string(all / each) + " ranks could not; they say why";
+    throw Failure(make_error(ErrorKind::kCancelled, work_, "", who).value());
   }
 
   Communicator* ranks_;

@@ -2,8 +2,10 @@
 //
 // Rank and world size come from the launcher's environment: torchrun's RANK, WORLD_SIZE,
 // MASTER_ADDR, MASTER_PORT, else SLURM_PROCID/SLURM_NTASKS, else OMPI_COMM_WORLD_*; none of them
-// is a world of one, which needs no network. Every call blocks, on every rank, in the same order;
-// a rank that is gone makes the others fail within the timeout. One thread at a time.
+// is a world of one, which needs no network. Every call blocks, on every rank, in the same order.
+// A rank that is killed, stopped or fails makes the others fail within the timeout (and some
+// seconds to find out which one it was): with Failure, in which it is named. After that all calls
+// fail. One thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,15 +13,19 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace spillway::trainer {
 
 class Communicator {
  public:
-  static constexpr std::chrono::seconds kTimeout{120};
+  // Longer than a tile waits for its drive: a rank whose drive hangs says so before it is given up.
+  static constexpr std::chrono::seconds kDefaultTimeout{180};
 
-  // Throws Failure (kInvalid for a broken environment, kDeadline when peers do not come).
-  static std::unique_ptr<Communicator> from_environment(at::Device device);
+  // `timeout`: how long a call waits for the other ranks. Throws Failure (kInvalid for a broken
+  // environment, kDeadline when peers do not come).
+  static std::unique_ptr<Communicator> from_environment(
+      at::Device device, std::chrono::seconds timeout = kDefaultTimeout);
   virtual ~Communicator() = default;
 
   virtual std::uint32_t rank() const noexcept = 0;
@@ -35,6 +41,10 @@ class Communicator {
   // The sum over all ranks, the same bits on each.
   virtual double all_reduce_sum(double value) = 0;
   virtual void barrier() = 0;
+
+  // This rank ends, for `reason` (one line); the others' failures will tell it. No other call may
+  // follow. Blocks some seconds at most.
+  virtual void leave(const std::string& reason) noexcept;
 };
 
 }  // namespace spillway::trainer
