@@ -17,7 +17,7 @@ readonly packages=(
   liburing-dev libhwloc-dev libxxhash-dev libexpected-dev           # aio, pinned_pool, swapper
   nlohmann-json3-dev libcli11-dev libfmt-dev libhwy-dev             # trainer and tools
   libgloo-dev                                                       # headers that c10d's include
-  libgtest-dev libgmock-dev clang-format fio doxygen                # tests, benchmarks, reference
+  libgtest-dev libgmock-dev clang-format fio doxygen strace         # tests, benchmarks, reference
   clang libclang-rt-dev                                             # fuzzing
 )
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Two ranks on one machine: the same bits wherever the states live, nearly those of one. (lost_rank_test.py: ranks that die.)"""
+"""Two ranks on one machine: the same bits wherever the states live, and nearly those of one.
+Ranks that are lost: lost_rank_test.py."""
 
 import program
 from program import CONFIG, EndToEndTest, bits, read_metrics
