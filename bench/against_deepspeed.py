@@ -55,11 +55,9 @@ def contenders(count, sub_group):
 
 
 def optimizer_seconds(step):
-    """What a step has besides computing forward and backward: norm, clipping, update, their I/O. The peer's own is
-    engine.step(), its gradients' way to the drive during backward not counted."""
-    if "parts" in step:
-        return step["parts"]["step"]
-    return step["seconds"] - (step["compute_seconds"] - step["update_seconds"])
+    """What comes after backward: norm, clipping, update, their I/O; ours with the norms taken during backward, the
+    peer's engine.step() without its gradients' way to the drive during backward."""
+    return step["parts"]["step"] if "parts" in step else step["optimizer_seconds"]
 
 
 def whole_seconds(step):
@@ -233,8 +231,9 @@ def compare(options):
         f"{options.context} tokens, blocks checkpointed, parameters in RAM; one rank, CPU, all cores",
         f"{options.rounds} rounds, begun by the next contender each time; {options.steps} steps a run counted after "
         f"{WARM_UP} of warm-up; nothing cached but where it says so (half: max_in_cpu of half the parameters)",
-        "Optimizer step: DeepSpeed's engine.step(); ours: all of the step but computing forward and backward. GB are "
-        "10^9 bytes. Peak: resident memory with huge pages; the libraries of DeepSpeed's torch with CUDA in it")
+        "Optimizer step: DeepSpeed's engine.step(); ours: from the end of backward to the end of the step, and the "
+        "norms taken during backward. GB are 10^9 bytes. Peak: resident memory with huge pages; the libraries of "
+        "DeepSpeed's torch with CUDA in it")
     with places(options) as todo:
         for title, folder in todo:
             print(f"## {title}\n", flush=True)

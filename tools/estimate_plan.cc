@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/cache_plan.h>
+#include <spillway/trainer/generation_room.h>
 #include <spillway/trainer/optimizer_layout.h>
 
 #include <algorithm>
@@ -34,6 +35,21 @@ void set_accumulation(EstimateInput* input, std::uint64_t accumulation) {
       input->config.micro_batch_size * accumulation * input->world_size;
 }
 
+// update_order "auto" as training would resolve it on the drive; all ranks are taken to share it.
+EstimateInput with_order(EstimateInput input, const Machine& machine) {
+  if (input.config.update_order != trainer::UpdateOrder::kAuto) return input;
+  input.config.update_order = trainer::resolved_update_order(input.config);
+  if (!trainer::keeps_generations(input.config) || machine.nvme_bytes == Machine::kUnknown) {
+    return input;
+  }
+  const trainer::Estimate bare = trainer::estimate(input);
+  const std::uint64_t generation = (bare.rows[0].bytes.nvme + bare.rows[1].bytes.nvme) / 2;
+  if (machine.nvme_bytes / trainer::kRoomForGenerations < generation * input.world_size) {
+    input.config.update_order = trainer::UpdateOrder::kForward;
+  }
+  return input;
+}
+
 // max_in_cpu "auto" as training would resolve it with the machine's free RAM.
 EstimateInput with_cache(EstimateInput input, const Machine& machine) {
   OffloadConfig& param = input.config.offload_param;
@@ -52,8 +68,10 @@ EstimateInput with_cache(EstimateInput input, const Machine& machine) {
   const trainer::TierBytes& gradients = bare.rows[2].bytes;
   if (!input.config.gradients.device) needs.other_bytes += (gradients.pinned + gradients.ram) / 3;
   const auto store = [&](const OffloadConfig& offload, std::size_t row) {
-    return trainer::CacheableStore{bare.rank_elements,
-                                   automatic(offload) ? bare.rows[row].bytes.nvme : 0};
+    // Two generations on NVMe are cached once; but weights are copied before an update ahead.
+    const bool once = trainer::keeps_generations(input.config) && row != 0;
+    const std::uint64_t bytes = bare.rows[row].bytes.nvme / (once ? 2 : 1);
+    return trainer::CacheableStore{bare.rank_elements, automatic(offload) ? bytes : 0};
   };
   needs.weights = store(param, 0);
   needs.optimizer = store(optimizer, 1);
@@ -152,8 +170,15 @@ void try_smaller_states(const Plan& plan, std::vector<std::pair<EstimateInput, A
 }
 
 void try_order(const Plan& plan, std::vector<std::pair<EstimateInput, Advice>>* tries) {
-  if (plan.time->in_background) return;
   EstimateInput input = plan.input;
+  if (plan.time->in_background && !plan.time->during_backward) {
+    input.config.update_order = trainer::UpdateOrder::kBackward;
+    if (!trainer::keeps_generations(input.config)) return;
+    tries->push_back({input,
+                      {"offload_optimizer.update_order backward",
+                       "the update overlaps with backward too, for twice the space on NVMe"}});
+  }
+  if (plan.time->in_background) return;
   input.config.update_order = trainer::UpdateOrder::kForward;
   tries->push_back({input,
                     {"offload_optimizer.update_order forward",
@@ -186,7 +211,7 @@ double Plan::tokens_per_second() const {
 Plan make_plan(const EstimateInput& input, const Machine& machine) {
   EstimateInput here = input;
   if (machine.ram_bytes != Machine::kUnknown) here.ram_bytes = machine.ram_bytes / input.world_size;
-  Plan plan{with_cache(here, machine), {}, std::nullopt, 0};
+  Plan plan{with_cache(with_order(here, machine), machine), {}, std::nullopt, 0};
   plan.input.compute_scale = machine.compute_scale;
   plan.estimate = trainer::estimate(plan.input);
   plan.ram_needed = plan.estimate.total.pinned + plan.estimate.total.ram + machine.program_bytes;

@@ -155,6 +155,7 @@ void TrainMetrics::write_json(const StepFigures& figures) {
       {"io_wait_seconds", r.io_wait_seconds},
       {"update_wait_seconds", r.update_wait_seconds},
       {"compute_seconds", r.compute_seconds},
+      {"optimizer_seconds", r.optimizer_seconds},
       {"update_seconds", r.update_seconds},
       {"update_drive_busy_seconds", r.update_drive_busy_seconds},
       {"update_drive_idle_seconds", r.update_drive_idle_seconds},

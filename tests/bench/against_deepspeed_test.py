@@ -14,8 +14,8 @@ import deepspeed_environment
 
 
 class AgainstDeepSpeedTest(BenchTest):
-    def test_our_optimizer_step_is_what_is_neither_forward_nor_backward(self):
-        ours = {"seconds": 5.0, "compute_seconds": 3.5, "update_seconds": 1.0}
+    def test_the_optimizer_step_is_what_each_says_of_it(self):
+        ours = {"seconds": 5.0, "compute_seconds": 3.5, "update_seconds": 1.0, "optimizer_seconds": 2.5}
         self.assertAlmostEqual(against_deepspeed.optimizer_seconds(ours), 2.5)
         theirs = {"seconds": 5.0, "parts": {"forward": 1.0, "backward": 2.0, "step": 2.0}}
         self.assertAlmostEqual(against_deepspeed.optimizer_seconds(theirs), 2.0)

@@ -4,9 +4,14 @@
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import program
-from program import SMALL, ZERO, EndToEndTest
+from program import SMALL, ZERO, EndToEndTest, read_metrics
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from small_filesystem import small_filesystem
 
 PADDING = 1.02  # planes end on blocks of 4 KiB
 STEPS = 4
@@ -37,6 +42,23 @@ class BytesTest(EndToEndTest):
         self.assertLess(per_step["read"], PADDING * (14 + 2 / STEPS) + 0.6)  # 0.6: the tied embedding
         self.assertGreaterEqual(per_step["written"], 12)
         self.assertLess(per_step["written"], PADDING * 12)
+
+    def test_auto_is_backward_where_the_drive_has_room_for_it(self):
+        """83 MB of states: two generations and as much again are 331 MB."""
+        mount = small_filesystem(self, self.folder, 420)
+        filler = mount / "others"
+        losses = []
+        for others_mib, told in ((0, False), (150, True)):
+            filler.write_bytes(bytes(others_mib << 20))
+            metrics = self.folder / "metrics.jsonl"
+            done = self.finish(self.start(*self.offload("nvme", "nvme", mount, order="auto"), "--set",
+                                          "gradient_clipping=0", "--metrics", metrics, steps=STEPS))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            lines = read_metrics(metrics)
+            self.assertEqual(any(line["tiles_updated_ahead"] for line in lines), not told)
+            self.assertEqual("update_order auto is forward here" in done.stdout, told, done.stdout)
+            losses.append([line["loss"] for line in lines])
+        self.assertEqual(*losses)
 
     def assert_bytes(self, moved, per_parameter):
         self.assertGreaterEqual(moved, per_parameter * self.parameters)

@@ -53,9 +53,9 @@ class DataTest(EndToEndTest):
 
     def test_metrics_lines_have_their_keys(self):
         keys = {"step", "loss", "grad_norm", "lr", "seconds", "io_wait_seconds", "update_wait_seconds",
-                "compute_seconds", "update_seconds", "update_drive_busy_seconds", "update_drive_idle_seconds",
-                "tiles_updated_ahead", "tiles_taken_back", "tokens_per_second", "nvme_read_bytes", "nvme_written_bytes",
-                "pinned_bytes", "rss_bytes"}
+                "compute_seconds", "optimizer_seconds", "update_seconds", "update_drive_busy_seconds",
+                "update_drive_idle_seconds", "tiles_updated_ahead", "tiles_taken_back", "tokens_per_second",
+                "nvme_read_bytes", "nvme_written_bytes", "pinned_bytes", "rss_bytes"}
         for line in self.train(*self.offload("nvme", "cpu"), steps=2):
             self.assertEqual(set(line), keys)
             self.assertGreater(line["seconds"], 0)

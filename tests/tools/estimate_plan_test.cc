@@ -151,18 +151,43 @@ TEST(AdviceTest, WhatIsAdvisedFitsAndIsFasterByThatMuch) {
               make_plan(cached, machine).tokens_per_second() / plan.tokens_per_second(), 1e-9);
 }
 
-TEST(AdviceTest, TheForwardOrderIsAdvisedUntilItIsChosen) {
+TEST(AdviceTest, OrdersThatHideMoreAreAdvisedUntilTheyAreChosen) {
   EstimateInput input = small_input();
+  input.config.gradient_accumulation_steps = input.config.train_batch_size = 64;
   const Machine machine = machine_with(16, 100);
-  const auto advised = [&] {
+  const auto advised = [&](const std::string& order) {
     const auto advice = advise(make_plan(input, machine), machine);
-    return std::any_of(advice.begin(), advice.end(), [](const Advice& one) {
-      return one.change == "offload_optimizer.update_order forward";
+    return std::any_of(advice.begin(), advice.end(), [&](const Advice& one) {
+      return one.change == "offload_optimizer.update_order " + order;
     });
   };
-  EXPECT_TRUE(advised());
+  EXPECT_TRUE(advised("forward"));
   input.config.update_order = trainer::UpdateOrder::kForward;
-  EXPECT_FALSE(advised());
+  EXPECT_FALSE(advised("forward"));
+  EXPECT_TRUE(advised("backward"));
+  input.config.update_order = trainer::UpdateOrder::kBackward;
+  EXPECT_FALSE(advised("forward"));
+  EXPECT_FALSE(advised("backward"));
+}
+
+TEST(PlanTest, AutoIsBackwardOnADriveWithRoomForFourGenerations) {
+  EstimateInput input = small_input();
+  input.config.update_order = trainer::UpdateOrder::kForward;
+  Machine machine = machine_with(16, 0);
+  machine.nvme_bytes = Machine::kUnknown;
+  const std::uint64_t one = make_plan(input, machine).estimate.total.nvme;
+  input.config.update_order = trainer::UpdateOrder::kAuto;
+  EXPECT_EQ(make_plan(input, machine).estimate.total.nvme, 2 * one);
+  machine.nvme_bytes = 4 * one;
+  EXPECT_EQ(make_plan(input, machine).estimate.total.nvme, 2 * one);
+  machine.nvme_bytes = 4 * one - 4;
+  EXPECT_EQ(make_plan(input, machine).estimate.total.nvme, one);
+  input.world_size = 2;  // halves, on one drive
+  for (const auto& [room, order] : {std::pair(3 * one, trainer::UpdateOrder::kForward),
+                                    std::pair(5 * one, trainer::UpdateOrder::kBackward)}) {
+    machine.nvme_bytes = room;
+    EXPECT_EQ(make_plan(input, machine).input.config.update_order, order) << room;
+  }
 }
 
 TEST(AdviceTest, ACacheIsNotAdvisedWhereNoMemoryIsFree) {

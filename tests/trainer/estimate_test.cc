@@ -40,6 +40,8 @@ TEST(EstimateTest, BytesPerParameterOfTheNinePairs) {
       Config config = config_with(parameters, optimizer);
       const bool p = parameters == OffloadDevice::kNvme;
       const bool o = optimizer == OffloadDevice::kNvme;
+      EXPECT_EQ(traffic_per_parameter(config).forward_read, p && o ? 2 : 0) << "during backward";
+      config.update_order = UpdateOrder::kForward;
       EXPECT_EQ(traffic_per_parameter(config).forward_read, 0) << "the update has read it";
       config.update_order = UpdateOrder::kAfterBackward;
       const StepTraffic traffic = traffic_per_parameter(config);
@@ -49,8 +51,10 @@ TEST(EstimateTest, BytesPerParameterOfTheNinePairs) {
       EXPECT_EQ(traffic.update_written, traffic.update_read);
     }
   }
-  const StepTraffic fp32 =
-      traffic_per_parameter(config_with(OffloadDevice::kNvme, OffloadDevice::kNvme, Dtype::kFp32));
+  Config config = config_with(OffloadDevice::kNvme, OffloadDevice::kNvme, Dtype::kFp32);
+  EXPECT_EQ(traffic_per_parameter(config).read(), 20);
+  config.update_order = UpdateOrder::kForward;
+  const StepTraffic fp32 = traffic_per_parameter(config);
   EXPECT_EQ(fp32.update_read, 12);
   EXPECT_EQ(fp32.read(), 16);
   EXPECT_EQ(fp32.written(), 12);
@@ -60,6 +64,7 @@ TEST(EstimateTest, TrafficIsTheTheoryAndUnderTwoPercentOfPadding) {
   for (const OffloadDevice parameters : kDevices) {
     for (const OffloadDevice optimizer : kDevices) {
       EstimateInput input = input_with(parameters, optimizer);
+      input.config.update_order = UpdateOrder::kForward;
       EXPECT_EQ(estimate(input).traffic.forward_read, 0) << "the update has read it";
       input.config.update_order = UpdateOrder::kAfterBackward;
       const Estimate result = estimate(input);
@@ -121,6 +126,7 @@ TEST(EstimateTest, StatesLieWhereTheConfigurationPutsThem) {
 
 TEST(EstimateTest, CachedElementsLeaveTheTraffic) {
   EstimateInput input = input_with(OffloadDevice::kNvme, OffloadDevice::kNvme);
+  input.config.update_order = UpdateOrder::kForward;  // one generation
   const Estimate none = estimate(input);
   input.config.offload_optimizer.max_in_cpu_elements = none.rank_elements / 2;
   const Estimate half = estimate(input);

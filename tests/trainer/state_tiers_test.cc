@@ -44,6 +44,7 @@ class StateTiersTest : public ::testing::Test {
       offload->nvme_path = scratch_.path();
       offload->max_in_cpu_elements = max_in_cpu;
     }
+    config.update_order = order_;
     const std::vector<std::uint64_t> tiles(kTiles, kElements);
     return std::make_unique<StateTiers>(
         config, StateTiers::Tiles{.all = tiles, .trainable = tiles, .max_unit_tiles = 3}, ranks,
@@ -75,6 +76,7 @@ class StateTiersTest : public ::testing::Test {
     return tiers.nvme_read_bytes() - before;
   }
 
+  UpdateOrder order_ = UpdateOrder::kForward;  // weights in RAM are not copied
   Scratch scratch_;
   std::unique_ptr<Communicator> ranks_ = Communicator::from_environment(at::kCPU);
 };
@@ -112,6 +114,18 @@ TEST_F(StateTiersTest, WhatIsFreeIsTakenAndGivenBackUnderPressure) {
   tiers->relieve_pressure(tight, {.resident_bytes = 1 << 20, .peak_resident_bytes = 1 << 20});
   EXPECT_EQ(tiers->notes().size(), notes + 1);
   EXPECT_EQ(moved_by_a_sweep(*tiers, 4, 5), kBytes);
+}
+
+TEST_F(StateTiersTest, TwoGenerationsAreKeptWhereTheOrderNeedsThem) {
+  const auto keeps = [&](UpdateOrder order) {
+    order_ = order;
+    const auto tiers = make(0);
+    EXPECT_EQ(tiers->weights().keeps_generations(0), tiers->optimizer().keeps_generations(0));
+    return tiers->weights().keeps_generations(0);
+  };
+  EXPECT_FALSE(keeps(UpdateOrder::kForward));
+  EXPECT_TRUE(keeps(UpdateOrder::kBackward));
+  EXPECT_TRUE(keeps(UpdateOrder::kAuto)) << "the drive has room";
 }
 
 // What is missing is shared by the ranks, and taken where a byte saves least.

@@ -209,9 +209,12 @@ bool keeps_generations(const Config& config) {
 
 UpdateOrder resolved_update_order(const Config& config) {
   if (config.update_order != UpdateOrder::kAuto) return config.update_order;
-  const bool on_files = config.offload_param.device == OffloadDevice::kNvme ||
-                        config.offload_optimizer.device == OffloadDevice::kNvme;
-  return on_files ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
+  const bool weights = config.offload_param.device == OffloadDevice::kNvme;
+  const bool states = config.offload_optimizer.device == OffloadDevice::kNvme;
+  if (weights && states && config.gradients.device != OffloadDevice::kNvme) {
+    return UpdateOrder::kBackward;
+  }
+  return weights || states ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
 }
 
 const char* to_string(OffloadDevice device) {

@@ -7,6 +7,7 @@
 #include <spillway/trainer/sum_of_squares.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -273,7 +274,10 @@ void GradientStore::finish(UnitId unit) {
     } else {
       if (direct_) zero_rest(unit);
       const at::Tensor host = gradient.sum.cpu();
+      const auto start = std::chrono::steady_clock::now();
       gradient.squared_norm = sum_of_squares_parallel(host);
+      norm_seconds_ +=
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       if (spill_ != nullptr) {
         spill_->write(unit, host);
       } else if (sums_apart_) {

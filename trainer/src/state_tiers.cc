@@ -1,5 +1,4 @@
 #include <spillway/aio/check.h>
-#include <spillway/pinned_pool/limits.h>
 #include <spillway/pinned_pool/topology.h>
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/schedule.h>
@@ -15,6 +14,8 @@
 #include <numeric>
 #include <system_error>
 #include <utility>
+
+#include "state_tiers_where.h"
 
 namespace spillway::trainer {
 namespace {
@@ -34,13 +35,6 @@ std::vector<std::filesystem::path> drives_of(const Config& config) {
   return drives;
 }
 
-// What gradients must find free to stay in RAM: plan_gradients leaves a quarter of it to others.
-std::uint64_t gradient_room(const Config& config, std::uint64_t elements) {
-  if (config.gradients.device == OffloadDevice::kNvme) return 0;
-  const std::uint64_t bytes = elements * (config.gradients.dtype == Dtype::kBf16 ? 2 : 4);
-  return config.gradients.device ? bytes : bytes / 3 * 4;
-}
-
 std::vector<std::uint64_t> select(const std::vector<std::uint64_t>& values,
                                   const std::vector<bool>& which, bool wanted) {
   std::vector<std::uint64_t> selected;
@@ -58,37 +52,6 @@ std::vector<bool> cached_tiles(const std::vector<std::uint64_t>& elements, std::
 }
 
 }  // namespace
-
-// One of the two stores and what the configuration says about it.
-struct StateTiers::Where {
-  const char* name;
-  swapper::Layout layout;
-  const std::vector<std::uint64_t>& tiles;
-  const OffloadConfig& offload;
-  std::shared_ptr<swapper::DirectoryLock> lock;
-  pinned_pool::Pool* pool = nullptr;  // of buffers for its tiles, where they are moved
-  std::uint64_t max_in_cpu_elements = 0;
-  bool two_generations = false;  // of each tile on files
-
-  bool caches_what_is_free() const {
-    return offload.device == OffloadDevice::kNvme &&
-           offload.max_in_cpu_elements == OffloadConfig::kAutoCache;
-  }
-  std::uint64_t elements() const {
-    return std::accumulate(tiles.begin(), tiles.end(), std::uint64_t{0});
-  }
-  std::uint64_t largest_elements() const {
-    return tiles.empty() ? 0 : *std::max_element(tiles.begin(), tiles.end());
-  }
-  std::uint64_t largest_bytes() const {
-    return tiles.empty() ? 0 : layout.tile_bytes(largest_elements());
-  }
-  std::uint64_t all_bytes() const {
-    std::uint64_t bytes = 0;
-    for (const std::uint64_t elements : tiles) bytes += layout.tile_bytes(elements);
-    return bytes;
-  }
-};
 
 StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& communicator,
                        at::Device device)
@@ -112,8 +75,7 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
                  .tiles = elements,
                  .offload = offload,
                  .lock = on_nvme ? lock_directory(offload.nvme_path) : nullptr,
-                 .max_in_cpu_elements = offload.max_in_cpu_elements,
-                 .two_generations = keeps_generations(config)};
+                 .max_in_cpu_elements = offload.max_in_cpu_elements};
   };
   Where weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
   Where states =
@@ -129,6 +91,8 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
                       .max_unit_tiles = tiles.max_unit_tiles,
                       .largest_bytes = store.largest_bytes()};
   };
+  weights.two_generations = states.two_generations =
+      has_two_generations(config, weights, states, communicator);
   const CachePlan plan = plan_caches(config, weights, states, tiles, communicator);
   if (needs_buffers(weights)) {
     weight_pool_ = make_pool("weights", weights.largest_bytes(),
@@ -149,44 +113,6 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
   // Optimizer states first, for a byte of them saves less in a step: the last to be kept.
   optimizer_ = make_tier(states, &device_optimizer_);
   weights_ = make_tier(weights, &device_weights_);
-}
-
-CachePlan StateTiers::plan_caches(const Config& config, const Where& weights, const Where& states,
-                                  const Tiles& tiles, Communicator& communicator) {
-  CacheNeeds needs;
-  local_ranks_ = needs.local_ranks = communicator.local_world_size();
-  const auto must_be_locked = [](const Where& store) {
-    return store.caches_what_is_free() && store.offload.pin_memory.value_or(false);
-  };
-  needs.free_bytes = free_ram_bytes(pinned_pool::MemoryLimits::read(),
-                                    must_be_locked(weights) || must_be_locked(states));
-  communicator.barrier();  // the others have looked too, before anything is taken
-  const bool on_device = device_.is_cuda();
-  for (const Where* store : {&weights, &states}) {
-    const TileCounts counts{.tiles = store->tiles.size(),
-                            .max_unit_tiles = tiles.max_unit_tiles,
-                            .largest_bytes = store->largest_bytes()};
-    if (store->offload.device == OffloadDevice::kNvme) {
-      needs.other_bytes +=
-          counts.largest_bytes * (update_buffer_count(config, counts) +
-                                  (store == &weights ? weight_buffer_count(config, counts) : 0));
-    } else if (store->offload.device == OffloadDevice::kCpu || !on_device) {
-      needs.other_bytes += store->all_bytes();
-    }
-    CacheableStore& cacheable = store == &weights ? needs.weights : needs.optimizer;
-    if (store->caches_what_is_free()) cacheable = {store->elements(), store->all_bytes()};
-  }
-  if (!on_device || states.offload.device != OffloadDevice::kNone) {
-    needs.other_bytes += gradient_room(config, states.elements());
-  }
-  if (!on_device) {  // the unit that is used and the one before it, gathered
-    needs.other_bytes += 2 * tiles.max_unit_tiles * weights.largest_elements() * weight_bytes_ *
-                         communicator.world_size();
-  }
-  CachePlan plan = plan_cache(needs);
-  margin_bytes_ = plan.margin_bytes;
-  if (!plan.note.empty()) notes_.push_back(plan.note);
-  return plan;
 }
 
 StateTiers::~StateTiers() = default;
@@ -301,39 +227,6 @@ std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
       value_or_throw(swapper::make_ram_tier(where.layout, select(where.tiles, cached, true), ram));
   return swapper::make_split_tier(cached, std::move(in_ram),
                                   make_store(select(where.tiles, cached, false)));
-}
-
-// Free memory that the next step will not take: between steps a process is at its smallest, and it
-// will reach its peak again.
-std::uint64_t StateTiers::left_bytes(const pinned_pool::MemoryLimits& limits,
-                                     const pinned_pool::MemoryUsage& usage) {
-  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
-  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
-  return free_bytes - std::min(free_bytes, coming);
-}
-
-bool StateTiers::under_pressure() const {
-  return !caches_.empty() && left_bytes(pinned_pool::MemoryLimits::read(),
-                                        pinned_pool::memory_usage()) < margin_bytes_ / 2;
-}
-
-void StateTiers::relieve_pressure() {
-  relieve_pressure(pinned_pool::MemoryLimits::read(), pinned_pool::memory_usage());
-}
-
-void StateTiers::relieve_pressure(const pinned_pool::MemoryLimits& limits,
-                                  const pinned_pool::MemoryUsage& usage) {
-  const std::uint64_t left = left_bytes(limits, usage);
-  if (left >= margin_bytes_ / 2) return;
-  std::uint64_t wanted = (margin_bytes_ - left) / local_ranks_;
-  std::uint64_t freed = 0;
-  for (const Cache& cache : caches_) {
-    if (wanted > freed) freed += value_or_throw(cache.tier->demote(wanted - freed, *cache.pool));
-  }
-  if (freed == 0 || std::exchange(said_pressure_, true)) return;
-  notes_.push_back("gave " + pinned_pool::format_bytes(freed) +
-                   " of cached states back: " + pinned_pool::format_bytes(left) +
-                   " were left for the next step; more may follow, unsaid");
 }
 
 swapper::Tier& StateTiers::add_store(const std::string& name, const swapper::Layout& layout,

@@ -25,11 +25,11 @@ ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicato
                    states_.tiers().device_optimizer() == nullptr;
   if (resolved_update_order(config) == UpdateOrder::kBackward) {
     ahead_ = in_background_ && optimizer_.can_start_ahead();
-    if (!ahead_) {
-      states_.tiers().add_note(
-          "update_order backward: needs optimizer states on NVMe, and gradients that are not; it "
-          "is forward here");
-    }
+  }
+  if (config.update_order == UpdateOrder::kBackward && !ahead_) {
+    states_.tiers().add_note(
+        "update_order backward: needs optimizer states on NVMe, and gradients that are not; it is "
+        "forward here");
   }
   inferring_ = true;  // making the model was no step
   count_bytes();
@@ -159,6 +159,7 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
   if (in_background_) fetcher_.begin_sweep(Sweep::kTraining);
   if (trace != nullptr) trace->end_step();
   report_counts(&report);
+  report.optimizer_seconds = seconds_since(backward_end_) + gradients_.take_norm_seconds();
   report.seconds = seconds_since(start);
   return report;
 }
@@ -193,6 +194,7 @@ void ZeroEngine::run_backward(const at::Tensor& loss, StepReport* report) {
     });
   }
   loss.backward();
+  backward_end_ = std::chrono::steady_clock::now();
   fetcher_.invalidate();
 
   report->loss = sum_over_ranks(loss.item<double>());

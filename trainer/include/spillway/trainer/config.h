@@ -90,7 +90,7 @@ struct Config {
   std::uint64_t seed = 42;
 };
 
-// What kAuto stands for: forward where states lie on NVMe, since there is I/O to hide.
+// What kAuto stands for, if the drive has room for it (generation_room.h): see UpdateOrder.
 UpdateOrder resolved_update_order(const Config& config);
 // Whether tiles on NVMe have room for two generations, so that an update during backward can be
 // taken back.

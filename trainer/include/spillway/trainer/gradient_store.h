@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace spillway::trainer {
@@ -78,6 +79,8 @@ class GradientStore {
   // Makes all final. Square of the norm over all ranks: of the fp32 sums, blocks summed in double
   // in unit order (sum_of_squares). Blocks until all is in its place. Throws Failure.
   double squared_norm();
+  // What norms took since the last call: most of them while backward runs.
+  double take_norm_seconds() noexcept { return std::exchange(norm_seconds_, 0); }
 
   // Held for a whole step, without the I/O buffers, and the most that sums have taken beside it.
   std::uint64_t memory_bytes() const noexcept { return memory_bytes_; }
@@ -114,6 +117,7 @@ class GradientStore {
   std::function<void(UnitId)> is_final_;
   std::vector<UnitId> final_order_;
   bool cleared_ = true;
+  double norm_seconds_ = 0;
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t sum_bytes_ = 0;
   std::uint64_t peak_sum_bytes_ = 0;

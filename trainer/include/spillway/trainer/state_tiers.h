@@ -98,6 +98,9 @@ class StateTiers {
   };
 
   void open_engine(const std::vector<std::filesystem::path>& drives);
+  // Whether tiles on files keep room for two generations: as asked for, or where there is plenty.
+  bool has_two_generations(const Config& config, const Where& weights, const Where& states,
+                           Communicator& communicator);
   // What max_in_cpu of "auto" comes to for the two stores.
   CachePlan plan_caches(const Config& config, const Where& weights, const Where& states,
                         const Tiles& tiles, Communicator& communicator);

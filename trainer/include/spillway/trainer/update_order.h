@@ -1,10 +1,14 @@
 // UpdateOrder: when a step's tiles are updated. All orders give the same bits.
+//
+// kAuto is kBackward where weights and optimizer states lie on NVMe and gradients do not, if the
+// drive has room; kForward where it has none or less is on NVMe, since weights in RAM would be
+// copied; kAfterBackward where there is no I/O to hide.
 #pragma once
 
 namespace spillway::trainer {
 
 enum class UpdateOrder {
-  kAuto,           // what is faster here
+  kAuto,           // as above
   kAfterBackward,  // at the end of the step, which waits for it
   kForward,        // in the background, each unit before its next forward
   kBackward,       // from backward on, units whose gradients are final; the others as kForward

@@ -13,6 +13,7 @@
 #include <spillway/trainer/zero.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 
@@ -27,8 +28,10 @@ struct StepReport {
   double io_wait_seconds = 0;      // computing stood still: for reads, or for the update
   double update_wait_seconds = 0;  // the part of it that was for the update
   double compute_seconds = 0;      // forward, backward, and an update that is not in the background
-  double update_seconds = 0;       // the kernel of the update that ran in this step: in the
-                                   // background that is, in part, the one of the step before
+  double optimizer_seconds = 0;  // after backward: norm, clipping, an update not in the background;
+                                 // and the norms that backward took of gradients as they came
+  double update_seconds = 0;     // the kernel of the update that ran in this step: in the
+                                 // background that is, in part, the one of the step before
   double update_drive_busy_seconds = 0;  // of updates in this step: transfers were under way
   double update_drive_idle_seconds = 0;  // they waited for computing, or for memory
   BackgroundUpdate::AheadTiles ahead;    // that were updated during this step's backward
@@ -100,6 +103,7 @@ class ZeroEngine {
   // Since the last report.
   double compute_seconds_ = 0;
   double update_seconds_ = 0;
+  std::chrono::steady_clock::time_point backward_end_;
   double barrier_seconds_ = 0;
   double drive_busy_seconds_ = 0;
   double drive_idle_seconds_ = 0;
