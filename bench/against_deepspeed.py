@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Spillway against DeepSpeed: the optimizer step on NVMe, the CPU's side of a step, the train step, and peak memory.
 
-against_deepspeed.py [--rounds N] [--steps N] [--disk memory|own|both] [--quick] [--install-only]
+against_deepspeed.py [--rounds N] [--steps N] [--disk memory|own|both|slow] [--mb-per-s N] [--quick] [--install-only]
 
 Both train the same GPT on the same text: bf16, AdamW, clipping, one rank on the CPU, the same micro-batch and
 accumulation, each block checkpointed, parameters in RAM, optimizer states on the same drive. Contenders take turns,
@@ -12,7 +12,8 @@ The first run installs DeepSpeed into a cache folder and compiles its operators 
 compiler and libaio-dev, which it installs when it is root). The default model has 236 M parameters and takes about
 5 minutes a round and disk on 2 cores; --quick has 7 M and takes one minute a round. Memory: 20 GB with --disk memory (a
 loop device over memory: a fast disk whose speed does not swing; needs root), 10 GB with --disk own (the file system of
---directory, 6 GB on it). Exit code 1: something failed."""
+--directory, 6 GB on it). --disk slow is a loop device on it that the kernel slows down to --mb-per-s each way, so that
+storage takes most of a step (needs root). Exit code 1: something failed."""
 
 import argparse
 import contextlib
@@ -78,8 +79,9 @@ RATIOS = [(what, figure, f"DeepSpeed, {peer}", ours, target) for what, figure, p
 class Comparison:
     """All contenders on one directory."""
 
-    def __init__(self, options, deepspeed, directory):
-        self.options, self.deepspeed, self.folder = options, deepspeed, Path(directory)
+    def __init__(self, options, deepspeed, directory, how):
+        """`how`: what starts a run there, for run_watched()."""
+        self.options, self.deepspeed, self.folder, self.how = options, deepspeed, Path(directory), how
         self.model = SMALL if options.quick else LARGE
         common = {"train_micro_batch_size_per_gpu": options.micro_batch,
                   "gradient_accumulation_steps": options.accumulation,
@@ -101,11 +103,11 @@ class Comparison:
     def run_one(self, whose, *settings):
         steps = WARM_UP + self.options.steps
         if whose == "ours":
-            return self.training.run(steps, self.options.context, settings[0])
+            return self.training.run(steps, self.options.context, settings[0], **self.how)
         offload, zero = settings
         config = self.theirs | {"zero_optimization": {"stage": 3} | zero | {
             "offload_optimizer": {"nvme_path": str(self.folder / "theirs")} | offload}}
-        run = self.deepspeed.twin(self.folder, config, steps, self.options.context)
+        run = self.deepspeed.twin(self.folder, config, steps, self.options.context, **self.how)
         shutil.rmtree(self.folder / "theirs", ignore_errors=True)
         return run
 
@@ -183,7 +185,8 @@ def parse():
     parser.add_argument("--environment", default=default_folder(), type=Path,
                         help="where DeepSpeed is or gets installed (default: %(default)s)")
     parser.add_argument("--directory", default=".", type=Path, help="on the disk of --disk own (default: here)")
-    parser.add_argument("--disk", choices=("memory", "own", "both"), default="both")
+    parser.add_argument("--disk", choices=("memory", "own", "both", "slow"), default="both")
+    parser.add_argument("--mb-per-s", type=positive, default=1000, help="of --disk slow (default: %(default)s)")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--steps", type=positive, default=4, help="counted steps of a run (default: %(default)s)")
     parser.add_argument("--micro-batch", type=positive, default=1)
@@ -199,18 +202,22 @@ def parse():
 
 @contextlib.contextmanager
 def places(options):
-    """What --disk names: pairs of a title and an empty folder, one at a time."""
+    """What --disk names: a title, an empty folder and how to start what runs there, one at a time."""
     def folders():
+        reason = why_not() if options.disk != "own" else None
+        if reason:
+            raise RunFailed(f"--disk {options.disk}: {reason}; --disk own needs none of it")
+        size = 600 if options.quick else 6400
         if options.disk in ("memory", "both"):
-            reason = why_not()
-            if reason:
-                raise RunFailed(f"--disk memory: {reason}; --disk own needs none of it")
-            size = (600 if options.quick else 6400)
             with Disks(Path("/dev/shm"), 1, size) as disks:
-                yield "A loop device over memory", disks.disks[0].path
+                yield "A loop device over memory", disks.disks[0].path, {}
         if options.disk in ("own", "both"):
             with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
-                yield f"The own disk: {disk_of(scratch)}", Path(scratch)
+                yield f"The own disk: {disk_of(scratch)}", Path(scratch), {}
+        if options.disk == "slow":
+            with Disks(options.directory, 1, size) as disks:
+                disks.limit([options.mb_per_s])
+                yield f"A disk of {options.mb_per_s} MB/s each way", disks.disks[0].path, {"preexec_fn": disks.enter}
     generator = folders()
     try:
         yield generator
@@ -235,9 +242,9 @@ def compare(options):
         "norms taken during backward. GB are 10^9 bytes. Peak: resident memory with huge pages; the libraries of "
         "DeepSpeed's torch with CUDA in it")
     with places(options) as todo:
-        for title, folder in todo:
+        for title, folder, how in todo:
             print(f"## {title}\n", flush=True)
-            comparison = Comparison(options, deepspeed, folder)
+            comparison = Comparison(options, deepspeed, folder, how)
             comparison.measure()
             comparison.report()
 

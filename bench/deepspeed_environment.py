@@ -113,7 +113,7 @@ class DeepSpeed:
                           "zero_optimization": {"stage": 3, "offload_optimizer": place}}
                 self.twin(folder, config, steps=1, context=32)
 
-    def twin(self, folder, config, steps, context):
+    def twin(self, folder, config, steps, context, **how):
         """A run on `folder`'s model.json and text.txt: what deepspeed_twin.py found, and its peaks of memory."""
         configuration, result = folder / "deepspeed.json", folder / "deepspeed_result.json"
         configuration.write_text(json.dumps(config), encoding="utf-8")
@@ -125,6 +125,6 @@ class DeepSpeed:
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
         _, watch = run_watched([self.python, TWIN, "--model", folder / "model.json", "--data", folder / "text.txt",
                                 "--config", configuration, "--steps", steps, "--context", context, "--result", result],
-                               environment=environment)
+                               environment=environment, **how)
         return json.loads(result.read_text(encoding="utf-8")) | {
             "peak_bytes": watch.peak_bytes, "peak_anonymous_bytes": watch.peak_anonymous_bytes}
