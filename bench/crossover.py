@@ -29,6 +29,8 @@ def settings_of(device, directory):
         settings |= {f"{ZERO}{section}.device": device, f"{ZERO}{section}.nvme_path": directory}
         if device == "nvme":
             settings[f"{ZERO}{section}.max_in_cpu"] = 0
+    if device == "nvme":
+        settings[f"{ZERO}offload_optimizer.update_order"] = "backward"
     return settings
 
 
@@ -52,7 +54,7 @@ class Model:
         self.name = f"{parameters(model) / 1e6:.1f} M"
         folder.mkdir()
         self.training = Training(options.spillway, folder, model, {
-            "bf16": {"enabled": True}, "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+            "bf16": {"enabled": True}, "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}}, "gradient_clipping": 0,
             "train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}})
         self.runs = {(device, batch): [] for device in ("none", "nvme") for batch in options.batches}
 
@@ -132,7 +134,7 @@ def main():
     def print_head():
         print_card("From limited by the drive to limited by computing",
                    f"A drive of {options.mb_per_second:g} MB/s, reads and writes alike (loop device, blkio.throttle); "
-                   "all states on it; max_in_cpu 0",
+                   "all states on it; max_in_cpu 0, update_order backward, gradient_clipping 0",
                    "GPT, bf16, AdamW; micro-batches of one sample of n_positions tokens, fetched units serve all of a "
                    "step",
                    f"{options.rounds} rounds; {options.steps} steps a run counted after {WARM_UP} of warm-up")

@@ -38,7 +38,7 @@ def write_inputs(folder, states, model):
     offload = {"device": "none", "nvme_path": str(states)}
     spilled = {"nvme_path": str(states)}
     config = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2, "bf16": {"enabled": True},
-              "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+              "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}}, "gradient_clipping": 0,
               "activation_checkpointing": spilled,
               "zero_optimization": {"stage": 3, "offload_param": offload, "offload_optimizer": offload,
                                     "offload_gradients": spilled}}
@@ -47,7 +47,9 @@ def write_inputs(folder, states, model):
 
 def settings(param, optimizer, micro, accumulation, cached=0.0, spilled="cpu"):
     """`cached`: share of the optimizer states; `spilled`: where gradients and activations wait."""
-    return {"cached": cached, f"{ZERO}offload_param.device": param, f"{ZERO}offload_optimizer.device": optimizer,
+    order = "backward" if (param, optimizer, spilled) == ("nvme", "nvme", "cpu") else "auto"
+    return {"cached": cached, f"{ZERO}offload_optimizer.update_order": order,
+            f"{ZERO}offload_param.device": param, f"{ZERO}offload_optimizer.device": optimizer,
             f"{ZERO}offload_param.max_in_cpu": 0, f"{ZERO}offload_gradients.device": spilled,
             "activation_checkpointing.device": "nvme" if spilled == "nvme" else "none",
             "train_micro_batch_size_per_gpu": micro, "gradient_accumulation_steps": accumulation}
@@ -146,7 +148,8 @@ def measure(options, folder, disks):
     print_card("Estimated and trained",
                f"{describe(bench.model)}, bf16, AdamW, context {bench.model['n_positions']}",
                f"{options.rounds} rounds, {options.steps} steps a run after {WARM_UP} of warm-up; max_in_cpu 0 unless "
-               "half; measured (foretold), MiB but for seconds")
+               "half; gradient_clipping 0; all on NVMe: update_order backward; measured (foretold), MiB but for "
+               "seconds")
     print("| states | drive MB/s each way | s a step | foretold / measured | foretold limit | read a step | written | "
           "peak memory | NVMe space |\n|---|---|---|---|---|---|---|---|---|")
     worst, repetitions = dict.fromkeys(TARGETS, 0.0), []

@@ -72,6 +72,7 @@ def measure(options, folder):
     states.mkdir()
     offload = {"device": "none", "nvme_path": str(states)}
     training = Training(options.spillway, folder, MODEL, {
+        "gradient_clipping": 0,
         "train_micro_batch_size_per_gpu": MICRO_BATCH, "gradient_accumulation_steps": ACCUMULATION,
         "bf16": {"enabled": True}, "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
         "zero_optimization": {"stage": 3, "offload_param": offload, "offload_optimizer": offload}})
@@ -100,7 +101,7 @@ def main():
                    f"{describe(MODEL)}, bf16, AdamW; a step: micro-batch {MICRO_BATCH} x accumulation {ACCUMULATION} x "
                    f"{CONTEXT} tokens = {MICRO_BATCH * ACCUMULATION * CONTEXT} tokens",
                    f"{options.rounds} rounds, in each the modes in turn; {options.steps} steps a run counted after "
-                   f"{WARM_UP} of warm-up; nothing cached; GB are 10^9 bytes")
+                   f"{WARM_UP} of warm-up; nothing cached or clipped; GB are 10^9 bytes")
         try:
             report(measure(options, Path(scratch)))
         except RunFailed as reason:
