@@ -245,6 +245,29 @@ TEST_F(OwnModelTest, AUnitUsedInOneStepOnlyHasZeroGradientsInTheNext) {
   }
 }
 
+// The update of the step before may still read the gradients that it would write to.
+TEST_F(OwnModelTest, AFunctionThatRunsBackwardItselfIsRefused) {
+  ZeroEngine engine(config(OffloadDevice::kNvme, Dtype::kFp32), own_model(), *ranks_, at::kCPU);
+  const Samples samples = samples_of(1, kSamples);
+  bool backward = false;
+  const auto step = [&] {
+    return engine.step([&](zero::Pass& pass) {
+      const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
+        return zero::run(pass, unit, inputs);
+      };
+      const at::Tensor loss = own_losses(run, samples.points, samples.wanted).mean();
+      if (backward) loss.backward();
+      return loss;
+    });
+  };
+  for (const int round : {1, 2}) {
+    backward = true;
+    EXPECT_THROW(step(), Failure) << "round " << round;
+    backward = false;
+    EXPECT_GT(step().grad_norm, 0) << "round " << round;
+  }
+}
+
 TEST_F(OwnModelTest, FrozenParametersKeepTheirBits) {
   for (const Dtype dtype : {Dtype::kFp32, Dtype::kBf16}) {
     const Trained trained = train(config(OffloadDevice::kNvme, dtype));

@@ -194,6 +194,13 @@ void GradientStore::add(UnitId unit, std::uint32_t parameter, const at::Tensor& 
   const UnitPartition& partition = states_->units()[unit].partition;
   const ParameterInfo& info = partition.parameters()[parameter];
   SPILLWAY_CHECK(!info.frozen, "a frozen parameter has no gradient");
+  if (closed_) {
+    throw Failure(make_error(ErrorKind::kInvalid, "take a gradient of " + partition.name(), "",
+                             "backward ran outside of ZeroEngine::step, while the update of the "
+                             "step before may still read its gradients: return the loss, and step "
+                             "runs backward")
+                      .value());
+  }
   if (direct_) {
     begin_sum(unit);
     gradient.touched = true;
@@ -294,6 +301,7 @@ void GradientStore::finish(UnitId unit) {
 
 void GradientStore::clear() {
   cleared_ = true;
+  closed_ = false;
   for (UnitGradient& gradient : units_) {
     gradient.whole.reset();
     if (sums_apart_ && gradient.sum.defined()) spare_.push_back(std::exchange(gradient.sum, {}));

@@ -31,6 +31,7 @@ ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicato
         "update_order backward: needs optimizer states on NVMe, and gradients that are not; it is "
         "forward here");
   }
+  gradients_.close();
   inferring_ = true;  // making the model was no step
   count_bytes();
   inferring_ = false;
@@ -178,10 +179,12 @@ void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
   try {
     run_backward(loss, report);
   } catch (...) {
+    gradients_.close();
     gradients_.when_final({});
     optimizer_.background().take_back();
     throw;
   }
+  gradients_.close();
   gradients_.when_final({});
 }
 

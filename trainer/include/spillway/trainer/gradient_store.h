@@ -54,13 +54,16 @@ class GradientStore {
   Expected expect(const std::vector<UnitId>& units) { return Expected(expected_, units); }
 
   // Adds `gradient` to the sum of parameter `parameter` of `unit`, in fp32, where the chunk's
-  // gradients are summed: on the device, over the whole unit.
+  // gradients are summed: on the device, over the whole unit. Throws Failure once closed.
   void add(UnitId unit, std::uint32_t parameter, const at::Tensor& gradient);
   // After the last chunk of a backward: reduce-scatters what `add` summed for the unit, and lets it
   // leave when it is final. Throws Failure.
   void flush(UnitId unit);
-  // Forgets the step's gradients. REQUIRES: they are used no more.
+  // Forgets the step's gradients, and is open for those of the next. REQUIRES: they are used no
+  // more.
   void clear();
+  // The step's gradients are complete: whatever comes before `clear` is an error.
+  void close() noexcept { closed_ = true; }
 
   // This rank's part, flat, fp32 or bf16; zeros where no gradient came. On the CPU, or on the
   // device when the optimizer's states are there. The same memory in every step; its values once
@@ -117,6 +120,7 @@ class GradientStore {
   std::function<void(UnitId)> is_final_;
   std::vector<UnitId> final_order_;
   bool cleared_ = true;
+  bool closed_ = false;
   double norm_seconds_ = 0;
   std::uint64_t memory_bytes_ = 0;
   std::uint64_t sum_bytes_ = 0;

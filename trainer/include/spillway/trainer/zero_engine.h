@@ -42,7 +42,7 @@ struct StepReport {
 class ZeroEngine {
  public:
   // This rank's share of the global batch's loss: summed over ranks it is the loss. It has a graph
-  // made by zero::run with the given pass.
+  // made by zero::run with the given pass; backward is run by `step`, and not by the function.
   using LossFunction = std::function<at::Tensor(zero::Pass&)>;
 
   // Initialises the model from config.seed and writes its states to their tiers. Blocks; throws
