@@ -14,9 +14,8 @@ import time
 
 import mutations
 
-FOLDER = mutations.ROOT / "build" / "mutations"
-TREE = FOLDER / "tree"
-BUILD = FOLDER / "build"
+TREE = mutations.ROOT / "build" / "mutations"
+BUILD = TREE / "build" / "release"  # as deep as any other build: ccache then finds what those have compiled
 
 
 def run(*command, **options):
@@ -35,7 +34,7 @@ def copy_tree():
     TREE.mkdir(parents=True, exist_ok=True)
     names = must("git", "-C", mutations.ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     names = [name for name in names if (mutations.ROOT / name).exists()]
-    for old in must("find", ".", "-type", "f", cwd=TREE).splitlines():
+    for old in must("find", ".", "-path", "./build", "-prune", "-o", "-type", "f", "-print", cwd=TREE).splitlines():
         if old.removeprefix("./") not in set(names):
             (TREE / old).unlink()
     for name in names:

@@ -7,7 +7,6 @@
 #include <mutex>
 #include <optional>
 #include <sstream>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -137,7 +136,7 @@ RankWatch::RankWatch(c10::intrusive_ptr<c10d::Store> store, Options options)
   state_->options = std::move(options);
   state_->lines.resize(state_->options.world_size);
   store->set(key_of(state_->options.rank), to_bytes(state_->own()));
-  std::thread([state = state_, store = std::move(store)] { run(state, *store); }).detach();
+  thread_ = std::thread([state = state_, store = std::move(store)] { run(state, *store); });
 }
 
 RankWatch::~RankWatch() { leave(""); }
@@ -196,7 +195,7 @@ std::string RankWatch::blame() {
 }
 
 void RankWatch::leave(const std::string& reason) noexcept {
-  if (std::exchange(left_, true)) return;
+  if (!thread_.joinable()) return;  // has left before
   std::unique_lock lock(state_->mutex);
   if (state_->own().lives()) {
     state_->own().condition = reason.empty() ? "done" : "ends";
@@ -205,7 +204,10 @@ void RankWatch::leave(const std::string& reason) noexcept {
   state_->leaving = true;
   state_->changed.notify_all();
   // A little longer than the thread takes to say farewell.
-  state_->changed.wait_for(lock, kFarewell + kBeat, [&] { return state_->ended; });
+  const bool ended =
+      state_->changed.wait_for(lock, kFarewell + kBeat, [&] { return state_->ended; });
+  lock.unlock();
+  ended ? thread_.join() : thread_.detach();
 }
 
 }  // namespace spillway::trainer

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 
 namespace spillway::trainer {
 
@@ -45,7 +46,7 @@ class RankWatch {
 
   // Shared with the thread, which is left behind when the store does not answer at the end.
   std::shared_ptr<State> state_;
-  bool left_ = false;
+  std::thread thread_;
 };
 
 }  // namespace spillway::trainer
