@@ -63,9 +63,8 @@ HWY_INLINE void store(Floats value, void* plane, std::size_t i) {
   }
 }
 
-// bf16_bits_at_random of a vector of elements from number `element` on.
-HWY_INLINE void store_at_random(Floats value, std::uint32_t element, void* plane, std::size_t i) {
-  auto x = hn::Iota(Bits32(), element);
+// bf16_bits_at_random of a vector of elements whose numbers are `x`.
+HWY_INLINE void store_at_random(Floats value, hn::Vec<Bits32> x, void* plane, std::size_t i) {
   x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0x7feb352du));
   x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(Bits32(), 0x846ca68bu));
   x = hn::And(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0xffff));
@@ -103,7 +102,7 @@ HWY_INLINE void store_weight(Floats master, const UpdatePlanes& planes, std::siz
 
 // UpdateConstants, each in every lane.
 struct Constants {
-  explicit Constants(const UpdateConstants& c)
+  Constants(const UpdateConstants& c, std::uint32_t first_element)
       : beta1(hn::Set(FloatTag(), c.beta1)),
         one_minus_beta1(hn::Set(FloatTag(), c.one_minus_beta1)),
         beta2(hn::Set(FloatTag(), c.beta2)),
@@ -113,10 +112,12 @@ struct Constants {
         step_size(hn::Set(FloatTag(), c.step_size)),
         decay(hn::Set(FloatTag(), c.decay)),
         l2(hn::Set(FloatTag(), c.l2)),
-        grad_scale(hn::Set(FloatTag(), c.grad_scale)) {}
+        grad_scale(hn::Set(FloatTag(), c.grad_scale)),
+        random(hn::Iota(Bits32(), c.rounding_key + first_element)) {}
 
   Floats beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2, epsilon, step_size, decay,
       l2, grad_scale;
+  hn::Vec<Bits32> random;  // what element 0 of the tile and those after it are rounded by
 };
 
 HWY_INLINE Floats sign(Floats value) {
@@ -156,8 +157,7 @@ struct Kernel {
   // kVectors vectors from element `i` on. All are loaded before the first is stored: longer bursts
   // of each stream, which the memory answers faster.
   template <std::size_t kVectors>
-  static HWY_INLINE void update_at(const Constants& c, const UpdatePlanes& planes, std::size_t i,
-                                   [[maybe_unused]] std::uint32_t key) {
+  static HWY_INLINE void update_at(const Constants& c, const UpdatePlanes& planes, std::size_t i) {
     constexpr bool kTwo = state_count(kKind) == 2;
     Floats p[kVectors], state0[kVectors], state1[kVectors], grad[kVectors];
     for (std::size_t k = 0; k < kVectors; ++k) {
@@ -173,8 +173,9 @@ struct Kernel {
       store_weight<kSplit>(p[k], planes, i + k * kLanes);
       store<kBf16States>(state0[k], planes.states[0], i + k * kLanes);
       if constexpr (kTwo && kBf16States) {
-        store_at_random(state1[k], key + static_cast<std::uint32_t>(i + k * kLanes),
-                        planes.states[1], i + k * kLanes);
+        const auto element = static_cast<std::uint32_t>(i + k * kLanes);
+        store_at_random(state1[k], hn::Add(c.random, hn::Set(Bits32(), element)), planes.states[1],
+                        i + k * kLanes);
       } else if constexpr (kTwo) {
         store<false>(state1[k], planes.states[1], i + k * kLanes);
       }
@@ -185,15 +186,14 @@ struct Kernel {
   static HWY_INLINE void run(const UpdateConstants& constants, const UpdatePlanes& planes,
                              std::size_t first, std::size_t count) {
     constexpr std::size_t kTogether = 4;
-    const Constants c(constants);
-    const std::uint32_t key = constants.rounding_key + planes.first_element;
+    const Constants c(constants, planes.first_element);
     const std::size_t end = first + count;
     std::size_t i = first;
     for (; end - i >= kTogether * kLanes; i += kTogether * kLanes) {
-      update_at<kTogether>(c, planes, i, key);
+      update_at<kTogether>(c, planes, i);
     }
     for (; end - i >= kLanes; i += kLanes) {
-      update_at<1>(c, planes, i, key);
+      update_at<1>(c, planes, i);
     }
     update_run_reference(constants, planes, i, end - i);
   }
