@@ -61,15 +61,25 @@ BlockRange TileChecksums::blocks(std::uint32_t plane, ElementRange range) const 
   return {range.first / p.block_elements, std::min(end, p.sums.size())};
 }
 
+std::size_t TileChecksums::size_of(std::uint32_t plane, std::size_t block) const {
+  const PlaneSums& p = planes_[plane];
+  return std::min(p.block_bytes, p.plane_bytes - block * p.block_bytes);
+}
+
+std::uint64_t TileChecksums::value_of(const PlaneIdentity& identity, const BlockHash& hash,
+                                      std::size_t block) const {
+  const BlockIdentity of_block{.tile = identity.tile,
+                               .plane = identity.plane,
+                               .generation = identity.generation,
+                               .block = block};
+  return block_checksum(of_block, hash, size_of(identity.plane, block));
+}
+
 std::uint64_t TileChecksums::value_of(const PlaneIdentity& identity, const std::byte* data,
                                       std::size_t block) const {
-  const PlaneSums& plane = planes_[identity.plane];
-  const std::size_t start = block * plane.block_bytes;
-  return block_checksum({.tile = identity.tile,
-                         .plane = identity.plane,
-                         .generation = identity.generation,
-                         .block = block},
-                        {data + start, std::min(plane.block_bytes, plane.plane_bytes - start)});
+  BlockHash hash;
+  hash.add({data + block * planes_[identity.plane].block_bytes, size_of(identity.plane, block)});
+  return value_of(identity, hash, block);
 }
 
 void TileChecksums::hash(const PlaneIdentity& identity, const std::byte* data, BlockRange blocks,

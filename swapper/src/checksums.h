@@ -36,6 +36,8 @@ class TileChecksums {
   TileChecksums(const Layout& layout, std::uint64_t elements);
 
   std::size_t block_bytes(std::uint32_t plane) const { return planes_[plane].block_bytes; }
+  // Of whole blocks.
+  std::uint64_t block_elements(std::uint32_t plane) const { return planes_[plane].block_elements; }
   BlockRange blocks(std::uint32_t plane) const { return {0, planes_[plane].sums.size()}; }
   // REQUIRES: both ends of the range are ends of blocks.
   BlockRange blocks(std::uint32_t plane, ElementRange range) const;
@@ -45,6 +47,13 @@ class TileChecksums {
   void hash(const PlaneIdentity& identity, const std::byte* data, BlockRange blocks,
             std::span<std::uint64_t> sums) const;
   void record(const PlaneIdentity& identity, const std::byte* data);
+  // The value of a block whose bytes were hashed elsewhere.
+  std::uint64_t value_of(const PlaneIdentity& identity, const BlockHash& hash,
+                         std::size_t block) const;
+  // What is recorded.
+  std::uint64_t value(std::uint32_t plane, std::size_t block) const {
+    return planes_[plane].sums[block];
+  }
   // Takes the values of all the plane's blocks.
   void adopt(std::uint32_t plane, std::span<const std::uint64_t> sums);
   // The first of the blocks whose bytes are not those recorded.
@@ -59,6 +68,7 @@ class TileChecksums {
     std::uint64_t block_elements = 0;
     std::vector<std::uint64_t> sums;  // one a block
   };
+  std::size_t size_of(std::uint32_t plane, std::size_t block) const;  // bytes
   std::uint64_t value_of(const PlaneIdentity& identity, const std::byte* data,
                          std::size_t block) const;
 

@@ -15,6 +15,7 @@ FileRangeChecks::FileRangeChecks(Use use)
     SPILLWAY_CHECK(kRangeElements % use_.stored->layout().planes()[plane].elements_per_block == 0,
                    "a range is whole blocks of the plane");
     sums_.emplace_back(use_.stored->checksums(use_.place).blocks(plane).end);
+    takes_hashes_ &= use_.stored->checksums(use_.place).block_elements(plane) == kRangeElements;
   }
 }
 
@@ -33,14 +34,23 @@ std::span<FileRangeChecks::State> FileRangeChecks::states(ElementRange range) {
   return std::span(states_).subspan(first, (end + kRangeElements - 1) / kRangeElements - first);
 }
 
-Result<void> FileRangeChecks::verify(const std::byte* planes, ElementRange range) {
+Result<void> FileRangeChecks::verified(ElementRange range, Result<void> outcome) {
   const std::span<State> states = this->states(range);
   for (const State state : states) {
     SPILLWAY_CHECK(state != State::kRecorded, "what was recorded is not what was read");
   }
-  auto verified = use_.stored->verify(use_.place, use_.planes, range, planes);
-  if (verified) std::ranges::fill(states, State::kVerified);
-  return verified;
+  if (outcome) std::ranges::fill(states, State::kVerified);
+  return outcome;
+}
+
+Result<void> FileRangeChecks::verify(const std::byte* planes, ElementRange range) {
+  return verified(range, use_.stored->verify(use_.place, use_.planes, range, planes));
+}
+
+Result<void> FileRangeChecks::verify(std::span<const BlockHash> planes, ElementRange range) {
+  SPILLWAY_CHECK(takes_hashes_ && states(range).size() == 1 && planes.size() == use_.planes.count,
+                 "a hash is of one range of each plane");
+  return verified(range, use_.stored->verify(use_.place, use_.planes, range, planes));
 }
 
 const StoredTiles::Owner& FileRangeChecks::after() {
@@ -48,7 +58,7 @@ const StoredTiles::Owner& FileRangeChecks::after() {
   return after_;
 }
 
-void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
+void FileRangeChecks::begin_record(ElementRange range) {
   for (State& state : states(range)) {
     SPILLWAY_CHECK(state != State::kRecorded, "a range is recorded once");
     // Damage that was not looked for would get a checksum of its own.
@@ -56,6 +66,10 @@ void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
                    "a range is verified before its record");
     state = State::kRecorded;
   }
+}
+
+void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
+  begin_record(range);
   const StoredTiles::Owner& after = this->after();
   const TileChecksums& checksums = use_.stored->checksums(use_.place);
   for (std::uint32_t i = 0; i < use_.planes.count; ++i) {
@@ -63,6 +77,19 @@ void FileRangeChecks::record(const std::byte* planes, ElementRange range) {
     checksums.hash({after.tile, plane, after.generation},
                    planes + use_.stored->layout().plane_offset(plane, elements_, use_.planes.first),
                    checksums.blocks(plane, range), sums_[i]);
+  }
+}
+
+void FileRangeChecks::record(std::span<const BlockHash> planes, ElementRange range) {
+  SPILLWAY_CHECK(takes_hashes_ && states(range).size() == 1 && planes.size() == use_.planes.count,
+                 "a hash is of one range of each plane");
+  begin_record(range);
+  const StoredTiles::Owner& after = this->after();
+  const TileChecksums& checksums = use_.stored->checksums(use_.place);
+  for (std::uint32_t i = 0; i < use_.planes.count; ++i) {
+    const std::uint32_t plane = use_.planes.first + i;
+    const std::size_t block = checksums.blocks(plane, range).first;
+    sums_[i][block] = checksums.value_of({after.tile, plane, after.generation}, planes[i], block);
   }
 }
 

@@ -29,6 +29,9 @@ class FileRangeChecks final : public RangeChecks {
   Transfer read(pinned_pool::Lease lease, aio::Priority priority) override;
   Result<void> verify(const std::byte* planes, ElementRange range) override;
   void record(const std::byte* planes, ElementRange range) override;
+  bool takes_hashes() const noexcept override { return takes_hashes_; }
+  Result<void> verify(std::span<const BlockHash> planes, ElementRange range) override;
+  void record(std::span<const BlockHash> planes, ElementRange range) override;
   Transfer write(pinned_pool::Lease lease) override;
 
  private:
@@ -36,11 +39,15 @@ class FileRangeChecks final : public RangeChecks {
 
   // The range's entries of states_. REQUIRES: the range is whole ones.
   std::span<State> states(ElementRange range);
+  // The ranges' states, and what they become.
+  Result<void> verified(ElementRange range, Result<void> outcome);
+  void begin_record(ElementRange range);
 
   const StoredTiles::Owner& after();
 
   const Use use_;
   const std::uint64_t elements_;
+  bool takes_hashes_ = true;
   bool was_read_ = false;
   std::vector<State> states_;  // of each kRangeElements; a thread has its own
   StoredTiles::Sums sums_;     // of each plane's blocks

@@ -176,6 +176,22 @@ Result<void> StoredTiles::verify(std::size_t place, PlaneRange planes, ElementRa
   return {};
 }
 
+Result<void> StoredTiles::verify(std::size_t place, PlaneRange planes, ElementRange range,
+                                 std::span<const BlockHash> hashes) const {
+  if (!checksums_) return {};
+  const Stored& stored = places_[place];
+  for (std::uint32_t i = 0; i < planes.count; ++i) {
+    const std::uint32_t plane = planes.first + i;
+    const std::size_t block = stored.checksums.blocks(plane, range).first;
+    const PlaneIdentity identity{stored.owner.tile, plane, stored.owner.generation};
+    if (stored.checksums.value_of(identity, hashes[i], block) !=
+        stored.checksums.value(plane, block)) {
+      return tl::unexpected(mismatch(stored, plane, block));
+    }
+  }
+  return {};
+}
+
 Error StoredTiles::mismatch(const Stored& stored, std::uint32_t plane, std::size_t block) const {
   const std::uint64_t offset = stored.at.offset + layout_.plane_offset(plane, stored.at.elements) +
                                block * stored.checksums.block_bytes(plane);

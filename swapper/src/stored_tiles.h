@@ -54,6 +54,9 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   // Whether the elements of the planes, which start at `data`, are those written last.
   Result<void> verify(std::size_t place, PlaneRange planes, ElementRange range,
                       const std::byte* data) const;
+  // The same of what was hashed of a range that is one block of each of the planes.
+  Result<void> verify(std::size_t place, PlaneRange planes, ElementRange range,
+                      std::span<const BlockHash> hashes) const;
 
  private:
   class FileTransfer;

@@ -62,6 +62,14 @@ class SPILLWAY_API PartView {
   // Says that the elements have the values to write. REQUIRES: once for every element of a written
   // part; after verify where it was read.
   void record(std::uint64_t first, std::uint64_t count) const;
+  // Whether the compute function may hash the part's planes itself, by BlockHash, while it has them
+  // in registers, and call these instead, with one hash for each plane, in order, of one range. So
+  // verify comes when the range was computed on already: when it fails, what was computed of it is
+  // worth nothing, and nothing of the item is written after the error is returned.
+  bool takes_hashes() const noexcept { return checks_ != nullptr && checks_->takes_hashes(); }
+  // REQUIRES: takes_hashes().
+  Result<void> verify(ElementRange range, std::span<const BlockHash> planes) const;
+  void record(ElementRange range, std::span<const BlockHash> planes) const;
 
  private:
   friend class TileStream;
