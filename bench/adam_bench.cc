@@ -175,15 +175,14 @@ void bench_whole_step(std::size_t count, int repetitions) {
   }
 }
 
-void bench_checksums(std::size_t count, int repetitions) {
-  const UpdateMemory memory(kRows[1].format, count);
-  const UpdateConstants constants = constants_of(OptimizerKind::kAdamW);
+void bench_checksums(const Row& row, std::size_t count, int repetitions) {
+  const UpdateMemory memory(row.format, count);
+  const UpdateConstants constants = constants_of(row.format.kind);
   for (const int threads : {1, 2}) {
     std::vector<Contender> list = checksum_contenders(constants, memory, threads);
     measure(list, repetitions);
-    std::printf(
-        "\n| AdamW, bf16 weights, %d thread%s | median ms | ns/parameter | time over none |\n",
-        threads, threads == 1 ? "" : "s");
+    std::printf("\n| %s, %d thread%s | median ms | ns/parameter | time over none |\n", row.name,
+                threads, threads == 1 ? "" : "s");
     std::printf("|---|---|---|---|\n");
     for (const Contender& one : list) {
       const double time_ms = median(one.milliseconds);
@@ -192,6 +191,19 @@ void bench_checksums(std::size_t count, int repetitions) {
     }
     print_repetitions(list);
   }
+}
+
+// All formats with bf16 weights and AdamW whose states differ.
+int bench_all_checksums(std::size_t count, int repetitions) {
+  if (!block_hash_sees_damage(1000)) return 1;
+  for (const Row& row : {kRows[1], kRows[3], kRows[4]}) {
+    if (!hashed_update_is_right(constants_of(row.format.kind), row.format)) {
+      std::printf("the hashed update is WRONG: %s\n", row.name);
+      return 1;
+    }
+    bench_checksums(row, count, repetitions);
+  }
+  return 0;
 }
 
 // One step of each from the same state: our two formats agree in every bit, torch within the
@@ -284,12 +296,7 @@ int main(int argc, char** argv) {
   if (mode == "--whole-step") {
     bench_whole_step(count, repetitions);
   } else if (mode == "--checksums") {
-    if (!lane_hash_sees_damage(1000)) return 1;
-    if (!hash_in_registers_is_right(constants_of(OptimizerKind::kAdamW))) {
-      std::printf("the hash in registers is WRONG\n");
-      return 1;
-    }
-    bench_checksums(count, repetitions);
+    return bench_all_checksums(count, repetitions);
   } else {
     for (const int threads : {1, 2}) bench_formats(count, threads, repetitions);
   }

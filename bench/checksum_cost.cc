@@ -1,5 +1,6 @@
 #include "checksum_cost.h"
 
+#include <spillway/trainer/optimizer_layout.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -7,53 +8,17 @@
 #include <cstring>
 #include <random>
 
-#include "hash_in_registers.h"
-
-// As the swapper: the library's plain functions use SSE2 only.
+// The library's plain functions use SSE2 only.
 #ifdef SPILLWAY_XXH_DISPATCH
 #include <xxh_x86dispatch.h>
 #endif
 
 using namespace spillway::trainer;
+using spillway::swapper::BlockHash;
 
 namespace {
 
 constexpr std::size_t kRange = 32768;  // parameters between two checksums of a plane
-constexpr std::size_t kInL1 = 1024;    // parameters whose planes fit into the L1 cache together
-
-typedef std::uint64_t Line __attribute__((vector_size(64), may_alias));
-#if defined(__x86_64__)
-#define WIDEST_VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDEST_VECTORS
-#endif
-
-// The lane hash: Fletcher's two sums, mod 2^64, in 8 lanes of 64 bits, folded by XXH3 at the end.
-//
-// Two additions for 64 bytes. A change inside one word of a lane always changes that lane's first
-// sum; so does a burst inside a line. Changes of several words pass the lanes only when in each
-// lane touched both sums, the plain one and the one weighted by position, come out the same mod
-// 2^64: not by exchanging lines or sectors, and for contents that have nothing to do with each
-// other once in 2^128 a lane. What XXH3 adds is the order of lanes and, at 64 bits, one chance in
-// 2^64. It is no protection against intent.
-struct LaneHash {
-  Line sum{}, weighted{};
-
-  std::uint64_t value(std::uint64_t seed) const {
-    return XXH3_64bits_withSeed(this, sizeof *this, seed);
-  }
-};
-
-WIDEST_VECTORS void add_lines(LaneHash& hash, const std::byte* data, std::size_t bytes) {
-  const auto* lines = reinterpret_cast<const Line*>(data);
-  Line sum = hash.sum, weighted = hash.weighted;
-  for (std::size_t i = 0; i < bytes / sizeof(Line); ++i) {
-    sum += lines[i];
-    weighted += sum;
-  }
-  hash.sum = sum;
-  hash.weighted = weighted;
-}
 
 // What stands for the values that a tile remembers.
 volatile std::uint64_t remembered = 0;
@@ -75,11 +40,11 @@ void xxh3_planes(const UpdateMemory& memory, std::size_t first, std::size_t coun
   });
 }
 
-void lane_hash_planes(const UpdateMemory& memory, std::size_t first, std::size_t count) {
+void hash_planes(const UpdateMemory& memory, std::size_t first, std::size_t count) {
   for_each_plane(memory, first, count, [](int, const std::byte* data, std::size_t bytes) {
-    LaneHash hash;
-    add_lines(hash, data, bytes);
-    remembered = remembered ^ hash.value(1);
+    BlockHash hash;
+    hash.add({data, bytes});
+    remembered = remembered ^ hash.value(bytes, 1);
   });
 }
 
@@ -97,45 +62,24 @@ void xxh3_in_l2(const UpdateConstants& constants, const UpdateMemory& memory, st
   xxh3_planes(memory, first, count);
 }
 
-void lanes_in_l2(const UpdateConstants& constants, const UpdateMemory& memory, std::size_t first,
-                 std::size_t count) {
-  lane_hash_planes(memory, first, count);
+void block_hash_in_l2(const UpdateConstants& constants, const UpdateMemory& memory,
+                      std::size_t first, std::size_t count) {
+  hash_planes(memory, first, count);
   update_range(constants, memory.planes(), first, count);
-  lane_hash_planes(memory, first, count);
+  hash_planes(memory, first, count);
 }
 
-// The sums go on over the parts of the range, each of which stays in the L1 cache between.
-void lanes_in_l1(const UpdateConstants& constants, const UpdateMemory& memory, std::size_t first,
-                 std::size_t count) {
-  LaneHash before[UpdateMemory::kStreams], after[UpdateMemory::kStreams];
-  const auto add_to = [](LaneHash* hashes) {
-    return [hashes](int plane, const std::byte* data, std::size_t bytes) {
-      add_lines(hashes[plane], data, bytes);
-    };
-  };
-  for (std::size_t done = 0; done < count; done += kInL1) {
-    const std::size_t size = std::min(kInL1, count - done);
-    for_each_plane(memory, first + done, size, add_to(before));
-    update_range(constants, memory.planes(), first + done, size);
-    for_each_plane(memory, first + done, size, add_to(after));
+// As the trainer does it.
+void block_hash_in_update(const UpdateConstants& constants, const UpdateMemory& memory,
+                          std::size_t first, std::size_t count) {
+  UpdateHashes before, after;
+  update_range(constants, memory.planes(), first, count, before, after);
+  for (const UpdateHashes& hashes : {before, after}) {
+    remembered = remembered ^ weight_hashes(hashes)[0].value(count * 2, 1);
+    for (const BlockHash& hash : state_hashes(hashes, memory.format())) {
+      remembered = remembered ^ hash.value(count * 4, 1);
+    }
   }
-  for (const LaneHash& hash : before) remembered = remembered ^ hash.value(1);
-  for (const LaneHash& hash : after) remembered = remembered ^ hash.value(1);
-}
-
-// The sums of values that the kernel holds anyway.
-void lanes_in_registers(const UpdateConstants& constants, const UpdateMemory& memory,
-                        std::size_t first, std::size_t count) {
-  PlaneSums sums;
-  update_and_hash(constants, memory.planes(), first, count, sums);
-  for (int plane = 0; plane < 4; ++plane) {
-    remembered = remembered ^ XXH3_64bits_withSeed(&sums.before[plane], sizeof(LaneSums), 1);
-    remembered = remembered ^ XXH3_64bits_withSeed(&sums.after[plane], sizeof(LaneSums), 1);
-  }
-}
-
-bool same_sums(const LaneSums& sums, const LaneHash& hash) {
-  return std::memcmp(&sums, &hash, sizeof hash) == 0;
 }
 
 Contender contender(std::string name, RangeBody body, const UpdateConstants& constants,
@@ -178,6 +122,14 @@ bool damage(int kind, std::vector<std::byte>& block, std::mt19937_64& random) {
         std::swap_ranges(&block[a], &block[a] + 512, &block[b]);
       }
       break;
+    case 6: {
+      const std::size_t word = at(64), other = (word + (64 << random() % 9)) % block.size();
+      const auto bit = std::byte(1u << random() % 8);
+      const std::size_t byte = random() % 8;
+      block[word + byte] ^= bit;
+      block[other + byte] ^= bit;
+      break;
+    }
     default: {
       const std::size_t length = 1 + random() % 256, start = random() % (block.size() - length);
       for (std::size_t i = 0; i < length; ++i) block[start + i] ^= std::byte(random());
@@ -208,45 +160,49 @@ std::vector<Contender> checksum_contenders(const UpdateConstants& constants,
                     pass();
                   }});
   list.push_back(make("XXH3, range by range (in the L2 cache)", xxh3_in_l2));
-  list.push_back(make("lane hash, range by range (in the L2 cache)", lanes_in_l2));
-  list.push_back(make("lane hash, 1024 parameters at a time (in the L1 cache)", lanes_in_l1));
-  if (can_hash_in_registers()) {
-    list.push_back(make("lane hash, in the kernel's registers", lanes_in_registers));
-  }
+  list.push_back(make("BlockHash, range by range (in the L2 cache)", block_hash_in_l2));
+  list.push_back(make("BlockHash, in the update's pass", block_hash_in_update));
   return list;
 }
 
-bool hash_in_registers_is_right(const UpdateConstants& constants) {
-  if (!can_hash_in_registers()) return true;
-  const OptimizerFormat format{.weights = Dtype::kBf16};
+bool hashed_update_is_right(const UpdateConstants& constants, const OptimizerFormat& format) {
   const UpdateMemory plain(format, kRange), hashed(format, kRange);
-  LaneHash before[4], after[4];
-  const auto add_to = [](LaneHash* hashes) {
-    return [hashes](int plane, const std::byte* data, std::size_t bytes) {
-      add_lines(hashes[plane], data, bytes);
-    };
+  // The streams have their own order: weight, lo and each state with its absmax.
+  const auto hashes_of = [](const UpdateMemory& memory) {
+    std::vector<BlockHash> hashes;
+    for_each_plane(memory, 0, kRange, [&](int, const std::byte* data, std::size_t bytes) {
+      hashes.emplace_back().add({data, bytes});
+    });
+    return hashes;
   };
-  for_each_plane(plain, 0, kRange, add_to(before));
+  const std::vector<BlockHash> expected_before = hashes_of(plain);
   update_range(constants, plain.planes(), 0, kRange);
-  for_each_plane(plain, 0, kRange, add_to(after));
-  PlaneSums sums;
-  update_and_hash(constants, hashed.planes(), 0, kRange, sums);
+  const std::vector<BlockHash> expected_after = hashes_of(plain);
+  UpdateHashes before, after;
+  update_range(constants, hashed.planes(), 0, kRange, before, after);
   bool right = plain.fingerprint() == hashed.fingerprint();
-  for (int plane = 0; plane < 4; ++plane) {
-    right &= same_sums(sums.before[plane], before[plane]);
-    right &= same_sums(sums.after[plane], after[plane]);
+  const auto among = [](const BlockHash& hash, const std::vector<BlockHash>& list) {
+    return std::ranges::any_of(list, [&](const auto& one) { return one.lanes == hash.lanes; });
+  };
+  for (std::size_t i = 0; i < expected_before.size(); ++i) {
+    right &= among(before.planes[i], expected_before) && among(after.planes[i], expected_after);
   }
   return right;
 }
 
-bool lane_hash_sees_damage(int trials) {
-  static constexpr const char* kKinds[] = {
-      "a bit flipped",       "a word replaced",       "a sector of zeros",         "4 KiB replaced",
-      "two lines exchanged", "two sectors exchanged", "a burst of up to 256 bytes"};
+bool block_hash_sees_damage(int trials) {
+  static constexpr const char* kKinds[] = {"a bit flipped",
+                                           "a word replaced",
+                                           "a sector of zeros",
+                                           "4 KiB replaced",
+                                           "two lines exchanged",
+                                           "two sectors exchanged",
+                                           "the same bit of two words",
+                                           "a burst of up to 256 bytes"};
   std::mt19937_64 random(7);
   bool all = true;
   std::printf("\n| damage to 64 KiB of fp32 moments | seen |\n|---|---|\n");
-  for (int kind = 0; kind < 7; ++kind) {
+  for (int kind = 0; kind < 8; ++kind) {
     int damaged = 0, seen = 0;
     for (int trial = 0; trial < trials; ++trial) {
       std::vector<std::byte> block(65536);
@@ -254,11 +210,11 @@ bool lane_hash_sees_damage(int trials) {
       for (std::size_t i = 0; i < block.size() / 4; ++i) {
         values[i] = static_cast<float>(static_cast<std::int64_t>(random())) * 1e-21f;
       }
-      LaneHash before, after;
-      add_lines(before, block.data(), block.size());
+      BlockHash before, after;
+      before.add(block);
       damaged += damage(kind, block, random) ? 1 : 0;
-      add_lines(after, block.data(), block.size());
-      seen += before.value(1) != after.value(1) ? 1 : 0;
+      after.add(block);
+      seen += before.value(block.size(), 1) != after.value(block.size(), 1) ? 1 : 0;
     }
     std::printf("| %s | %d of %d |\n", kKinds[kind], seen, damaged);
     all &= seen == damaged;

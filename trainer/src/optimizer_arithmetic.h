@@ -65,4 +65,14 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
 void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
                      std::uint64_t first, std::uint64_t count);
 
+// Elements whose 16-bit planes are whole lines of a BlockHash, for any vector.
+inline constexpr std::uint64_t kHashedTogether = 64;
+// The same with hashes. REQUIRES: both are multiples of kHashedTogether.
+void update_hashed_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                             std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                             UpdateHashes& after);
+void update_hashed_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
+                        std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                        UpdateHashes& after);
+
 }  // namespace spillway::trainer

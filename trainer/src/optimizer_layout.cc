@@ -74,6 +74,17 @@ UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
   return planes;
 }
 
+std::span<const swapper::BlockHash> weight_hashes(const UpdateHashes& hashes) {
+  return std::span(hashes.planes).first(1);
+}
+
+std::span<const swapper::BlockHash> state_hashes(const UpdateHashes& hashes,
+                                                 const OptimizerFormat& format) {
+  const std::size_t lo = format.weights == Dtype::kBf16 ? 1 : 0;
+  const std::size_t a_state = format.states == StateDtype::kInt8 ? 2 : 1;
+  return std::span(hashes.planes).subspan(1, lo + a_state * state_count(format.kind));
+}
+
 UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
                                  float grad_scale) {
   const OptimizerConfig& optimizer = config.optimizer;

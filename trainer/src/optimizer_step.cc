@@ -106,6 +106,7 @@ OptimizerStep::StepInputs OptimizerStep::inputs_of(std::uint64_t step, double le
 
 swapper::StreamStats OptimizerStep::update(std::uint64_t step, double learning_rate,
                                            float grad_scale) {
+  require_intact();
   const StepInputs inputs = inputs_of(step, learning_rate, grad_scale);
   if (states_->tiers().device_optimizer() != nullptr) return update_on_device(inputs.constants);
   Trace* const trace = states_->trace();
@@ -120,7 +121,12 @@ swapper::StreamStats OptimizerStep::update(std::uint64_t step, double learning_r
   };
   auto updated = swapper::TileStream::run(items_, compute);
   if (!updated && updated.error().kind == ErrorKind::kCancelled) throw Interrupted();
+  if (!updated) failed_ = updated.error();
   return value_or_throw(std::move(updated));
+}
+
+void OptimizerStep::require_intact() const {
+  if (failed_) throw Failure(*failed_);
 }
 
 // Of the tile, in the format in which it waited.
@@ -188,16 +194,47 @@ Result<void> OptimizerStep::update_tile(const TileWork& work,
   return outcome;
 }
 
-// What was read is verified, and what will be written is hashed, while it is in the cache.
+// What was read is verified, and what will be written is hashed, in the one pass of the update
+// where the part takes that, else while it is in the cache.
 Result<void> OptimizerStep::update_verified(const UpdateConstants& constants,
                                             const UpdatePlanes& planes,
                                             std::span<const swapper::PartView> parts,
                                             std::uint64_t first, std::uint64_t count) {
+  const auto takes_hashes = [](const swapper::PartView& part) { return part.takes_hashes(); };
   for (const swapper::PartView& part : parts) {
+    if (takes_hashes(part)) continue;
     if (auto verified = part.verify(first, count); !verified) return verified;
+  }
+  if (std::ranges::any_of(parts, takes_hashes)) {
+    return update_hashed(constants, planes, parts, first, count);
   }
   update_range(constants, planes, first, count);
   for (const swapper::PartView& part : parts) part.record(first, count);
+  return {};
+}
+
+Result<void> OptimizerStep::update_hashed(const UpdateConstants& constants,
+                                          const UpdatePlanes& planes,
+                                          std::span<const swapper::PartView> parts,
+                                          std::uint64_t first, std::uint64_t count) {
+  UpdateHashes before, after;
+  update_range(constants, planes, first, count, before, after);
+  const swapper::ElementRange range{.first = first, .count = count};
+  const auto of_part = [&](std::size_t i, const UpdateHashes& hashes) {
+    return i == 0 ? weight_hashes(hashes) : state_hashes(hashes, planes.format);
+  };
+  // All of it first: nothing is recorded of what was made of damaged bytes.
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (!parts[i].takes_hashes()) continue;
+    if (auto verified = parts[i].verify(range, of_part(i, before)); !verified) return verified;
+  }
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].takes_hashes()) {
+      parts[i].record(range, of_part(i, after));
+    } else {
+      parts[i].record(first, count);
+    }
+  }
   return {};
 }
 

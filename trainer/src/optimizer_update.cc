@@ -66,12 +66,24 @@ float update_element(OptimizerKind kind, const UpdateConstants& c, float p, floa
   return std::fma(-c.step_size, state[0] / denominator, decayed);
 }
 
+void add_to_hash(swapper::BlockHash& hash, std::span<const std::byte> bytes) { hash.add(bytes); }
+void add_to_hash_reference(swapper::BlockHash& hash, std::span<const std::byte> bytes) {
+  hash.add_reference(bytes);
+}
+
 // What an update is made of: by plain loops, or on the SIMD target of this CPU.
 struct Steps {
   decltype(&decode_blocks) decode;
   decltype(&update_run_simd) update;
   decltype(&encode_blocks) encode;
+  decltype(&update_hashed_simd) update_hashed;
+  decltype(&add_to_hash) hash;
 };
+
+constexpr Steps kSimd{decode_blocks, update_run_simd, encode_blocks, update_hashed_simd,
+                      add_to_hash};
+constexpr Steps kPlain{decode_blocks_reference, update_run_reference, encode_blocks_reference,
+                       update_hashed_reference, add_to_hash_reference};
 
 UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
   const OptimizerFormat& format = planes.format;
@@ -124,6 +136,87 @@ void update_range_by(const Steps& steps, const UpdateConstants& constants,
                [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
                  steps.update(of_run, planes, begin, elements);
                });
+}
+
+// What the planes of one number an element hold of the elements. Returns how many planes.
+std::uint32_t add_elements(decltype(&add_to_hash) add, const UpdatePlanes& planes,
+                           std::uint64_t first, std::uint64_t count, UpdateHashes& hashes) {
+  const OptimizerFormat& format = planes.format;
+  std::uint32_t plane = 0;
+  const auto add_plane = [&](const void* data, std::size_t element_bytes) {
+    add(hashes.planes[plane++],
+        {static_cast<const std::byte*>(data) + first * element_bytes, count * element_bytes});
+  };
+  const bool split = format.weights == Dtype::kBf16;
+  add_plane(planes.weight, split ? 2 : 4);
+  if (split) add_plane(planes.weight_lo, 2);
+  const std::size_t state_bytes = format.states == StateDtype::kInt8   ? 1
+                                  : format.states == StateDtype::kBf16 ? 2
+                                                                       : 4;
+  for (std::uint32_t k = 0; k < state_count(format.kind); ++k) {
+    add_plane(planes.states[k], state_bytes);
+  }
+  return plane;
+}
+
+// Of states in int8, what the absmax planes hold of the elements.
+void add_absmax(const Steps& steps, const UpdatePlanes& planes, std::uint64_t first,
+                std::uint64_t count, UpdateHashes& hashes, std::uint32_t plane) {
+  const std::uint64_t blocks = (count + kQuantisedBlock - 1) / kQuantisedBlock;
+  for (std::uint32_t k = 0; k < state_count(planes.format.kind); ++k) {
+    steps.hash(hashes.planes[plane + k],
+               std::as_bytes(std::span(planes.absmax[k] + first / kQuantisedBlock, blocks)));
+  }
+}
+
+void update_quantised_hashed(const Steps& steps, const UpdateConstants& constants,
+                             const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                             UpdateHashes& before, UpdateHashes& after) {
+  const std::uint32_t absmax =
+      (planes.format.weights == Dtype::kBf16 ? 2 : 1) + state_count(planes.format.kind);
+  add_absmax(steps, planes, first, count, before, absmax);
+  for (std::uint64_t done = 0; done < count; done += kDecoded) {
+    const std::uint64_t size = std::min(kDecoded, count - done);
+    add_elements(steps.hash, planes, first + done, size, before);
+    update_quantised(steps, constants, planes, first + done, size);
+    add_elements(steps.hash, planes, first + done, size, after);
+  }
+  add_absmax(steps, planes, first, count, after, absmax);
+}
+
+// Elements from `first` on with one weight decay, `count` at most.
+std::uint64_t same_decay(std::span<const DecayRun> runs, std::uint64_t first, std::uint64_t count) {
+  const auto next = std::ranges::upper_bound(runs, first, {}, &DecayRun::offset);
+  return next == runs.end() ? count : std::min(count, next->offset - first);
+}
+
+void update_range_hashed_by(const Steps& steps, const UpdateConstants& constants,
+                            const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                            UpdateHashes& before, UpdateHashes& after) {
+  SPILLWAY_CHECK(first % kHashedElements == 0, "hashes are taken of whole lines");
+  if (planes.format.states == StateDtype::kInt8) {
+    update_quantised_hashed(steps, constants, planes, first, count, before, after);
+    return;
+  }
+  const std::uint64_t end = first + count;
+  while (first < end) {
+    const std::uint64_t alike =
+        same_decay(planes.runs, first, end - first) / kHashedTogether * kHashedTogether;
+    if (alike > 0) {
+      for_each_run(constants, planes.runs, first, alike,
+                   [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
+                     steps.update_hashed(of_run, planes, begin, elements, before, after);
+                   });
+      first += alike;
+      continue;
+    }
+    // Lines that runs share, and the tile's last ones.
+    const std::uint64_t few = std::min(kHashedTogether, end - first);
+    add_elements(steps.hash, planes, first, few, before);
+    update_range_by(steps, constants, planes, first, few);
+    add_elements(steps.hash, planes, first, few, after);
+    first += few;
+  }
 }
 
 }  // namespace
@@ -185,16 +278,33 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
   }
 }
 
+void update_hashed_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                             std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                             UpdateHashes& after) {
+  add_elements(add_to_hash_reference, planes, first, count, before);
+  update_run_reference(constants, planes, first, count);
+  add_elements(add_to_hash_reference, planes, first, count, after);
+}
+
 void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
                   std::uint64_t count) noexcept {
-  const Steps simd{decode_blocks, update_run_simd, encode_blocks};
-  update_range_by(simd, constants, planes, first, count);
+  update_range_by(kSimd, constants, planes, first, count);
+}
+
+void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
+                  std::uint64_t count, UpdateHashes& before, UpdateHashes& after) noexcept {
+  update_range_hashed_by(kSimd, constants, planes, first, count, before, after);
 }
 
 void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                             std::uint64_t first, std::uint64_t count) noexcept {
-  const Steps plain{decode_blocks_reference, update_run_reference, encode_blocks_reference};
-  update_range_by(plain, constants, planes, first, count);
+  update_range_by(kPlain, constants, planes, first, count);
+}
+
+void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                            std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                            UpdateHashes& after) noexcept {
+  update_range_hashed_by(kPlain, constants, planes, first, count, before, after);
 }
 
 }  // namespace spillway::trainer

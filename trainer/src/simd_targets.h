@@ -7,6 +7,8 @@
 // machines run NEON. Div and Sqrt are IEEE on all that remain.
 #pragma once
 
+#define HWY_WANT_AVX3_DL 1  // AVX-512 with VAES, which the hashes are made of
+
 #include <hwy/detect_compiler_arch.h>
 
 // The targets' own names are known only inside Highway; expanded there, after these are defined.

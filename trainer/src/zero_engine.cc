@@ -91,6 +91,7 @@ void ZeroEngine::count_bytes() {
 }
 
 void ZeroEngine::end_update() {
+  optimizer_.require_intact();
   const auto start = std::chrono::steady_clock::now();
   const TraceSpan span(states_.trace(), Lane::kWait, "wait for the last writes");
   count_update(optimizer_.background().finish());
@@ -132,6 +133,7 @@ StepReport ZeroEngine::finish_update() {
 }
 
 StepReport ZeroEngine::step(const LossFunction& loss_of) {
+  optimizer_.require_intact();
   const auto start = std::chrono::steady_clock::now();
   count_bytes();
   inferring_ = false;

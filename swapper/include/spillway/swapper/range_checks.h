@@ -30,9 +30,9 @@ class SPILLWAY_API RangeChecks {
   // Whether a range is one checksum block of each plane: then whoever computes may hash the planes
   // himself, by BlockHash, and give one for each plane, in order, of one range.
   virtual bool takes_hashes() const noexcept = 0;
-  // As above, with what was hashed of the range as it was read, and as it shall be written.
-  // REQUIRES: takes_hashes().
+  // As verify of bytes, with what was hashed of the range as it was read. REQUIRES: takes_hashes().
   virtual Result<void> verify(std::span<const BlockHash> planes, ElementRange range) = 0;
+  // As record of bytes, with what was hashed as it shall be written. REQUIRES: takes_hashes().
   virtual void record(std::span<const BlockHash> planes, ElementRange range) = 0;
   // As Tier::write. REQUIRES: every range recorded.
   virtual Transfer write(pinned_pool::Lease lease) = 0;

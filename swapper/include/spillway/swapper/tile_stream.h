@@ -67,8 +67,9 @@ class SPILLWAY_API PartView {
   // verify comes when the range was computed on already: when it fails, what was computed of it is
   // worth nothing, and nothing of the item is written after the error is returned.
   bool takes_hashes() const noexcept { return checks_ != nullptr && checks_->takes_hashes(); }
-  // REQUIRES: takes_hashes().
+  // Whether what was hashed of the range was written last. REQUIRES: takes_hashes().
   Result<void> verify(ElementRange range, std::span<const BlockHash> planes) const;
+  // Says that the range has the values hashed. REQUIRES: takes_hashes(), and as above.
   void record(ElementRange range, std::span<const BlockHash> planes) const;
 
  private:

@@ -35,6 +35,12 @@ double bytes_per_element(const swapper::Layout& layout);
 UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
                            std::span<std::byte* const> states);
 
+// What was hashed of a tile of weight_layout and of optimizer_layout, in their order.
+std::span<const swapper::BlockHash> weight_hashes(const UpdateHashes& hashes);
+// Of the states.
+std::span<const swapper::BlockHash> state_hashes(const UpdateHashes& hashes,
+                                                 const OptimizerFormat& format);
+
 // The constants of a step (counted from 1) at a learning rate.
 UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
                                  float grad_scale);

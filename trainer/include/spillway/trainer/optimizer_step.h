@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace spillway::trainer {
@@ -31,7 +32,9 @@ class OptimizerStep {
   // REQUIRES: the WeightFetcher holds and reads nothing (invalidate), no update is under way.
   // Throws Failure, and Interrupted between two tiles: the states are then of no use any more.
   swapper::StreamStats update(std::uint64_t step, double learning_rate, float grad_scale);
-  // The same in the background, the units in `order` first, the others after them. The gradients
+  // Throws the Failure of an update that failed: what is resident may be made of damaged bytes.
+  void require_intact() const;
+  // As update, in the background, the units in `order` first, the others after them. The gradients
   // are used until background().wait_until_computed() has returned.
   // REQUIRES, besides: the optimizer's states are not in device memory.
   BackgroundUpdate::AheadTiles start(std::uint64_t step, double learning_rate, float grad_scale,
@@ -69,6 +72,9 @@ class OptimizerStep {
   static Result<void> update_verified(const UpdateConstants& constants, const UpdatePlanes& planes,
                                       std::span<const swapper::PartView> parts, std::uint64_t first,
                                       std::uint64_t count);
+  static Result<void> update_hashed(const UpdateConstants& constants, const UpdatePlanes& planes,
+                                    std::span<const swapper::PartView> parts, std::uint64_t first,
+                                    std::uint64_t count);
   swapper::StreamStats update_on_device(const UpdateConstants& constants);
 
   ModelStates* states_;
@@ -76,6 +82,7 @@ class OptimizerStep {
   std::vector<swapper::Item> items_;  // one for each of work_
   std::vector<TileWork> work_;
   bool can_start_ahead_ = false;
+  std::optional<Error> failed_;                   // update()
   std::unique_ptr<BackgroundUpdate> background_;  // uses the above: goes first
 };
 

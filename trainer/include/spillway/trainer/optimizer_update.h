@@ -37,6 +37,8 @@
 // may call.
 #pragma once
 
+#include <spillway/swapper/block_hash.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -100,15 +102,29 @@ struct UpdatePlanes {
 // except at the tile's end, `count` are multiples of kQuantisedBlock.
 void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
                   std::uint64_t count) noexcept;
+// Of each plane that is written: the weight, then those of optimizer_layout, in its order.
+struct UpdateHashes {
+  swapper::BlockHash planes[6];
+};
+// So many elements are whole lines of every plane, of absmax too.
+inline constexpr std::uint64_t kHashedElements = 16 * kQuantisedBlock;
+// The same, and adds what the planes hold of the elements to `before`, and what they become to
+// `after`, in the one pass over memory. REQUIRES: `first` is a multiple of kHashedElements; so is
+// `count`, but for the hashes' last call.
+void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,
+                  std::uint64_t count, UpdateHashes& before, UpdateHashes& after) noexcept;
 // Plain loops, the definition.
 void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                             std::uint64_t first, std::uint64_t count) noexcept;
+void update_range_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                            std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                            UpdateHashes& after) noexcept;
 
 // How a state is coded in int8: the second moment and Adagrad's sum have no sign.
 CodeBook book_of(OptimizerKind kind, std::uint32_t state) noexcept;
 
-// Name of the SIMD target update_range uses here: "AVX3" (AVX-512), "AVX2", "NEON", or "SCALAR" for
-// the reference, where the CPU has no fused multiply-add.
+// Name of the SIMD target update_range uses here: "AVX3" (AVX-512), "AVX3_DL" (with VAES), "AVX2",
+// "NEON", or "SCALAR" for the reference, where the CPU has no fused multiply-add.
 const char* simd_target_name() noexcept;
 
 }  // namespace spillway::trainer
