@@ -59,25 +59,48 @@ HWY_INLINE Floats largest_magnitude(const float* values) {
 
 // How many of threshold[1 .. 7] the magnitude reaches. The bits of a float, as a number, are its
 // binary logarithm to 0.09, and the threshold of decade k lies 0.15 to 0.8 above 10^(k - 7) in
-// decimal logarithm + 0.5: truncated, they give the decade or the one below. `next`: of each decade
-// the threshold of the next.
+// decimal logarithm + 0.5: truncated, they give the decade or the one below. Of the bits the upper
+// 16 will do, in fixed point with 20 bits behind it. `next`: of each decade the threshold of the
+// next.
 HWY_INLINE hn::Vec<Int32> decade_of(Floats magnitude, Floats next) {
   const FloatTag d;
   const Int32 ints;
-  constexpr double kDecimal = 0.30102999566398120;  // log10(2)
-  const auto bits = hn::ConvertTo(d, hn::BitCast(ints, magnitude));
-  const auto slope = hn::Set(d, static_cast<float>(kDecimal * 0x1p-23));
-  const auto offset = hn::Set(d, static_cast<float>(6.5 - 127 * kDecimal));
-  const auto about = hn::Max(hn::MulAdd(bits, slope, offset), hn::Zero(d));
-  const auto low = hn::ConvertTo(ints, about);
+  constexpr double kDecimal = 0.30102999566398120 * (1 << 20);  // log10(2)
+  constexpr auto kSlope = static_cast<std::int32_t>(kDecimal / 128 + 0.5);
+  constexpr auto kOffset = static_cast<std::int32_t>(127 * kDecimal - 6.5 * (1 << 20));
+  // 10^-6.5 and below: the lowest decade.
+  const auto upper = hn::ShiftRight<16>(hn::BitCast(ints, magnitude));
+  const auto about = hn::Sub(hn::Mul(upper, hn::Set(ints, kSlope)), hn::Set(ints, kOffset));
+  const auto low = hn::ShiftRight<20>(hn::Max(about, hn::Zero(ints)));
   const auto reached = hn::RebindMask(ints, hn::Ge(magnitude, look_up(next, low)));
   return hn::IfThenElse(reached, hn::Add(low, hn::Set(ints, 1)), low);
+}
+
+// The codes of one vector, in the lowest byte of each lane. All whole numbers of floats until they
+// are added to 1.5 x 2^23, whose lowest bits they then are: conversions check for overflow.
+template <CodeBook kBook>
+HWY_INLINE hn::Vec<Bits32> codes_of(Floats value, Floats inverse, Floats next, Floats scale,
+                                    Floats bias, Floats last) {
+  const FloatTag d;
+  const Bits32 bits;
+  const auto magnitude = hn::Mul(hn::Abs(value), inverse);
+  const auto decade = decade_of(magnitude, next);
+  const auto linear = hn::MulAdd(magnitude, look_up(scale, decade), look_up(bias, decade));
+  auto code = hn::Floor(hn::Min(linear, look_up(last, decade)));
+  if constexpr (kBook == CodeBook::kUnsigned) {
+    const auto least = hn::IfThenElseZero(hn::Gt(value, hn::Zero(d)), hn::Set(d, 1.0f));
+    code = hn::Max(code, least);
+  } else {
+    // code where the sign bit is set, but no more than 127; else -code.
+    const auto minus = hn::AndNot(value, hn::BitCast(d, hn::Set(bits, 0x80000000)));
+    code = hn::Min(hn::Xor(code, minus), hn::Set(d, 127.0f));
+  }
+  return hn::BitCast(bits, hn::Add(code, hn::Set(d, 0x1.8p23f)));
 }
 
 template <CodeBook kBook>
 HWY_INLINE void encode_block(const float* values, std::uint8_t* codes, float* absmax) {
   const FloatTag d;
-  const Int32 ints;
   const float largest = hn::GetLane(largest_magnitude(values));
   constexpr float kSmallestNormal = 0x1p-126f;
   if (!(largest >= kSmallestNormal && largest <= 0x1.fffffep127f)) {
@@ -90,24 +113,17 @@ HWY_INLINE void encode_block(const float* values, std::uint8_t* codes, float* ab
   const auto next = hn::LoadU(d, t.next);
   const auto scale = hn::LoadU(d, t.scale), bias = hn::LoadU(d, t.bias),
              last = hn::LoadU(d, t.last);
-  for (std::size_t i = 0; i < kQuantisedBlock; i += kLanes) {
-    const auto value = hn::LoadU(d, values + i);
-    const auto magnitude = hn::Mul(hn::Abs(value), inverse);
-    const auto decade = decade_of(magnitude, next);
-    const auto linear = hn::MulAdd(magnitude, look_up(scale, decade), look_up(bias, decade));
-    const auto code = hn::ConvertTo(ints, hn::Min(linear, look_up(last, decade)));
-    if constexpr (kBook == CodeBook::kUnsigned) {
-      const auto positive = hn::Gt(value, hn::Zero(d));
-      const auto least = hn::IfThenElseZero(hn::RebindMask(ints, positive), hn::Set(ints, 1));
-      const hn::Rebind<std::uint8_t, FloatTag> bytes;
-      hn::StoreU(hn::DemoteTo(bytes, hn::Max(code, least)), bytes, codes + i);
-    } else {
-      // code where the sign bit is set, else -code; DemoteTo makes 128 a 127.
-      const auto keep = hn::BroadcastSignBit(hn::BitCast(ints, value));
-      const auto negated = hn::Sub(hn::Xor(code, hn::Not(keep)), hn::Not(keep));
-      const hn::Rebind<std::int8_t, FloatTag> bytes;
-      hn::StoreU(hn::DemoteTo(bytes, negated), bytes, reinterpret_cast<std::int8_t*>(codes + i));
-    }
+  const hn::Repartition<std::uint16_t, FloatTag> halves;
+  const hn::Repartition<std::uint8_t, FloatTag> bytes;
+  const auto codes_at = [&](std::size_t i) HWY_ATTR {
+    return hn::BitCast(halves,
+                       codes_of<kBook>(hn::LoadU(d, values + i), inverse, next, scale, bias, last));
+  };
+  for (std::size_t i = 0; i < kQuantisedBlock; i += 4 * kLanes) {
+    const auto lower = hn::ConcatEven(halves, codes_at(i + kLanes), codes_at(i));
+    const auto upper = hn::ConcatEven(halves, codes_at(i + 3 * kLanes), codes_at(i + 2 * kLanes));
+    const auto four = hn::ConcatEven(bytes, hn::BitCast(bytes, upper), hn::BitCast(bytes, lower));
+    hn::StoreU(four, bytes, codes + i);
   }
 }
 

@@ -98,7 +98,7 @@ UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
 
 // States in 8 bits pass through a buffer of fp32 that stays in the L1 cache: decode, update,
 // encode.
-constexpr std::uint64_t kDecoded = 8 * kQuantisedBlock;
+constexpr std::uint64_t kDecoded = 4 * kQuantisedBlock;
 
 void update_quantised(const Steps& steps, const UpdateConstants& constants,
                       const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count) {
