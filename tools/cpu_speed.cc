@@ -5,17 +5,18 @@
 #include <ATen/core/grad_mode.h>
 #include <malloc.h>
 #include <spillway/pinned_pool/limits.h>
+#include <spillway/swapper/block_hash.h>
 #include <spillway/trainer/gpt.h>
 #include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/step_time.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
 #include <limits>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -185,7 +186,11 @@ double hash_speed() {
   std::atomic<std::uint64_t> sum{0};
   const auto hash = [&] {
     at::parallel_for(0, kBytes / kBlock, 1, [&](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) sum += XXH3_64bits(&data[i * kBlock], kBlock);
+      for (std::int64_t i = first; i < last; ++i) {
+        swapper::BlockHash block;
+        block.add(std::as_bytes(std::span(&data[i * kBlock], kBlock)));
+        sum += block.value(kBlock, 0);
+      }
     });
   };
   hash();

@@ -101,8 +101,9 @@ template <std::size_t kVectors>
 HWY_INLINE void store_at_random(const Floats (&values)[kVectors], hn::Vec<Bits32> random,
                                 void* plane, std::size_t i) {
   hn::Vec<Bits32> rounded[kVectors];
+  const auto first = hn::Add(random, hn::Set(Bits32(), static_cast<std::uint32_t>(i)));
   for (std::size_t k = 0; k < kVectors; ++k) {
-    auto x = hn::Add(random, hn::Set(Bits32(), static_cast<std::uint32_t>(i + k * kLanes)));
+    auto x = hn::Add(first, hn::Set(Bits32(), static_cast<std::uint32_t>(k * kLanes)));
     x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0x7feb352du));
     x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(Bits32(), 0x846ca68bu));
     x = hn::And(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0xffff));
@@ -230,8 +231,9 @@ struct PlaneHashes {
 template <OptimizerKind kKind, bool kSplit, bool kBf16States, bool kBf16Gradients>
 struct Kernel {
   static constexpr bool kTwo = state_count(kKind) == 2;
-  // Of a loop; whole lines of every plane.
-  static constexpr std::size_t kTogether = kLanes == 4 ? 8 : 4;
+  // Vectors a loop: whole lines of every plane. With halves to be rounded, more than two would not
+  // fit into the registers.
+  static constexpr std::size_t kTogether = std::max<std::size_t>(kBf16States ? 2 : 4, 32 / kLanes);
   using Hashes = PlaneHashes<kSplit, kBf16States, kTwo>;
 
   // Makes every NaN the one that halves are made of. Whatever makes another result NaN makes the
