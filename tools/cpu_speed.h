@@ -17,8 +17,8 @@ struct CpuSpeed {
 };
 
 // One block and the head of the model, forward and backward, on samples (a micro-batch, or as
-// much of one as takes half a second), the update on tiles out of cache, BlockHash. Blocks; whatever
-// else runs on the machine makes it slower than it is.
+// much of one as takes half a second), the update on tiles out of cache, BlockHash. Blocks;
+// whatever else runs on the machine makes it slower than it is.
 CpuSpeed measure_cpu(const trainer::EstimateInput& input);
 
 }  // namespace spillway::tools
