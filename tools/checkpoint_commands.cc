@@ -26,12 +26,6 @@ struct Options {
   bool json = false;
 };
 
-// The checkpoint at the path, or the newest one in the directory there.
-Result<Checkpoint> open_at(const std::filesystem::path& path) {
-  const auto steps = trainer::list_checkpoints(path);
-  return Checkpoint::open(steps.empty() ? path : path / trainer::checkpoint_name(steps.back()));
-}
-
 int complain(const char* command, const Error& error) {
   fmt::print(stderr, "spillway {}: {}\n", command, error_text(error));
   return 1;
@@ -39,7 +33,7 @@ int complain(const char* command, const Error& error) {
 
 int verify(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
-  auto checkpoint = open_at(options.path);
+  auto checkpoint = open_checkpoint_at(options.path);
   if (!checkpoint) return complain("verify", checkpoint.error());
   const std::uint64_t bad =
       checkpoint->verify([](const Error& error) { complain("verify", error); });
@@ -135,7 +129,7 @@ void print_text(const Checkpoint& checkpoint) {
 }
 
 int inspect(const Options& options) {
-  const auto checkpoint = open_at(options.path);
+  const auto checkpoint = open_checkpoint_at(options.path);
   if (!checkpoint) return complain("inspect", checkpoint.error());
   if (options.json) {
     fmt::print("{}\n",
@@ -156,6 +150,11 @@ std::shared_ptr<Options> take_path(CLI::App& command) {
 }
 
 }  // namespace
+
+Result<Checkpoint> open_checkpoint_at(const std::filesystem::path& path) {
+  const auto steps = trainer::list_checkpoints(path);
+  return Checkpoint::open(steps.empty() ? path : path / trainer::checkpoint_name(steps.back()));
+}
 
 void add_verify(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand(

@@ -6,6 +6,7 @@
 #include "checkpoint_commands.h"
 #include "doctor.h"
 #include "estimate.h"
+#include "export.h"
 #include "trace.h"
 #include "train.h"
 
@@ -20,6 +21,7 @@ int main(int argc, char** argv) {
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json --steps 20\n"
       "  spillway trace run.json -o run.svg\n"
       "  spillway verify saved/step-00000100\n"
+      "  spillway export saved --out model\n"
       "'spillway COMMAND --help' tells more.");
   int exit_code = 0;
   spillway::tools::add_doctor(program);
@@ -28,6 +30,7 @@ int main(int argc, char** argv) {
   spillway::tools::add_trace(program, exit_code);
   spillway::tools::add_verify(program, exit_code);
   spillway::tools::add_inspect(program, exit_code);
+  spillway::tools::add_export(program, exit_code);
   CLI11_PARSE(program, argc, argv);
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     std::perror("spillway: write to standard output");

@@ -16,6 +16,7 @@
 
 #include "error_text.h"
 #include "train_checkpoints.h"
+#include "train_initial.h"
 #include "train_metrics.h"
 #include "train_options.h"
 #include "train_report.h"
@@ -75,6 +76,7 @@ class Training {
     if (!options.checkpoint_dir.empty() || !options.resume.empty()) {
       checkpoints_.emplace(options, inputs, ranks, [this](const std::string& line) { say(line); });
     }
+    open_initial_weights();
     engine_.emplace(traced, model_, ranks, inputs.device, &stop_now());
     engine_->set_trace(trace);
   }
@@ -82,6 +84,7 @@ class Training {
   void run() {
     if (leads()) announce();
     const std::uint64_t done = checkpoints_ ? checkpoints_->resume(*engine_) : 0;
+    set_initial_weights();
     if (done >= options_.steps && done > 0) {
       if (leads())
         say(fmt::format("{} steps are done, of {}: nothing to train", done, options_.steps));
@@ -105,6 +108,20 @@ class Training {
     if (metrics_) return metrics_->say(line);
     fmt::print("{}\n", line);
     std::fflush(stdout);
+  }
+  void open_initial_weights() {
+    if (options_.init_from.empty()) return;
+    if (!checkpoints_ || !checkpoints_->will_resume()) {
+      initial_.emplace(options_, inputs_);
+    } else if (leads()) {
+      say("--init-from " + options_.init_from + " is not used: the checkpoint has the weights");
+    }
+  }
+  void set_initial_weights() {
+    if (!initial_) return;
+    const std::string line = initial_->set(*engine_);
+    if (leads()) say(line);
+    initial_.reset();
   }
   TrainMetrics::Options metrics_options(std::uint64_t done) const {
     return {.path = options_.metrics,
@@ -173,7 +190,7 @@ class Training {
   void announce() const {
     fmt::print(
         "{}: {:.2f} M parameters in {} units, {}, offload parameters {}, optimizer {}\n",
-        options_.model, static_cast<double>(engine_->states().parameter_count()) / 1e6,
+        model_label(options_), static_cast<double>(engine_->states().parameter_count()) / 1e6,
         engine_->states().units().size(), config().dtype == trainer::Dtype::kBf16 ? "bf16" : "fp32",
         to_string(config().offload_param.device), to_string(config().offload_optimizer.device));
     fmt::print("a step: micro-batch {} x accumulation {} x {} ranks ({}) x {} tokens\n",
@@ -224,6 +241,7 @@ class Training {
   trainer::ModelSpec model_;
   trainer::GptUnits units_;
   std::optional<TrainCheckpoints> checkpoints_;
+  std::optional<TrainInitialWeights> initial_;
   std::optional<ZeroEngine> engine_;
   std::optional<TrainMetrics> metrics_;
   RunTotals totals_;
@@ -304,6 +322,7 @@ void add_train(CLI::App& program, int& exit_code) {
                       "and 'spillway trace'");
   command->add_option("--trace-steps", options->trace_steps, "Trace these steps only: 3-5, or 3")
       ->needs("--trace");
+  add_initial_option(*command, *options);
   add_checkpoint_options(*command, *options);
   command->add_option("--device", options->device, "Where units run: cpu, cuda or cuda:N")
       ->check([](const std::string& name) {
@@ -331,9 +350,13 @@ void add_train(CLI::App& program, int& exit_code) {
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json \\\n"
       "    --set zero_optimization.offload_param.device=none --metrics run.jsonl\n"
       "  spillway train --data plays.txt --checkpoint-dir saved --checkpoint-every 100\n"
+      "  spillway train --init-from gpt2 --data plays.bin --data-format llmc --context 256\n"
       "  torchrun --no-python --nproc-per-node 2 spillway train --data plays.txt --config "
       "nvme.json");
-  command->callback([options, &exit_code] { exit_code = run(*options); });
+  command->callback([options, command, &exit_code] {
+    options->model_given = command->count("--model") > 0;
+    exit_code = run(*options);
+  });
 }
 
 }  // namespace spillway::tools

@@ -30,6 +30,8 @@ class TrainCheckpoints {
   TrainCheckpoints(const TrainOptions& options, const TrainInputs& inputs,
                    trainer::Communicator& ranks, std::function<void(const std::string&)> say);
 
+  // Whether there is one to go on from.
+  bool will_resume() const noexcept { return from_.has_value(); }
   // Loads that checkpoint, if there is one, and makes sure that what the run will save has room.
   // Returns the steps that are done.
   std::uint64_t resume(trainer::ZeroEngine& engine);

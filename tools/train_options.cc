@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/gpt2_weights.h>
 
 namespace spillway::tools {
 namespace {
@@ -36,7 +37,22 @@ trainer::TokenFile open_tokens(const std::string& path, const std::string& forma
   return file;
 }
 
+// Of --init-from; --model, when it is given too, may differ in what is no weights' business.
+trainer::GptConfig model_of(const TrainOptions& options) {
+  if (options.init_from.empty()) return value_or_throw(trainer::load_model(options.model));
+  const trainer::GptConfig there = value_or_throw(trainer::load_gpt2_config(options.init_from));
+  if (!options.model_given) return there;
+  const trainer::GptConfig here = value_or_throw(trainer::load_model(options.model));
+  const std::string differences = trainer::model_differences(there, here);
+  if (differences.empty()) return here;
+  refuse("use --init-from " + options.init_from + " with --model " + options.model, differences);
+}
+
 }  // namespace
+
+const std::string& model_label(const TrainOptions& options) {
+  return options.init_from.empty() || options.model_given ? options.model : options.init_from;
+}
 
 TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) {
   trainer::ConfigInput input;
@@ -44,7 +60,7 @@ TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) 
   input.overrides = options.set;
   input.world_size = world_size;
   input.total_steps = options.steps;
-  const trainer::GptConfig model = value_or_throw(trainer::load_model(options.model));
+  const trainer::GptConfig model = model_of(options);
   input.hidden_size = model.n_embd;
   trainer::ConfigResult config = value_or_throw(trainer::load_config(input));
   if (options.seed) config.config.seed = *options.seed;

@@ -33,7 +33,9 @@ struct TrainOptions {
   std::uint64_t checkpoint_every = 0;
   std::uint64_t keep = 2;
   std::uint64_t keep_every = 0;
-  std::string resume;  // "auto", "no" or a path; empty: auto with a checkpoint_dir, else no
+  std::string init_from;     // directory of a GPT-2 in Hugging Face's layout
+  bool model_given = false;  // on the command line
+  std::string resume;        // "auto", "no" or a path; empty: auto with a checkpoint_dir, else no
   std::string device = "cpu";
   std::uint32_t threads = 0;  // 0: the cores of this machine shared by its ranks
   std::uint32_t rank_timeout_s =
@@ -53,6 +55,9 @@ struct TrainInputs {
   trainer::TokenFile data;
   std::optional<trainer::TokenFile> eval_data;
 };
+
+// What is trained, for the user: a model's name or file, or the directory it begins from.
+const std::string& model_label(const TrainOptions& options);
 
 // Throws trainer::Failure with everything that is wrong in one input.
 TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size);

@@ -92,6 +92,19 @@ class MemoryTest(EndToEndTest):
         again, peak = self.train_within(5 * count, count, layers(), *options)
         self.assertEqual(again["loss"].hex(), step["loss"].hex())
         self.assertLess(peak, 5 * count)
+        # Out and in again, where not even the weights fit.
+        self.export_within(3 * count, saved, self.folder / "model")
+        self.assertGreater((self.folder / "model" / "model.safetensors").stat().st_size, 4 * count)
+        _, peak = self.train_within(5 * count, count, layers(), "--init-from", self.folder / "model")
+        self.assertLess(peak, 5 * count)
+
+    def export_within(self, limit, saved, out):
+        cgroup = Cgroup(f"spillway-e2e-{next(NUMBERS)}", limit)
+        self.addCleanup(cgroup.close)
+        done = subprocess.run([program.PROGRAM, "export", saved, "--out", out], capture_output=True, text=True,
+                              preexec_fn=cgroup.enter, timeout=program.TIMEOUT_S)
+        print(f"{done.stdout.strip()}; limit {limit / MIB:.0f} MiB, cgroup peak {cgroup.peak_bytes() / MIB:.0f}")
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ cd "$(dirname "$0")/../.."
 readonly seconds=${1:-6} build=build/fuzz seed=${SPILLWAY_TEST_SEED:-$RANDOM}
 shift $(($# > 0 ? 1 : 0))
 targets=("$@")
-readers=(config gpt_config token_file lock_journal memory_limits stripe_manifest bench_files)
+readers=(config gpt_config token_file safetensors checkpoint_manifest lock_journal memory_limits stripe_manifest
+         bench_files)
 [ ${#targets[@]} -gt 0 ] || targets=("${readers[@]}" requests tile_store)
 
 skip() { printf 'skipped: %s\n' "$*"; exit 77; }
@@ -51,7 +52,7 @@ fuzz() {
   if TMPDIR=$files $build/bin/fuzz_"$target" -max_total_time="$seconds" -seed="$seed" -timeout=60 -rss_limit_mb=2048 \
        -artifact_prefix="$build/findings/$target-" -print_final_stats=1 "${options[@]}" \
        "$corpus" "$build/seeds/$target" > "$log" 2>&1; then
-    printf 'fuzz: %-13s %9s inputs, nothing found (seed %s)\n' "$target" \
+    printf 'fuzz: %-19s %9s inputs, nothing found (seed %s)\n' "$target" \
       "$(sed -n 's/^stat::number_of_executed_units: //p' "$log")" "$seed"
     return
   fi

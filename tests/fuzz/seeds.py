@@ -3,6 +3,7 @@
 
 They are made from the sources (the configuration's keys, the demo's file), so that they never lag behind."""
 
+import json
 import re
 import struct
 import sys
@@ -38,6 +39,35 @@ def llmc(magic, version, count, tokens):
     return struct.pack("<256i", magic, version, count, *[0] * 253) + tokens
 
 
+def safetensors(*tensors, metadata='"__metadata__": {"format": "pt"}'):
+    """A header as it is in a file, and bytes that are long enough."""
+    entries = [metadata] if metadata else []
+    at = 0
+    for name, dtype, shape, size in tensors:
+        entries.append(f'"{name}": {{"dtype": "{dtype}", "shape": {shape}, "data_offsets": [{at}, {at + size}]}}')
+        at += size
+    text = ("{" + ", ".join(entries) + "}").encode()
+    return struct.pack("<Q", len(text)) + text + bytes(range(at))
+
+
+def manifest(dtype="bf16", state="fp32", planes=("param_hi:2", "param_lo:2", "exp_avg:4", "exp_avg_sq:4")):
+    """A checkpoint's manifest and, after 0xff, its shard's index, each without its seal."""
+    listed = [{"name": name, "bytes_per_block": int(size), "elements_per_block": 1, "of_frozen_parameters": i == 0}
+              for i, (name, size) in enumerate(plane.split(":") for plane in planes)]
+    head = {"kind": "spillway checkpoint", "format_version": 1, "step": 3, "seed": 1, "samples_seen": 12,
+            "world_size": 1, "dtype": dtype, "optimizer": "AdamW", "state_dtype": state, "model": None,
+            "training": {"context": "64"}, "planes": listed,
+            "parameters": [{"name": "a.b", "shape": [2, 8], "frozen": False},
+                           {"name": "c", "shape": [4], "frozen": True}],
+            "shards": [{"index": "rank-0000.json", "size_bytes": 9, "checksum": "0123456789abcdef"}]}
+    index = {"kind": "spillway shard index", "rank": 0, "block_bytes": 262144,
+             "files": [{"name": "rank-0000.bin", "size_bytes": 320, "checksums": ["0123456789abcdef"]}],
+             "extents": [{"elements": 16, "segments": [[0, 0, 0, 16]],
+                          "planes": [[0, 64 * i] for i in range(len(planes))]},
+                         {"elements": 4, "segments": [[1, 0, 0, 4]], "planes": [[0, 256]]}]}
+    return b"\xff".join(json.dumps(part, indent=1).removesuffix("\n}").encode() for part in (head, index))
+
+
 def proc_files():
     """The files memory_limits reads, in the order of its list, parted by 0xff."""
     status = b"Name:\tx\nVmLck:\t 12 kB\nVmPin:\t 20 kB\nCapEff:\t000001ffffffffff\nHugetlbPages:\t 4096 kB\n"
@@ -60,6 +90,9 @@ def seeds():
         "gpt_config": [GPT, b"{}"],
         "token_file": [b"\0" + text, b"\0" + llmc(20240520, 1, 3, b"\1\0\2\0\3\0"),
                        b"\2" + llmc(20240801, 7, 2, b"\1\0\0\0\2\0\0\0"), b"\3\1\0\2\0", b"\4" + text],
+        "safetensors": [safetensors(), safetensors(("a", "F32", [2, 2], 16), ("b.c", "BF16", [3], 6)),
+                        safetensors(("a", "F16", [0, 9], 0), ("b", "BOOL", [], 1), ("c", "F32", [0], 0), metadata="")],
+        "checkpoint_manifest": [manifest(), manifest("fp32", "bf16", ("param:4", "exp_avg:2", "exp_avg_sq:2"))],
         "lock_journal": [journal, journal + b"+../x", b"not ours\n", b""],
         "memory_limits": [proc_files(), proc_files().replace(b"cgroup2 cgroup2 rw,", b"cgroup cgroup rw,memory,")],
         "stripe_manifest": moves,
@@ -70,6 +103,8 @@ def seeds():
     words = {
         "config": quoted(sources.glob("config*.cc")) + ["auto", "true", "false", "null", "1e9"],
         "gpt_config": quoted([sources / "gpt_config.cc"]),
+        "safetensors": quoted([sources / "safetensors_header.cc"]) + ["4611686018427387904", "18446744073709551615"],
+        "checkpoint_manifest": quoted([sources / "checkpoint_manifest.cc", sources / "shard_index.cc"]),
         "bench_files": quoted((ROOT / "tools" / "aio_bench").glob("*.cc")),
         "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
         "memory_limits": ["VmLck:", "VmPin:", " kB", "CapEff:", "Max locked memory", "max", "cgroup2", "memory", " - "],

@@ -64,8 +64,7 @@ constexpr std::array kNumberKeys{
     NumberKey{"initializer_range", &GptConfig::initializer_range, kNoBound}};
 
 // Keys of GPT-2's config.json that say how the model was made or is used to generate.
-constexpr std::array kIgnoredKeys{"model_type",
-                                  "architectures",
+constexpr std::array kIgnoredKeys{"architectures",
                                   "bos_token_id",
                                   "eos_token_id",
                                   "pad_token_id",
@@ -91,10 +90,12 @@ struct FixedKey {
   const char* name;
   const char* value;  // JSON
 };
-constexpr std::array kFixedKeys{
-    FixedKey{"activation_function", R"("gelu_new")"}, FixedKey{"scale_attn_weights", "true"},
-    FixedKey{"scale_attn_by_inverse_layer_idx", "false"},
-    FixedKey{"reorder_and_upcast_attn", "false"}, FixedKey{"add_cross_attention", "false"}};
+constexpr std::array kFixedKeys{FixedKey{"model_type", R"("gpt2")"},
+                                FixedKey{"activation_function", R"("gelu_new")"},
+                                FixedKey{"scale_attn_weights", "true"},
+                                FixedKey{"scale_attn_by_inverse_layer_idx", "false"},
+                                FixedKey{"reorder_and_upcast_attn", "false"},
+                                FixedKey{"add_cross_attention", "false"}};
 
 std::vector<std::string> all_key_names() {
   std::vector<std::string> names{"tie_word_embeddings", "n_ctx", "n_inner"};

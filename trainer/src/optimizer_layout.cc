@@ -85,17 +85,4 @@ std::span<const swapper::BlockHash> state_hashes(const UpdateHashes& hashes,
   return std::span(hashes.planes).subspan(1, lo + a_state * state_count(format.kind));
 }
 
-UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
-                                 float grad_scale) {
-  const OptimizerConfig& optimizer = config.optimizer;
-  return UpdateConstants::at_step({.kind = optimizer.kind,
-                                   .learning_rate = learning_rate,
-                                   .beta1 = optimizer.beta1,
-                                   .beta2 = optimizer.beta2,
-                                   .epsilon = optimizer.epsilon,
-                                   .weight_decay = optimizer.weight_decay,
-                                   .seed = config.seed},
-                                  step, grad_scale);
-}
-
 }  // namespace spillway::trainer
