@@ -2,6 +2,7 @@
 """A run that goes on from a checkpoint has the bits of one that never stopped: in every mode, across modes and ranks,
 after signals and a full disk."""
 
+import json
 import signal
 import sys
 import time
