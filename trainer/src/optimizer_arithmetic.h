@@ -65,6 +65,16 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
 void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
                      std::uint64_t first, std::uint64_t count);
 
+// Adds what the planes of one number an element (not absmax) hold of the elements: by the CPU's
+// rounds, by the reference's, or by those of several planes at a time. REQUIRES: `first` is a
+// multiple of kHashedTogether; so is `count`, but for the hashes' last call.
+void add_elements(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                  UpdateHashes& hashes);
+void add_elements_reference(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                            UpdateHashes& hashes);
+void add_elements_simd(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                       UpdateHashes& hashes);
+
 // Elements whose 16-bit planes are whole lines of a BlockHash, for any vector.
 inline constexpr std::uint64_t kHashedTogether = 64;
 // The same with hashes. REQUIRES: both are multiples of kHashedTogether.

@@ -66,24 +66,19 @@ float update_element(OptimizerKind kind, const UpdateConstants& c, float p, floa
   return std::fma(-c.step_size, state[0] / denominator, decayed);
 }
 
-void add_to_hash(swapper::BlockHash& hash, std::span<const std::byte> bytes) { hash.add(bytes); }
-void add_to_hash_reference(swapper::BlockHash& hash, std::span<const std::byte> bytes) {
-  hash.add_reference(bytes);
-}
-
 // What an update is made of: by plain loops, or on the SIMD target of this CPU.
 struct Steps {
   decltype(&decode_blocks) decode;
   decltype(&update_run_simd) update;
   decltype(&encode_blocks) encode;
   decltype(&update_hashed_simd) update_hashed;
-  decltype(&add_to_hash) hash;
+  decltype(&add_elements_simd) add_elements;
 };
 
 constexpr Steps kSimd{decode_blocks, update_run_simd, encode_blocks, update_hashed_simd,
-                      add_to_hash};
+                      add_elements_simd};
 constexpr Steps kPlain{decode_blocks_reference, update_run_reference, encode_blocks_reference,
-                       update_hashed_reference, add_to_hash_reference};
+                       update_hashed_reference, add_elements_reference};
 
 UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
   const OptimizerFormat& format = planes.format;
@@ -138,14 +133,15 @@ void update_range_by(const Steps& steps, const UpdateConstants& constants,
                });
 }
 
-// What the planes of one number an element hold of the elements. Returns how many planes.
-std::uint32_t add_elements(decltype(&add_to_hash) add, const UpdatePlanes& planes,
-                           std::uint64_t first, std::uint64_t count, UpdateHashes& hashes) {
+using AddBytes = void (swapper::BlockHash::*)(std::span<const std::byte>) noexcept;
+
+void add_elements_by(AddBytes add, const UpdatePlanes& planes, std::uint64_t first,
+                     std::uint64_t count, UpdateHashes& hashes) {
   const OptimizerFormat& format = planes.format;
   std::uint32_t plane = 0;
   const auto add_plane = [&](const void* data, std::size_t element_bytes) {
-    add(hashes.planes[plane++],
-        {static_cast<const std::byte*>(data) + first * element_bytes, count * element_bytes});
+    (hashes.planes[plane++].*
+     add)({static_cast<const std::byte*>(data) + first * element_bytes, count * element_bytes});
   };
   const bool split = format.weights == Dtype::kBf16;
   add_plane(planes.weight, split ? 2 : 4);
@@ -156,32 +152,31 @@ std::uint32_t add_elements(decltype(&add_to_hash) add, const UpdatePlanes& plane
   for (std::uint32_t k = 0; k < state_count(format.kind); ++k) {
     add_plane(planes.states[k], state_bytes);
   }
-  return plane;
 }
 
 // Of states in int8, what the absmax planes hold of the elements.
-void add_absmax(const Steps& steps, const UpdatePlanes& planes, std::uint64_t first,
-                std::uint64_t count, UpdateHashes& hashes, std::uint32_t plane) {
+void add_absmax(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                UpdateHashes& hashes) {
+  const std::uint32_t states = state_count(planes.format.kind);
+  const std::uint32_t plane = (planes.format.weights == Dtype::kBf16 ? 2 : 1) + states;
   const std::uint64_t blocks = (count + kQuantisedBlock - 1) / kQuantisedBlock;
-  for (std::uint32_t k = 0; k < state_count(planes.format.kind); ++k) {
-    steps.hash(hashes.planes[plane + k],
-               std::as_bytes(std::span(planes.absmax[k] + first / kQuantisedBlock, blocks)));
+  for (std::uint32_t k = 0; k < states; ++k) {
+    hashes.planes[plane + k].add(
+        std::as_bytes(std::span(planes.absmax[k] + first / kQuantisedBlock, blocks)));
   }
 }
 
 void update_quantised_hashed(const Steps& steps, const UpdateConstants& constants,
                              const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
                              UpdateHashes& before, UpdateHashes& after) {
-  const std::uint32_t absmax =
-      (planes.format.weights == Dtype::kBf16 ? 2 : 1) + state_count(planes.format.kind);
-  add_absmax(steps, planes, first, count, before, absmax);
+  add_absmax(planes, first, count, before);
   for (std::uint64_t done = 0; done < count; done += kDecoded) {
     const std::uint64_t size = std::min(kDecoded, count - done);
-    add_elements(steps.hash, planes, first + done, size, before);
+    steps.add_elements(planes, first + done, size, before);
     update_quantised(steps, constants, planes, first + done, size);
-    add_elements(steps.hash, planes, first + done, size, after);
+    steps.add_elements(planes, first + done, size, after);
   }
-  add_absmax(steps, planes, first, count, after, absmax);
+  add_absmax(planes, first, count, after);
 }
 
 // Elements from `first` on with one weight decay, `count` at most.
@@ -212,9 +207,9 @@ void update_range_hashed_by(const Steps& steps, const UpdateConstants& constants
     }
     // Lines that runs share, and the tile's last ones.
     const std::uint64_t few = std::min(kHashedTogether, end - first);
-    add_elements(steps.hash, planes, first, few, before);
+    steps.add_elements(planes, first, few, before);
     update_range_by(steps, constants, planes, first, few);
-    add_elements(steps.hash, planes, first, few, after);
+    steps.add_elements(planes, first, few, after);
     first += few;
   }
 }
@@ -278,12 +273,22 @@ void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& 
   }
 }
 
+void add_elements(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                  UpdateHashes& hashes) {
+  add_elements_by(&swapper::BlockHash::add, planes, first, count, hashes);
+}
+
+void add_elements_reference(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                            UpdateHashes& hashes) {
+  add_elements_by(&swapper::BlockHash::add_reference, planes, first, count, hashes);
+}
+
 void update_hashed_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                              std::uint64_t first, std::uint64_t count, UpdateHashes& before,
                              UpdateHashes& after) {
-  add_elements(add_to_hash_reference, planes, first, count, before);
+  add_elements_reference(planes, first, count, before);
   update_run_reference(constants, planes, first, count);
-  add_elements(add_to_hash_reference, planes, first, count, after);
+  add_elements_reference(planes, first, count, after);
 }
 
 void update_range(const UpdateConstants& constants, const UpdatePlanes& planes, std::uint64_t first,

@@ -11,6 +11,7 @@
 #include <hwy/highway.h>
 
 #include "line_hash-inl.h"
+#include "plane_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace spillway::trainer {
@@ -31,120 +32,12 @@ void update_hashed(const UpdateConstants& constants, const UpdatePlanes& planes,
   update_hashed_reference(constants, planes, first, count, before, after);
 }
 
+void add_quantised(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                   UpdateHashes& hashes) {
+  add_elements_reference(planes, first, count, hashes);
+}
+
 #else
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-using FloatTag = hn::ScalableTag<float>;
-using Floats = hn::Vec<FloatTag>;
-using Bits32 = hn::RebindToUnsigned<FloatTag>;
-using Int32 = hn::RebindToSigned<FloatTag>;
-using Bits16 = hn::Rebind<std::uint16_t, FloatTag>;
-using Int16 = hn::Rebind<std::int16_t, FloatTag>;
-constexpr std::size_t kLanes = hn::MaxLanes(FloatTag());
-
-// kVectors vectors of values from and to a plane of fp32 or bf16; from `i` on.
-template <bool kBf16, std::size_t kVectors>
-HWY_INLINE void load(Floats (&values)[kVectors], const void* plane, std::size_t i) {
-  for (std::size_t k = 0; k < kVectors; ++k, i += kLanes) {
-    if constexpr (kBf16) {
-      const auto halves = hn::LoadU(Bits16(), static_cast<const std::uint16_t*>(plane) + i);
-      values[k] = hn::BitCast(FloatTag(), hn::ShiftLeft<16>(hn::PromoteTo(Bits32(), halves)));
-    } else {
-      values[k] = hn::LoadU(FloatTag(), static_cast<const float*>(plane) + i);
-    }
-  }
-}
-
-template <std::size_t kVectors>
-HWY_INLINE void store(const Floats (&values)[kVectors], void* plane, std::size_t i) {
-  for (std::size_t k = 0; k < kVectors; ++k, i += kLanes) {
-    hn::StoreU(values[k], FloatTag(), static_cast<float*>(plane) + i);
-  }
-}
-
-enum class Half { kLower, kUpper };
-
-// One half of each value's bits; of two vectors with one shuffle.
-template <Half kHalf, std::size_t kVectors>
-HWY_INLINE void store_halves(const hn::Vec<Bits32> (&bits)[kVectors], std::uint16_t* plane,
-                             std::size_t i) {
-  if constexpr (kVectors == 1) {
-    const auto low = kHalf == Half::kUpper ? hn::ShiftRight<16>(bits[0]) : bits[0];
-    hn::StoreU(hn::TruncateTo(Bits16(), low), Bits16(), plane + i);
-  } else {
-    static_assert(kVectors % 2 == 0);
-    const hn::Repartition<std::uint16_t, FloatTag> halves;
-    for (std::size_t k = 0; k < kVectors; k += 2, i += 2 * kLanes) {
-      const auto low = hn::BitCast(halves, bits[k]), high = hn::BitCast(halves, bits[k + 1]);
-      hn::StoreU(kHalf == Half::kUpper ? hn::ConcatOdd(halves, high, low)
-                                       : hn::ConcatEven(halves, high, low),
-                 halves, plane + i);
-    }
-  }
-}
-
-// bf16_bits. REQUIRES, here and in what follows: every NaN is 0x7fc00000.
-template <std::size_t kVectors>
-HWY_INLINE void store_to_nearest(const Floats (&values)[kVectors], void* plane, std::size_t i) {
-  hn::Vec<Bits32> rounded[kVectors];
-  for (std::size_t k = 0; k < kVectors; ++k) {
-    const auto bits = hn::BitCast(Bits32(), values[k]);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(Bits32(), 1));
-    rounded[k] = hn::Add(hn::Add(bits, hn::Set(Bits32(), 0x7fff)), odd);
-  }
-  store_halves<Half::kUpper>(rounded, static_cast<std::uint16_t*>(plane), i);
-}
-
-// bf16_bits_at_random; `random`: what element 0 of the plane and those after it are rounded by.
-template <std::size_t kVectors>
-HWY_INLINE void store_at_random(const Floats (&values)[kVectors], hn::Vec<Bits32> random,
-                                void* plane, std::size_t i) {
-  hn::Vec<Bits32> rounded[kVectors];
-  const auto first = hn::Add(random, hn::Set(Bits32(), static_cast<std::uint32_t>(i)));
-  for (std::size_t k = 0; k < kVectors; ++k) {
-    auto x = hn::Add(first, hn::Set(Bits32(), static_cast<std::uint32_t>(k * kLanes)));
-    x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0x7feb352du));
-    x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(Bits32(), 0x846ca68bu));
-    x = hn::And(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(Bits32(), 0xffff));
-    rounded[k] = hn::Add(hn::BitCast(Bits32(), values[k]), x);
-  }
-  store_halves<Half::kUpper>(rounded, static_cast<std::uint16_t*>(plane), i);
-}
-
-// Master weights from and to the planes; hi_lo_split and hi_lo_join in vectors.
-template <bool kSplit, std::size_t kVectors>
-HWY_INLINE void load_weight(Floats (&masters)[kVectors], const UpdatePlanes& planes,
-                            std::size_t i) {
-  if constexpr (kSplit) {
-    const auto* hi_plane = static_cast<const std::uint16_t*>(planes.weight);
-    for (std::size_t k = 0; k < kVectors; ++k, i += kLanes) {
-      const auto hi = hn::PromoteTo(Bits32(), hn::LoadU(Bits16(), hi_plane + i));
-      const auto lo =
-          hn::PromoteTo(Int32(), hn::BitCast(Int16(), hn::LoadU(Bits16(), planes.weight_lo + i)));
-      const auto bits = hn::Add(hn::ShiftLeft<16>(hi), hn::BitCast(Bits32(), lo));
-      masters[k] = hn::BitCast(FloatTag(), bits);
-    }
-  } else {
-    load<false>(masters, planes.weight, i);
-  }
-}
-
-template <bool kSplit, std::size_t kVectors>
-HWY_INLINE void store_weight(const Floats (&masters)[kVectors], const UpdatePlanes& planes,
-                             std::size_t i) {
-  if constexpr (kSplit) {
-    hn::Vec<Bits32> bits[kVectors], rounded[kVectors];
-    for (std::size_t k = 0; k < kVectors; ++k) {
-      bits[k] = hn::BitCast(Bits32(), masters[k]);
-      rounded[k] = hn::Add(bits[k], hn::Set(Bits32(), 0x8000));
-    }
-    store_halves<Half::kUpper>(rounded, static_cast<std::uint16_t*>(planes.weight), i);
-    store_halves<Half::kLower>(bits, planes.weight_lo, i);
-  } else {
-    store(masters, planes.weight, i);
-  }
-}
 
 // UpdateConstants, each in every lane.
 struct Constants {
@@ -226,6 +119,40 @@ struct PlaneHashes {
   }
   LineHash weight, lo, state0, state1;
 };
+
+// Of weights and int8 states; the planes' rounds wait for their own one before only.
+template <bool kSplit, bool kTwo>
+void hash_quantised(const UpdatePlanes& planes, std::size_t first, std::size_t count,
+                    UpdateHashes& hashes) {
+  constexpr std::size_t kWeight = kSplit ? 2 : 4;
+  LineHash weight(hashes.planes[0]), lo(hashes.planes[1]);
+  swapper::BlockHash& hash0 = hashes.planes[kSplit ? 2 : 1];
+  swapper::BlockHash& hash1 = hashes.planes[kSplit ? 3 : 2];
+  LineHash state0(hash0), state1(hash1);
+  for (std::size_t i = first; i < first + count; i += kHashedTogether) {
+    weight.add<kHashedTogether * kWeight>(static_cast<const std::byte*>(planes.weight) +
+                                          i * kWeight);
+    if constexpr (kSplit) lo.add<kHashedTogether * 2>(planes.weight_lo + i);
+    state0.add<kHashedTogether>(static_cast<const std::byte*>(planes.states[0]) + i);
+    if constexpr (kTwo) {
+      state1.add<kHashedTogether>(static_cast<const std::byte*>(planes.states[1]) + i);
+    }
+  }
+  weight.store(hashes.planes[0]);
+  if constexpr (kSplit) lo.store(hashes.planes[1]);
+  state0.store(hash0);
+  if constexpr (kTwo) state1.store(hash1);
+}
+
+void add_quantised(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                   UpdateHashes& hashes) {
+  const bool split = planes.format.weights == Dtype::kBf16;
+  const bool two = state_count(planes.format.kind) == 2;
+  if (split && two) return hash_quantised<true, true>(planes, first, count, hashes);
+  if (split) return hash_quantised<true, false>(planes, first, count, hashes);
+  if (two) return hash_quantised<false, true>(planes, first, count, hashes);
+  hash_quantised<false, false>(planes, first, count, hashes);
+}
 
 // A kernel for each combination of formats.
 template <OptimizerKind kKind, bool kSplit, bool kBf16States, bool kBf16Gradients>
@@ -374,6 +301,7 @@ namespace spillway::trainer {
 HWY_EXPORT(simd_target);
 HWY_EXPORT(update_run);
 HWY_EXPORT(update_hashed);
+HWY_EXPORT(add_quantised);
 
 void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
                      std::uint64_t first, std::uint64_t count) {
@@ -384,6 +312,14 @@ void update_hashed_simd(const UpdateConstants& constants, const UpdatePlanes& pl
                         std::uint64_t first, std::uint64_t count, UpdateHashes& before,
                         UpdateHashes& after) {
   HWY_DYNAMIC_DISPATCH(update_hashed)(constants, planes, first, count, before, after);
+}
+
+void add_elements_simd(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                       UpdateHashes& hashes) {
+  if (planes.format.states != StateDtype::kInt8 || count % kHashedTogether != 0) {
+    return add_elements(planes, first, count, hashes);
+  }
+  HWY_DYNAMIC_DISPATCH(add_quantised)(planes, first, count, hashes);
 }
 
 const char* simd_target_name() noexcept { return HWY_DYNAMIC_DISPATCH(simd_target)(); }
