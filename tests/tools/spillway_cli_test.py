@@ -64,7 +64,8 @@ class EstimateTest(unittest.TestCase):
     def test_bytes_of_gpt_lite_on_nvme(self):
         config = json.loads(self.nvme)
         config["zero_optimization"]["offload_optimizer"]["update_order"] = "forward"
-        done = run("estimate", "--model", "gpt-lite", "--config", self.config(json.dumps(config)), "--json", "--no-times")
+        path = self.config(json.dumps(config))
+        done = run("estimate", "--model", "gpt-lite", "--config", path, "--json", "--no-times")
         self.assertEqual(done.returncode, 0, done.stderr)
         estimate = json.loads(done.stdout)
         count = estimate["parameters"]
