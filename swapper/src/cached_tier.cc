@@ -53,6 +53,9 @@ class ChunkedCache final : public PlacedTier<CachedTier> {
     return elements;
   }
 
+  // All of them have a place below.
+  Result<void> seal(const std::vector<bool>& rewritten) override { return lower_->seal(rewritten); }
+
   Result<std::uint64_t> demote(std::uint64_t bytes, pinned_pool::Pool& pool) override {
     std::uint64_t freed = 0;
     while (freed < bytes && !chunks_.empty()) {

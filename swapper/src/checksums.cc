@@ -41,6 +41,11 @@ std::uint64_t block_checksum(const BlockIdentity& identity, std::span<const std:
   return block_checksum(identity, hash, bytes.size());
 }
 
+BlockChecksum find_block_checksum(std::string_view name) {
+  constexpr BlockChecksum kOfBytes = &block_checksum;  // the overload of that type
+  return name == kBlockChecksumName ? kOfBytes : nullptr;
+}
+
 TileChecksums::TileChecksums(const Layout& layout, std::uint64_t elements) {
   planes_.reserve(layout.plane_count());
   for (std::uint32_t plane = 0; plane < layout.plane_count(); ++plane) {

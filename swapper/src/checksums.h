@@ -38,6 +38,10 @@ class TileChecksums {
   std::size_t block_bytes(std::uint32_t plane) const { return planes_[plane].block_bytes; }
   // Of whole blocks.
   std::uint64_t block_elements(std::uint32_t plane) const { return planes_[plane].block_elements; }
+  // One value a block.
+  const std::vector<std::uint64_t>& values(std::uint32_t plane) const {
+    return planes_[plane].sums;
+  }
   BlockRange blocks(std::uint32_t plane) const { return {0, planes_[plane].sums.size()}; }
   // REQUIRES: both ends of the range are ends of blocks.
   BlockRange blocks(std::uint32_t plane, ElementRange range) const;

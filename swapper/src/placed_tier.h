@@ -40,6 +40,9 @@ class PlacedTier : public Interface {
   }
   void drop_kept(TileId tile) override { place(tile).tier->drop_kept(place(tile).tile); }
   void roll_back(TileId tile) override { place(tile).tier->roll_back(place(tile).tile); }
+  std::optional<SealedTile> sealed(TileId tile) const override {
+    return place(tile).tier->sealed(place(tile).tile);
+  }
 
  protected:
   struct Place {

@@ -1,8 +1,10 @@
 #include "segment_files.h"
 
+#include <fcntl.h>
+
 #include <spillway/aio/check.h>
-#include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 namespace spillway::swapper {
@@ -35,48 +37,101 @@ void SegmentFiles::Pending::complete(aio::Completion completion) {
   changed_.notify_all();
 }
 
-SegmentFiles::SegmentFiles(aio::Engine& engine, std::vector<File> files)
-    : engine_(engine), files_(std::move(files)) {
-  std::size_t directories = 0;
-  for (const File& file : files_) directories = std::max(directories, file.directory + 1);
-  moved_ = std::vector<Moved>(directories);
-}
+SegmentFiles::SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct)
+    : engine_(engine), direct_(direct), moved_(directories) {}
 
-Result<std::shared_ptr<SegmentFiles>> SegmentFiles::create(aio::Engine& engine,
-                                                           std::vector<File> files,
-                                                           aio::Direct direct) {
-  const std::shared_ptr<SegmentFiles> segments(new SegmentFiles(engine, std::move(files)));
-  // Made or not, close() takes the names off the list and unlinks what is there.
-  auto made = segments->make_files(direct);
-  if (made) return segments;
-  segments->close();
+Result<std::vector<std::uint32_t>> SegmentFiles::add(std::vector<File> files) {
+  std::vector<std::uint32_t> numbers;
+  for (File& file : files) {
+    SPILLWAY_CHECK(file.directory < moved_.size(), "a file lies in one of the directories");
+    if (free_.empty()) {
+      free_.push_back(static_cast<std::uint32_t>(segments_.size()));
+      segments_.emplace_back();
+    }
+    numbers.push_back(free_.back());
+    free_.pop_back();
+    segments_[numbers.back()].file = std::move(file);
+  }
+  // Made or not, remove() takes the names off the list and unlinks what is there.
+  auto made = make(numbers);
+  if (made) return numbers;
+  remove(numbers);
   return tl::unexpected(std::move(made.error()));
 }
 
-Result<void> SegmentFiles::make_files(aio::Direct direct) {
+Result<void> SegmentFiles::make(std::span<const std::uint32_t> segments) {
   std::map<DirectoryLock*, std::vector<std::string>> names;  // one synced list a directory
-  for (const File& file : files_) names[file.lock.get()].push_back(file.name);
+  for (const std::uint32_t segment : segments) {
+    const File& file = segments_[segment].file;
+    names[file.lock.get()].push_back(file.name);
+  }
   for (auto& [lock, list] : names) {
     if (auto listed = lock->will_create(list); !listed) return listed;
-    listed_with_.insert(lock);
+    for (const std::uint32_t segment : segments) {
+      if (segments_[segment].file.lock.get() == lock) segments_[segment].listed = true;
+    }
   }
-  open_.reserve(files_.size());
-  for (const File& file : files_) {
+  for (const std::uint32_t segment : segments) {
+    const File& file = segments_[segment].file;
     auto opened = aio::File::create(file.lock->directory() / file.name,
-                                    {.size_bytes = file.size_bytes, .direct = direct});
+                                    {.size_bytes = file.size_bytes, .direct = direct_});
     if (!opened) return tl::unexpected(std::move(opened.error()));
-    open_.push_back(std::move(*opened));
-    engine_.register_file(open_.back());
+    engine_.register_file(*opened);
+    segments_[segment].open.emplace(std::move(*opened));
   }
   return {};
+}
+
+Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {
+  std::vector<aio::File> reading;
+  for (const std::uint32_t segment : segments) {
+    auto opened = aio::File::open(path(segment), {.writable = false, .direct = direct_});
+    if (!opened) return tl::unexpected(std::move(opened.error()));
+    reading.push_back(std::move(*opened));
+  }
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    Segment& segment = segments_[segments[i]];
+    engine_.unregister_file(*segment.open);
+    segment.sealed =
+        std::make_shared<SealedSegment>(std::move(*segment.open), segment.file.size_bytes);
+    segment.open.emplace(std::move(reading[i]));
+    engine_.register_file(*segment.open);
+  }
+  return {};
+}
+
+void SegmentFiles::punch(const Region& region) noexcept {
+  // Only its room is at stake: where it cannot be given back the file stays as large as it is.
+  [[maybe_unused]] const int ignored =
+      ::fallocate(segments_[region.segment].open->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
+}
+
+void SegmentFiles::remove(std::span<const std::uint32_t> segments) noexcept {
+  unlink(segments);
+  for (const std::uint32_t segment : segments) {
+    if (segments_[segment].open) engine_.unregister_file(*segments_[segment].open);
+    segments_[segment] = {};
+    free_.push_back(segment);
+  }
+}
+
+std::vector<std::uint32_t> SegmentFiles::all() const {
+  std::vector<std::uint32_t> numbers;
+  for (std::uint32_t i = 0; i < segments_.size(); ++i) {
+    if (segments_[i].file.lock != nullptr) numbers.push_back(i);
+  }
+  return numbers;
 }
 
 std::vector<std::string> SegmentFiles::not_direct() const {
   std::vector<std::string> lines;
   std::set<std::size_t> told;
-  for (std::size_t i = 0; i < open_.size(); ++i) {
-    if (open_[i].direct() || !told.insert(files_[i].directory).second) continue;
-    lines.push_back(open_[i].path() + ": through the page cache: " + open_[i].why_not_direct());
+  for (const Segment& segment : segments_) {
+    if (!segment.open || segment.open->direct()) continue;
+    if (!told.insert(segment.file.directory).second) continue;
+    lines.push_back(segment.open->path() +
+                    ": through the page cache: " + segment.open->why_not_direct());
   }
   return lines;
 }
@@ -85,35 +140,39 @@ SegmentFiles::~SegmentFiles() {
   SPILLWAY_CHECK(in_flight_ == 0, "files are closed after their last request");
 }
 
-void SegmentFiles::unlink() noexcept {
+void SegmentFiles::unlink(std::span<const std::uint32_t> segments) noexcept {
   std::map<DirectoryLock*, std::vector<std::string>> names;
-  for (std::size_t i = 0; i < files_.size(); ++i) {
-    DirectoryLock* const lock = files_[i].lock.get();
+  for (const std::uint32_t number : segments) {
+    Segment& segment = segments_[number];
     // Without a list of ours the name may be another store's.
-    if (!listed_with_.contains(lock)) continue;
+    if (!segment.listed) continue;
     // A file that cannot be removed stays on the list, for the lock or the next job to try again.
-    if (i < open_.size() && !open_[i].remove()) continue;
-    names[lock].push_back(files_[i].name);
+    if (segment.open && !segment.open->remove()) continue;
+    names[segment.file.lock.get()].push_back(segment.file.name);
   }
   for (auto& [lock, list] : names) lock->removed(list);
 }
 
 void SegmentFiles::close() {
-  unlink();
+  unlink(all());
   std::unique_lock guard(mutex_);
   const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
   if (idle_.wait_for(guard, patience, [&] { return in_flight_ == 0; })) {
     // Before they are closed: the engine knows files by their descriptor, and numbers are reused.
-    for (const aio::File& file : open_) engine_.unregister_file(file);
+    for (const Segment& segment : segments_) {
+      if (segment.open) engine_.unregister_file(*segment.open);
+    }
   } else {
     until_idle_ = shared_from_this();
   }
-  for (File& file : files_) file.lock.reset();
+  for (Segment& segment : segments_) segment.file.lock.reset();
 }
 
 std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direction,
                                                            const Region& region, aio::Buffer buffer,
                                                            aio::Priority priority) {
+  SPILLWAY_CHECK(direction == aio::Direction::kRead || segments_[region.segment].sealed == nullptr,
+                 "a sealed segment is never written again");
   auto pending = std::make_shared<Pending>();
   {
     const std::lock_guard guard(mutex_);
@@ -126,7 +185,7 @@ std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direct
     pending.reset();
     one_less_in_flight();
   };
-  const aio::Engine::Request request{.file = &open_[region.segment],
+  const aio::Engine::Request request{.file = &*segments_[region.segment].open,
                                      .offset = region.offset,
                                      .size_bytes = region.size_bytes,
                                      .priority = priority};
@@ -143,7 +202,7 @@ void SegmentFiles::count(aio::Direction direction, const Region& region,
                          const aio::Completion& completion) {
   const std::uint64_t bytes =
       completion.transferred ? region.size_bytes : completion.transferred.error().got;
-  Moved& moved = moved_[files_[region.segment].directory];
+  Moved& moved = moved_[segments_[region.segment].file.directory];
   (direction == aio::Direction::kRead ? moved.read_bytes : moved.written_bytes)
       .fetch_add(bytes, std::memory_order_relaxed);
 }
@@ -158,7 +217,7 @@ void SegmentFiles::one_less_in_flight() {
 
 std::uint64_t SegmentFiles::storage_bytes() const noexcept {
   std::uint64_t bytes = 0;
-  for (const File& file : files_) bytes += file.size_bytes;
+  for (const Segment& segment : segments_) bytes += segment.file.size_bytes;
   return bytes;
 }
 
@@ -173,7 +232,6 @@ TierStats SegmentFiles::stats() const noexcept {
 }
 
 TierStats SegmentFiles::stats(std::size_t directory) const noexcept {
-  if (directory >= moved_.size()) return {};  // none of the files lies there
   const Moved& moved = moved_[directory];
   return {moved.read_bytes.load(std::memory_order_relaxed),
           moved.written_bytes.load(std::memory_order_relaxed)};
@@ -181,7 +239,9 @@ TierStats SegmentFiles::stats(std::size_t directory) const noexcept {
 
 std::uint64_t SegmentFiles::storage_bytes(std::size_t directory) const noexcept {
   std::uint64_t bytes = 0;
-  for (const File& file : files_) bytes += file.directory == directory ? file.size_bytes : 0;
+  for (const Segment& segment : segments_) {
+    bytes += segment.file.directory == directory ? segment.file.size_bytes : 0;
+  }
   return bytes;
 }
 

@@ -2,19 +2,22 @@
 //
 // Files are made under the directories' locks; close() unlinks them. A File is never closed under
 // an I/O, even when everybody has stopped waiting for it: close() waits, and where it cannot the
-// object lives on until the engine has completed the request. Thread-safe but for close().
+// object lives on until the engine has completed the request. Thread-safe but for close() and what
+// changes the set of files (add, seal, remove), before which all requests are done.
 #pragma once
 
 #include <spillway/aio/engine.h>
 #include <spillway/swapper/directory_lock.h>
+#include <spillway/swapper/sealed_tile.h>
 #include <spillway/swapper/tier.h>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,11 +60,23 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     aio::Ticket ticket_;
   };
 
-  // Lists, then makes every file at its full size. On failure nothing is left behind.
-  // close() must be called before the result is dropped.
-  static Result<std::shared_ptr<SegmentFiles>> create(aio::Engine& engine, std::vector<File> files,
-                                                      aio::Direct direct);
+  // None at first. close() must be called before it is dropped.
+  SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct);
   ~SegmentFiles();
+
+  // Lists, then makes every file at its full size, and says their numbers. On failure none of them
+  // is left behind.
+  Result<std::vector<std::uint32_t>> add(std::vector<File> files);
+  // No write goes to these any more: they are opened anew, for reading only. All or none.
+  Result<void> seal(std::span<const std::uint32_t> segments);
+  // Null unless it is sealed.
+  const std::shared_ptr<SealedSegment>& sealed(std::uint32_t segment) const {
+    return segments_[segment].sealed;
+  }
+  // Gives the room of bytes that hold nothing back, where the filesystem can.
+  void punch(const Region& region) noexcept;
+  // Unlinks and closes them; their numbers come again.
+  void remove(std::span<const std::uint32_t> segments) noexcept;
 
   std::shared_ptr<Pending> start(aio::Direction direction, const Region& region, aio::Buffer buffer,
                                  aio::Priority priority);
@@ -69,7 +84,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   // deadline already) and lets go of the locks. Once; nothing may be started after it.
   void close();
 
-  const std::string& path(std::uint32_t segment) const { return open_[segment].path(); }
+  const std::string& path(std::uint32_t segment) const { return segments_[segment].open->path(); }
   // A line for each directory whose files work through the page cache.
   std::vector<std::string> not_direct() const;
   std::uint64_t storage_bytes() const noexcept;
@@ -81,16 +96,22 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   void overrun() noexcept { overrun_.store(true, std::memory_order_relaxed); }
 
  private:
-  SegmentFiles(aio::Engine& engine, std::vector<File> files);
-  Result<void> make_files(aio::Direct direct);
-  void unlink() noexcept;
+  struct Segment {
+    File file;
+    bool listed = false;            // the lock has its name on the list
+    std::optional<aio::File> open;  // for reading only when it is sealed
+    std::shared_ptr<SealedSegment> sealed;
+  };
+  Result<void> make(std::span<const std::uint32_t> segments);
+  void unlink(std::span<const std::uint32_t> segments) noexcept;
+  std::vector<std::uint32_t> all() const;
   void count(aio::Direction direction, const Region& region, const aio::Completion& completion);
   void one_less_in_flight();
 
   aio::Engine& engine_;
-  std::vector<File> files_;
-  std::vector<aio::File> open_;           // of each file, in order
-  std::set<DirectoryLock*> listed_with_;  // locks that have our names on their list
+  const aio::Direct direct_;
+  std::deque<Segment> segments_;     // stay where they are; one that is not open is none
+  std::vector<std::uint32_t> free_;  // numbers of those that are none
   std::atomic<bool> overrun_{false};
   struct Moved {
     std::atomic<std::uint64_t> read_bytes{0};

@@ -39,6 +39,15 @@ class SplitTier final : public PlacedTier<Tier> {
     name_ = std::string(lower_->name()) + " cached in " + upper_->name();
   }
 
+  Result<void> seal(const std::vector<bool>& rewritten) override {
+    SPILLWAY_CHECK(rewritten.size() == tile_count(), "each tile is written again or not");
+    std::vector<bool> below;
+    for (TileId tile = 0; tile < rewritten.size(); ++tile) {
+      if (place(tile).tier == lower_.get()) below.push_back(rewritten[tile]);
+    }
+    return lower_->seal(below);
+  }
+
   const char* name() const noexcept override { return name_.c_str(); }
   const Layout& layout() const noexcept override { return lower_->layout(); }
   TierStats stats() const noexcept override { return lower_->stats(); }

@@ -1,5 +1,7 @@
 #include "stored_tiles.h"
 
+#include <spillway/aio/check.h>
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -82,16 +84,39 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   const std::shared_ptr<SegmentFiles::Pending> pending_;
 };
 
-StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
-                         const std::vector<PlacedTile>& places, bool checksums)
-    : layout_(layout), files_(std::move(files)), checksums_(checksums), transfers_(places.size()) {
-  places_.reserve(places.size());
-  for (const PlacedTile& place : places) {
-    places_.push_back({.at = place,
-                       .owner = {},
-                       .checksums = TileChecksums(layout_, place.elements),
-                       .written = std::vector<std::uint8_t>(layout_.plane_count())});
+StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files, bool checksums)
+    : layout_(layout), files_(std::move(files)), checksums_(checksums) {}
+
+std::size_t StoredTiles::add(const PlacedTile& at) {
+  Stored stored{.at = at,
+                .owner = {},
+                .checksums = TileChecksums(layout_, at.elements),
+                .written = std::vector<std::uint8_t>(layout_.plane_count())};
+  if (free_.empty()) {
+    places_.push_back(std::move(stored));
+    transfers_.emplace_back(0);
+    return places_.size() - 1;
   }
+  const std::size_t place = free_.back();
+  free_.pop_back();
+  places_[place] = std::move(stored);
+  return place;
+}
+
+void StoredTiles::remove(std::size_t place) {
+  SPILLWAY_CHECK(!under_way(place), "a place that is removed is at rest");
+  places_[place] = {.at = {}, .owner = {}, .checksums = TileChecksums(layout_, 0), .written = {}};
+  free_.push_back(place);
+}
+
+bool StoredTiles::written(std::size_t place) const noexcept {
+  return std::ranges::find_if(places_[place].written, [](auto w) { return w != 0; }) !=
+         places_[place].written.end();
+}
+
+bool StoredTiles::whole(std::size_t place) const noexcept {
+  return !places_[place].written.empty() &&
+         std::ranges::find(places_[place].written, 0) == places_[place].written.end();
 }
 
 TileStore::Place StoredTiles::place(std::size_t place) const {
@@ -100,7 +125,7 @@ TileStore::Place StoredTiles::place(std::size_t place) const {
 }
 
 std::uint64_t StoredTiles::memory_bytes() const noexcept {
-  std::uint64_t bytes = places_.capacity() * sizeof(Stored);
+  std::uint64_t bytes = places_.size() * sizeof(Stored);
   for (const Stored& stored : places_) {
     bytes += stored.checksums.memory_bytes() + stored.written.capacity();
   }

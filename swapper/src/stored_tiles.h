@@ -2,11 +2,13 @@
 //
 // A place holds one generation of one tile, with its checksums and which planes were ever written.
 // Shared by the store and its Transfers, so that a Transfer that outlives the store is safe.
-// Threads: different planes, and different places, may be used at the same time.
+// Threads: different planes, and different places, may be used at the same time; add and remove
+// alone.
 #pragma once
 
 #include <spillway/swapper/tile_store.h>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,14 +28,28 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
 
   enum class Verify { kYes, kNo };
 
-  StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files,
-              const std::vector<PlacedTile>& places, bool checksums);
+  // Without places.
+  StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files, bool checksums);
+
+  // A place that holds nothing. Says its number, under which it stays until it is removed.
+  std::size_t add(const PlacedTile& at);
+  // Its number comes again. REQUIRES: no Transfer of it is under way.
+  void remove(std::size_t place);
 
   const Layout& layout() const noexcept { return layout_; }
   SegmentFiles& files() noexcept { return *files_; }
   const SegmentFiles& files() const noexcept { return *files_; }
+  // Numbers are below it; some may be of places that were removed, whose elements are 0.
   std::size_t place_count() const noexcept { return places_.size(); }
   std::uint64_t elements(std::size_t place) const { return places_[place].at.elements; }
+  std::uint32_t segment(std::size_t place) const { return places_[place].at.segment; }
+  // Of all planes.
+  SegmentFiles::Region region(std::size_t place) const {
+    return region(places_[place], layout_.all());
+  }
+  // Whether any, or each, of its planes was written.
+  bool written(std::size_t place) const noexcept;
+  bool whole(std::size_t place) const noexcept;
   TileStore::Place place(std::size_t place) const;
   // Whether a Transfer of the place was neither waited for nor dropped.
   bool under_way(std::size_t place) const noexcept { return transfers_[place] != 0; }
@@ -76,8 +92,9 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   const Layout layout_;
   const std::shared_ptr<SegmentFiles> files_;
   const bool checksums_;
-  std::vector<Stored> places_;
-  std::vector<std::atomic<std::uint32_t>> transfers_;  // under way, of each place
+  std::deque<Stored> places_;                         // stay where they are
+  std::deque<std::atomic<std::uint32_t>> transfers_;  // under way, of each place
+  std::vector<std::size_t> free_;                     // numbers of those that were removed
 };
 
 }  // namespace spillway::swapper

@@ -47,6 +47,11 @@ Result<void> Tier::keep_generation(TileId) {
   return {};
 }
 
+Result<void> Tier::seal(const std::vector<bool>& rewritten) {
+  SPILLWAY_CHECK(rewritten.size() == tile_count(), "each tile is written again or not");
+  return {};
+}
+
 void Tier::drop_kept(TileId) { SPILLWAY_CHECK(false, "no generation of this tile is kept"); }
 
 void Tier::roll_back(TileId) { SPILLWAY_CHECK(false, "no generation of this tile is kept"); }

@@ -36,4 +36,8 @@ SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity,
 SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity, const BlockHash& hash,
                                           std::uint64_t size_bytes);
 
+// The function whose values go by that name; nullptr when there is none.
+using BlockChecksum = std::uint64_t (*)(const BlockIdentity&, std::span<const std::byte>);
+SPILLWAY_API BlockChecksum find_block_checksum(std::string_view name);
+
 }  // namespace spillway::swapper

@@ -14,10 +14,13 @@
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/layout.h>
 #include <spillway/swapper/range_checks.h>
+#include <spillway/swapper/sealed_tile.h>
 #include <spillway/swapper/transfer.h>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace spillway::swapper {
 
@@ -54,7 +57,7 @@ class SPILLWAY_API Tier {
     return nullptr;
   }
 
-  // Second generations, so that writes can be taken back. Whether the tile may have one.
+  // Second generations, to take writes back. Whether the tile may have one.
   virtual bool keeps_generations(TileId /*tile*/) const noexcept { return false; }
   // Keeps the tile's present bytes as they are: on files the next write of it goes to another
   // place, in memory they are copied. REQUIRES: keeps_generations(tile); nothing kept of this tile
@@ -66,6 +69,14 @@ class SPILLWAY_API Tier {
   virtual void drop_kept(TileId tile);
   // The kept generation becomes the current one again; what was written since is dropped.
   virtual void roll_back(TileId tile);
+  // Leaves what lies on files now as it is, for good: the segments of written tiles are never
+  // written again; the next write of a tile goes to a new one and covers all planes. Room for it is
+  // made here, for tiles that are `rewritten`; others are not to be written again. Does nothing for
+  // tiles in memory. kNoSpace with the arithmetic: nothing is sealed.
+  // REQUIRES: one entry a tile; nothing is kept, no transfer is under way, and nobody else uses it.
+  virtual Result<void> seal(const std::vector<bool>& rewritten);
+  // Where the present bytes lie, when they are sealed: not for a tile in memory, or written since.
+  virtual std::optional<SealedTile> sealed(TileId /*tile*/) const { return std::nullopt; }
 
   virtual TierStats stats() const noexcept = 0;
   // Bytes of memory and of storage that the tiles take.

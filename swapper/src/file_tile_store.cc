@@ -1,0 +1,226 @@
+#include "file_tile_store.h"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <spillway/aio/check.h>
+#include <algorithm>
+#include <cerrno>
+
+#include "file_range_checks.h"
+
+namespace spillway::swapper {
+
+FileTileStore::FileTileStore(std::vector<std::uint64_t> tile_elements,
+                             std::shared_ptr<StoredTiles> stored, Options options)
+    : stored_(std::move(stored)), options_(std::move(options)), tiles_(tile_elements.size()) {
+  for (TileId tile = 0; tile < tiles_.size(); ++tile) tiles_[tile].elements = tile_elements[tile];
+}
+
+FileTileStore::~FileTileStore() { stored_->files().close(); }
+
+Result<void> FileTileStore::make_places(double spare_fraction) {
+  std::vector<std::uint64_t> elements;
+  for (const Entry& tile : tiles_) elements.push_back(tile.elements);
+  auto made = add_places(elements, spare_fraction);
+  if (!made) return tl::unexpected(std::move(made.error()));
+  for (TileId tile = 0; tile < tiles_.size(); ++tile) {
+    tiles_[tile].place = made->places[tile];
+    stored_->start_generation(tiles_[tile].place, {tile, 0});
+  }
+  for (std::size_t i = tiles_.size(); i < made->places.size(); ++i) {
+    spare_[stored_->elements(made->places[i])].push_back(made->places[i]);
+  }
+  return {};
+}
+
+Result<FileTileStore::NewPlaces> FileTileStore::add_places(
+    const std::vector<std::uint64_t>& elements, double spare_fraction) {
+  if (auto measured = measure_free_space(options_.directories); !measured) {
+    return tl::unexpected(std::move(measured.error()));
+  }
+  auto placement =
+      place_tiles(layout(), elements, options_.directories,
+                  {.segment_bytes = options_.segment_bytes, .spare_fraction = spare_fraction});
+  if (!placement) return tl::unexpected(std::move(placement.error()));
+  std::vector<SegmentFiles::File> files;
+  for (const Segment& segment : placement->segments) {
+    files.push_back(
+        {.lock = options_.locks[segment.directory],
+         .name = "spillway-" + options_.name + "-" + std::to_string(segments_made_++) + ".seg",
+         .size_bytes = segment.size_bytes,
+         .directory = segment.directory});
+  }
+  auto segments = stored_->files().add(std::move(files));
+  if (!segments) return tl::unexpected(std::move(segments.error()));
+  NewPlaces made;
+  for (PlacedTile place : placement->places) {
+    place.segment = (*segments)[place.segment];
+    made.places.push_back(stored_->add(place));
+  }
+  made.segments = std::move(*segments);
+  return made;
+}
+
+Transfer FileTileStore::read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
+                             aio::Priority priority) {
+  check_transfer(tile, planes, lease);
+  return stored_->read(present_place(tile), planes, std::move(lease), priority);
+}
+
+Transfer FileTileStore::write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) {
+  check_transfer(tile, planes, lease);
+  return stored_->write(begin_write(tile, planes), planes, std::move(lease));
+}
+
+std::unique_ptr<RangeChecks> FileTileStore::range_checks(TileId tile, PlaneRange planes) {
+  if (!stored_->has_checksums()) return nullptr;
+  const std::size_t place = present_place(tile);
+  return std::make_unique<FileRangeChecks>(FileRangeChecks::Use{
+      .stored = stored_,
+      .place = place,
+      .planes = planes,
+      .after = [this, tile] { return next_owner(tile); },
+      .begin_write = [this, tile, planes] { return begin_write(tile, planes); }});
+}
+
+bool FileTileStore::keeps_generations(TileId tile) const noexcept {
+  const std::lock_guard guard(spare_mutex_);
+  return spare_.contains(entry(tile).elements);
+}
+
+Result<void> FileTileStore::keep_generation(TileId tile) {
+  Entry& tile_entry = entry(tile);
+  SPILLWAY_CHECK(!tile_entry.kept, "one generation of a tile is kept at a time");
+  check_idle(tile_entry);
+  tile_entry.moved = false;
+  if (tile_entry.reserved) {
+    tile_entry.kept = std::exchange(tile_entry.place, *tile_entry.reserved);
+    tile_entry.reserved.reset();
+    return {};
+  }
+  const std::lock_guard guard(spare_mutex_);
+  const auto spare = spare_.find(tile_entry.elements);
+  if (spare == spare_.end() || spare->second.empty()) {
+    return make_error(
+        ErrorKind::kNoSpace, "keep a generation", stored_->place(tile_entry.place).path,
+        "tile " + std::to_string(tile) + ": the room for second generations of " +
+            std::to_string(tile_entry.elements) + " elements is used up; raise spare_fraction");
+  }
+  tile_entry.kept = std::exchange(tile_entry.place, spare->second.back());
+  spare->second.pop_back();
+  return {};
+}
+
+void FileTileStore::drop_kept(TileId tile) {
+  Entry& tile_entry = entry(tile);
+  check_idle(tile_entry);
+  // Not written since: the kept bytes are still the present ones, the reserved place goes back.
+  if (!tile_entry.moved) std::swap(kept_place(tile_entry), tile_entry.place);
+  give_back(tile_entry, kept_place(tile_entry));
+  tile_entry.kept.reset();
+}
+
+void FileTileStore::roll_back(TileId tile) {
+  Entry& tile_entry = entry(tile);
+  check_idle(tile_entry);
+  const std::size_t dropped = std::exchange(tile_entry.place, kept_place(tile_entry));
+  give_back(tile_entry, dropped);
+  tile_entry.kept.reset();
+}
+
+std::vector<TileStore::DirectoryStats> FileTileStore::directory_stats() const {
+  std::vector<DirectoryStats> stats;
+  for (std::size_t i = 0; i < options_.directories.size(); ++i) {
+    const TierStats moved = stored_->files().stats(i);
+    stats.push_back({.path = options_.directories[i].path,
+                     .speed = options_.directories[i].speed,
+                     .stored_bytes = stored_->files().storage_bytes(i),
+                     .read_bytes = moved.read_bytes,
+                     .written_bytes = moved.written_bytes});
+  }
+  return stats;
+}
+
+const FileTileStore::Entry& FileTileStore::entry(TileId tile) const {
+  SPILLWAY_CHECK(tile < tiles_.size(), "no such tile");
+  return tiles_[tile];
+}
+
+bool FileTileStore::in_sealed(std::size_t place) const {
+  return stored_->files().sealed(stored_->segment(place)) != nullptr;
+}
+
+// The place that a write of the planes goes to; a kept or sealed generation's bytes are left alone.
+std::size_t FileTileStore::begin_write(TileId tile, PlaneRange planes) {
+  Entry& tile_entry = entry(tile);
+  const bool sealed = !tile_entry.kept && in_sealed(tile_entry.place);
+  if (!sealed && (!tile_entry.kept || tile_entry.moved)) return tile_entry.place;
+  SPILLWAY_CHECK(planes.first == 0 && planes.count == layout().plane_count(),
+                 "the first write after keep_generation or seal covers all planes");
+  if (sealed) {
+    SPILLWAY_CHECK(tile_entry.reserved, "a tile that is not to be written again is written");
+    tile_entry.place = *std::exchange(tile_entry.reserved, std::nullopt);
+  }
+  tile_entry.moved = tile_entry.kept.has_value();
+  stored_->start_generation(tile_entry.place, {tile, ++tile_entry.last_generation});
+  return tile_entry.place;
+}
+
+// Whose bytes the next write makes them.
+StoredTiles::Owner FileTileStore::next_owner(TileId tile) const {
+  const Entry& tile_entry = entry(tile);
+  const bool goes_elsewhere = tile_entry.kept ? !tile_entry.moved : in_sealed(tile_entry.place);
+  if (goes_elsewhere) return {tile, tile_entry.last_generation + 1};
+  return stored_->owner(tile_entry.place);
+}
+
+std::size_t FileTileStore::present_place(TileId tile) const {
+  const Entry& tile_entry = entry(tile);
+  return tile_entry.kept && !tile_entry.moved ? *tile_entry.kept : tile_entry.place;
+}
+
+void FileTileStore::check_idle(const Entry& tile_entry) const {
+  SPILLWAY_CHECK(!stored_->under_way(tile_entry.place) &&
+                     !(tile_entry.kept && stored_->under_way(*tile_entry.kept)),
+                 "a transfer of the tile is under way");
+}
+
+std::size_t& FileTileStore::kept_place(Entry& tile_entry) {
+  SPILLWAY_CHECK(tile_entry.kept, "no generation of this tile is kept");
+  return *tile_entry.kept;
+}
+
+// A place that the tile, which has its present one already, does not need any more.
+void FileTileStore::give_back(Entry& tile_entry, std::size_t place) {
+  if (in_sealed(place)) return;
+  if (in_sealed(tile_entry.place)) {
+    tile_entry.reserved = place;
+    return;
+  }
+  const std::lock_guard guard(spare_mutex_);
+  spare_[tile_entry.elements].push_back(place);
+}
+
+void FileTileStore::check_transfer(TileId tile, PlaneRange planes,
+                                   const pinned_pool::Lease& lease) const {
+  SPILLWAY_CHECK(planes.count > 0, "a transfer moves at least one plane");
+  SPILLWAY_CHECK(layout().range_bytes(planes, entry(tile).elements) <= lease.capacity(),
+                 "the planes exceed the buffer");
+}
+
+Result<void> measure_free_space(std::vector<DirectorySpace>& directories) {
+  for (DirectorySpace& directory : directories) {
+    struct statvfs filesystem {};
+    struct stat status {};
+    if (::statvfs(directory.path.c_str(), &filesystem) != 0 ||
+        ::stat(directory.path.c_str(), &status) != 0) {
+      return errno_error("ask for free space", directory.path, errno);
+    }
+    directory.device = status.st_dev;
+    directory.free_bytes = std::uint64_t{filesystem.f_bavail} * filesystem.f_frsize;
+  }
+  return {};
+}
+
+}  // namespace spillway::swapper

@@ -1,0 +1,129 @@
+// Sealing of a FileTileStore's segments: what is written goes to a checkpoint, what is not keeps
+// its room in new ones.
+#include <spillway/aio/check.h>
+#include <algorithm>
+
+#include "file_tile_store.h"
+
+namespace spillway::swapper {
+
+// Sealed segments in which no tile lies any more: what else links to them keeps them.
+void FileTileStore::remove_unused_segments() {
+  std::set<std::uint32_t> used;
+  for (const Entry& tile : tiles_) used.insert(stored_->segment(tile.place));
+  std::set<std::uint32_t> unused;
+  for (std::size_t place = 0; place < stored_->place_count(); ++place) {
+    const std::uint32_t segment = stored_->segment(place);
+    if (stored_->elements(place) == 0 || used.contains(segment) || !in_sealed(place)) continue;
+    stored_->remove(place);
+    unused.insert(segment);
+  }
+  const std::vector<std::uint32_t> segments(unused.begin(), unused.end());
+  stored_->files().remove(segments);
+}
+
+FileTileStore::Sealing FileTileStore::plan_sealing(const std::vector<bool>& rewritten) const {
+  Sealing sealing;
+  for (const Entry& tile : tiles_) {
+    if (stored_->written(tile.place) && !in_sealed(tile.place)) {
+      sealing.segments.insert(stored_->segment(tile.place));
+    }
+  }
+  const auto will_seal = [&](std::size_t place) {
+    return sealing.segments.contains(stored_->segment(place));
+  };
+  for (TileId tile = 0; tile < tiles_.size(); ++tile) {
+    const Entry& tile_entry = tiles_[tile];
+    const bool lost = tile_entry.reserved && will_seal(*tile_entry.reserved);
+    if (lost) sealing.empty.push_back(*tile_entry.reserved);
+    const bool empty = !stored_->written(tile_entry.place);
+    if (empty && will_seal(tile_entry.place)) sealing.empty.push_back(tile_entry.place);
+    const bool stays = !will_seal(tile_entry.place) && !in_sealed(tile_entry.place);
+    const bool has_room = stays || (tile_entry.reserved && !lost);
+    if (has_room || (!empty && !rewritten[tile])) continue;
+    sealing.movers.push_back(tile);
+    sealing.elements.push_back(tile_entry.elements);
+  }
+  for (const auto& [elements, places] : spare_) {
+    for (const std::size_t place : places) {
+      if (!will_seal(place)) continue;
+      sealing.empty.push_back(place);
+      sealing.elements.push_back(elements);
+    }
+  }
+  return sealing;
+}
+
+// Gives what the segments hold no more a place elsewhere.
+void FileTileStore::move_out(const Sealing& sealing, const NewPlaces& made) {
+  for (auto& [elements, places] : spare_) {
+    std::erase_if(places, [&](std::size_t place) {
+      return sealing.segments.contains(stored_->segment(place));
+    });
+  }
+  for (std::size_t i = 0; i < made.places.size(); ++i) {
+    const std::size_t place = made.places[i];
+    if (i >= sealing.movers.size()) {
+      spare_[stored_->elements(place)].push_back(place);
+      continue;
+    }
+    Entry& tile_entry = tiles_[sealing.movers[i]];
+    if (stored_->written(tile_entry.place)) {
+      tile_entry.reserved = place;
+    } else {
+      stored_->start_generation(place, stored_->owner(tile_entry.place));
+      tile_entry.place = place;
+    }
+  }
+  for (Entry& tile : tiles_) {  // of those that are not rewritten after all
+    if (tile.reserved && sealing.segments.contains(stored_->segment(*tile.reserved))) {
+      tile.reserved.reset();
+    }
+  }
+  for (const std::size_t place : sealing.empty) stored_->remove(place);
+}
+
+Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
+  SPILLWAY_CHECK(rewritten.size() == tiles_.size(), "each tile is written again or not");
+  for (const Entry& tile : tiles_) {
+    SPILLWAY_CHECK(!tile.kept, "nothing is kept when tiles are sealed");
+    check_idle(tile);
+  }
+  remove_unused_segments();
+  const Sealing sealing = plan_sealing(rewritten);
+  // Before room is made: what holds nothing shall not take any in a file that is kept.
+  for (const std::size_t place : sealing.empty) stored_->files().punch(stored_->region(place));
+  NewPlaces made;
+  if (!sealing.elements.empty()) {
+    auto added = add_places(sealing.elements, 0);
+    if (!added) return tl::unexpected(std::move(added.error()));
+    made = std::move(*added);
+  }
+  const std::vector<std::uint32_t> segments(sealing.segments.begin(), sealing.segments.end());
+  if (auto sealed = stored_->files().seal(segments); !sealed) {
+    for (const std::size_t place : made.places) stored_->remove(place);
+    stored_->files().remove(made.segments);
+    return sealed;
+  }
+  move_out(sealing, made);
+  return {};
+}
+
+std::optional<SealedTile> FileTileStore::sealed(TileId tile) const {
+  const std::size_t place = present_place(tile);
+  if (!in_sealed(place) || !stored_->whole(place)) return std::nullopt;
+  const StoredTiles::Owner& owner = stored_->owner(place);
+  SealedTile sealed{.segment = stored_->files().sealed(stored_->segment(place)),
+                    .offset = stored_->region(place).offset,
+                    .tile = owner.tile,
+                    .generation = owner.generation,
+                    .planes = {}};
+  const TileChecksums& checksums = stored_->checksums(place);
+  for (std::uint32_t plane = 0; stored_->has_checksums() && plane < layout().plane_count();
+       ++plane) {
+    sealed.planes.push_back({checksums.block_bytes(plane), checksums.values(plane)});
+  }
+  return sealed;
+}
+
+}  // namespace spillway::swapper
