@@ -107,14 +107,15 @@ class Training:
             (self.folder / name).write_text(json.dumps(document), encoding="utf-8")
         write_text(self.folder / "text.txt")
 
-    def run(self, steps, context, settings=(), traced=False, **how):
-        """`settings`: configuration keys and values. The steps' metrics, bits of losses, peaks, seconds in all, and of
-        a run that is traced what storage did: busy_seconds, hidden_seconds, bytes."""
+    def run(self, steps, context, settings=(), traced=False, options=(), **how):
+        """`settings`: configuration keys and values; `options`: of the command line. The steps' metrics, bits of
+        losses, peaks, seconds in all, and of a run that is traced what storage did: busy_seconds, hidden_seconds,
+        bytes."""
         metrics, trace = self.folder / "run.jsonl", self.folder / "trace.json"
         metrics.unlink(missing_ok=True)
         command = [self.program, "train", "--model", self.folder / "model.json", "--data", self.folder / "text.txt",
                    "--config", self.folder / "config.json", "--context", context, "--steps", steps, "--seed", 1,
-                   "--metrics", metrics]
+                   "--metrics", metrics, *options]
         for key, value in dict(settings).items():
             command += ["--set", f"{key}={value}"]
         if traced:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/failure.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -166,6 +167,30 @@ void TrainCheckpoints::check_space(trainer::ZeroEngine& engine, std::uint64_t do
       fmt::format(
           "{} checkpoints of {} (--keep {}; {} are there, and one more while it is written)",
           coming, pinned_pool::format_bytes(each), options_.keep, present.size())));
+  tell_cost(each);
+}
+
+// Where there are two generations of the states while training goes on, and in what room.
+void TrainCheckpoints::tell_cost(std::uint64_t each) const {
+  const trainer::OffloadConfig& states = inputs_.config.config.offload_optimizer;
+  if (states.device != trainer::OffloadDevice::kNvme) return;
+  struct stat swap {
+  }, saved{};
+  if (::stat(states.nvme_path.c_str(), &swap) != 0 ||
+      ::stat(options_.checkpoint_dir.c_str(), &saved) != 0) {
+    return;
+  }
+  const std::string size = pinned_pool::format_bytes(each);
+  if (swap.st_dev == saved.st_dev) {
+    tell("checkpoints are links of the swap files: each takes " + size +
+         " more as training goes on");
+    return;
+  }
+  const auto room = trainer::check_space(states.nvme_path, each, "a second generation");
+  tell(room ? "checkpoints are copied while training goes on, which takes " + size + " more in " +
+                  states.nvme_path.string()
+            : "note: training will wait for checkpoints: " + room.error().detail + " in " +
+                  states.nvme_path.string());
 }
 
 std::map<std::string, std::string> TrainCheckpoints::facts() const {
@@ -183,14 +208,18 @@ bool TrainCheckpoints::after_step(trainer::ZeroEngine& engine) {
   const bool asked = ranks_.all_reduce_sum(stop_after_step() ? 1 : 0) > 0;
   const std::uint64_t step = engine.steps_done();
   const bool due = options_.checkpoint_every > 0 && step % options_.checkpoint_every == 0;
-  if (asked || due || step == options_.steps) save(engine);
-  if (!asked || step == options_.steps) return false;
+  const bool last = step == options_.steps;
+  const bool saves = asked || due || last;
+  if (on_its_way_) go_on(/*wait=*/saves);
+  if (saves) begin_save(engine);
+  if (asked || last) go_on(/*wait=*/true);
+  if (!asked || last) return false;
   tell(fmt::format("stopped after step {}, as a signal asked; the same command goes on from there",
                    step));
   return true;
 }
 
-void TrainCheckpoints::save(trainer::ZeroEngine& engine) {
+void TrainCheckpoints::begin_save(trainer::ZeroEngine& engine) {
   const auto start = std::chrono::steady_clock::now();
   trainer::CheckpointFacts facts;
   facts.step = engine.steps_done();
@@ -198,11 +227,27 @@ void TrainCheckpoints::save(trainer::ZeroEngine& engine) {
       samples_before_ + (facts.step - done_before_) * inputs_.config.config.train_batch_size;
   facts.model = inputs_.model;
   facts.training = this->facts();
-  trainer::save_checkpoint(engine.quiet_states(), facts, options_.checkpoint_dir, *files_);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-  tell(fmt::format("saved {} in {:.2f} s",
-                   (path(options_.checkpoint_dir) / trainer::checkpoint_name(facts.step)).string(),
-                   took.count()));
+  auto save = std::make_unique<trainer::CheckpointSave>(engine.quiet_states(), facts,
+                                                        options_.checkpoint_dir, *files_);
+  for (const std::string& note : save->notes()) tell("note: " + note);
+  const std::chrono::duration<double> stopped = std::chrono::steady_clock::now() - start;
+  on_its_way_ = {std::move(save), start, stopped.count()};
+}
+
+void TrainCheckpoints::go_on(bool wait) {
+  const auto now = std::chrono::steady_clock::now;
+  const auto asked = now();
+  if (wait) {
+    on_its_way_->save->finish([] { return stop_now().load(); });
+  } else if (!on_its_way_->save->poll()) {
+    return;
+  }
+  const OnItsWay saved = std::move(*on_its_way_);
+  on_its_way_.reset();
+  const std::chrono::duration<double> took = now() - saved.start;
+  const std::chrono::duration<double> waited = now() - asked;
+  tell(fmt::format("saved {} in {:.2f} s (training waited {:.3f} s)", saved.save->path().string(),
+                   took.count(), saved.stopped_seconds + waited.count()));
   if (directory_) value_or_throw(directory_->prune(keep_, *files_));
 }
 

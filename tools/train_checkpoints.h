@@ -5,11 +5,13 @@
 #pragma once
 
 #include <spillway/trainer/checkpoint_directory.h>
+#include <spillway/trainer/checkpoint_save.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -35,8 +37,9 @@ class TrainCheckpoints {
   // Loads that checkpoint, if there is one, and makes sure that what the run will save has room.
   // Returns the steps that are done.
   std::uint64_t resume(trainer::ZeroEngine& engine);
-  // Saves where it is due. Returns whether the run shall end now, as a signal to any rank asked; it
-  // is saved then.
+  // Saves where it is due; what of it need not stop training goes on beside the next steps. One
+  // that is due while another is on its way waits for that. Returns whether the run shall end now,
+  // as a signal to any rank asked; it is saved then, as after the last step.
   bool after_step(trainer::ZeroEngine& engine);
 
  private:
@@ -46,7 +49,10 @@ class TrainCheckpoints {
   std::filesystem::path choose() const;
   void open(const std::filesystem::path& path);
   void check_space(trainer::ZeroEngine& engine, std::uint64_t done);
-  void save(trainer::ZeroEngine& engine);
+  void tell_cost(std::uint64_t each) const;
+  void begin_save(trainer::ZeroEngine& engine);
+  // Asks after the one that is on its way; with `wait` until it is complete.
+  void go_on(bool wait);
   std::map<std::string, std::string> facts() const;
   void tell(const std::string& line) const;
   // With the way out, where a bad checkpoint is not the only one.
@@ -60,6 +66,12 @@ class TrainCheckpoints {
   std::unique_ptr<trainer::CheckpointFiles> files_ = trainer::make_checkpoint_files();
   std::optional<trainer::CheckpointDirectory> directory_;  // of rank 0
   std::optional<trainer::Checkpoint> from_;
+  struct OnItsWay {
+    std::unique_ptr<trainer::CheckpointSave> save;
+    std::chrono::steady_clock::time_point start;
+    double stopped_seconds = 0;  // training waited
+  };
+  std::optional<OnItsWay> on_its_way_;
   std::uint64_t samples_before_ = 0;  // seen until `done_before_`
   std::uint64_t done_before_ = 0;
 };

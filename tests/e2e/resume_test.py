@@ -141,18 +141,18 @@ class RanksTest(ResumeTest):
         return read_metrics(self.metrics)
 
     def test_two_ranks_go_on_as_one_and_one_as_two(self):
-        shards = lambda step: sorted(path.name for path in (self.saved / f"step-0000000{step}").glob("*.bin"))
+        shards = lambda step: sorted(path.name for path in (self.saved / f"step-0000000{step}").glob("rank-*.json"))
         nvme = self.offload("nvme", "nvme")
         uninterrupted = self.run_ranks(4)
         self.run_ranks(2, *self.saving(), *nvme)
-        self.assertEqual(shards(2), ["rank-0000.bin", "rank-0001.bin"])
+        self.assertEqual(shards(2), ["rank-0000.json", "rank-0001.json"])
         self.assertEqual(bits(self.run_ranks(4, *self.saving())), bits(uninterrupted))
         # 2 -> 1: the next loss is of the same weights, summed in another order.
         for path in (self.saved / "step-00000004").iterdir():
             path.unlink()
         (self.saved / "step-00000004").rmdir()
         self.run_to(3, *self.saving())
-        self.assertEqual(shards(3), ["rank-0000.bin"])
+        self.assertEqual(shards(3), ["rank-0000.json"])
         alone = read_metrics(self.metrics)
         for one, two in zip(alone, uninterrupted):
             self.assertLess(abs(one["loss"] - two["loss"]), 1e-3 * two["loss"])

@@ -11,6 +11,11 @@ import program
 from program import EndToEndTest
 
 
+def documented_reader():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    return text.split("```python\n")[1].split("```")[0]
+
+
 class VerifyTest(EndToEndTest):
     def setUp(self):
         super().setUp()
@@ -29,6 +34,31 @@ class VerifyTest(EndToEndTest):
             done = self.ask("verify", path)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("step-00000002: every byte is what was written", done.stdout)
+
+    def test_one_that_shares_its_bytes_with_the_swap_files_is_verified_and_read(self):
+        linked = self.folder / "linked"
+        done = self.finish(self.start("--checkpoint-dir", linked, "--checkpoint-every", 1,
+                                      *self.offload("nvme", "nvme"), steps=2))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        newest = linked / "step-00000002"
+        self.assertFalse((newest / "rank-0000.bin").exists(), "something was copied")
+        self.assertEqual(self.ask("verify", newest).returncode, 0)
+        names = {}
+        exec(documented_reader(), names)
+        name = json.loads((newest / "manifest.json").read_text())["parameters"][2]["name"]
+        self.assertEqual(names["load"](newest, name), names["load"](self.newest, name))
+        index = json.loads((newest / "rank-0000.json").read_text())
+        file, place = index["extents"][-1]["planes"][1]
+        with open(newest / index["files"][file]["name"], "r+b") as segment:
+            segment.seek(place)
+            byte = segment.read(1)[0]
+            segment.seek(place)
+            segment.write(bytes([byte ^ 16]))
+        done = self.ask("verify", newest)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(index["files"][file]["name"], done.stderr)
+        self.assertIn("1 bad block", done.stderr)
+        self.assertEqual(self.ask("verify", linked / "step-00000001").returncode, 0)
 
     def test_a_changed_byte_is_named_with_what_it_belongs_to(self):
         index = json.loads((self.newest / "rank-0000.json").read_text())
@@ -89,9 +119,8 @@ class VerifyTest(EndToEndTest):
 
     def test_the_documented_reader_reads_it(self):
         """The weights by the Python of docs/format.md: the first draws of the seed, moved by two small steps."""
-        text = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
         names = {}
-        exec(text.split("```python\n")[1].split("```")[0], names)
+        exec(documented_reader(), names)
         told = json.loads(self.ask("inspect", self.saved, "--json").stdout)
         for parameter in told["parameters"]:
             values = names["load"](self.newest, parameter["name"])

@@ -78,10 +78,10 @@ TEST(CheckpointManifestTest, NoBitMayChange) {
 
 TEST(CheckpointManifestTest, AnotherVersionIsRefused) {
   const auto parsed = parse_manifest(
-      changed(to_text(complete_manifest()), [](auto& json) { json["format_version"] = 2; }), "m");
+      changed(to_text(complete_manifest()), [](auto& json) { json["format_version"] = 3; }), "m");
   ASSERT_FALSE(parsed);
   EXPECT_EQ(parsed.error().kind, ErrorKind::kUnsupported);
-  EXPECT_THAT(parsed.error().message(), HasSubstr("version 2"));
+  EXPECT_THAT(parsed.error().message(), HasSubstr("version 3"));
 }
 
 TEST(CheckpointManifestTest, WhatCannotBeIsRefused) {

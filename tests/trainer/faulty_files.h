@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,7 @@ class FaultyFiles final : public CheckpointFiles {
   std::uint64_t fail_at = ~std::uint64_t{0};  // this call ...
   bool once = false;                          // ... and, unless once, all after it
   int error = EIO;
+  bool links = true;  // as on one filesystem
   std::uint64_t calls = 0;
   std::string failed_call;  // "sync", ...
 
@@ -41,7 +43,11 @@ class FaultyFiles final : public CheckpointFiles {
       }
     }
     for (const auto& [path, bytes] : unsynced_) {
-      if (std::filesystem::exists(path)) std::filesystem::resize_file(path, bytes);
+      if (!std::filesystem::exists(path)) continue;
+      // A link loses its bytes alone here: with the machine its store would be gone as well.
+      if (linked_.contains(path.filename())) std::filesystem::remove(path);
+      if (linked_.contains(path.filename())) std::ofstream(path).flush();
+      std::filesystem::resize_file(path, bytes);
     }
     for (const auto& path : unsynced_names_) std::filesystem::remove_all(path);
   }
@@ -64,6 +70,26 @@ class FaultyFiles final : public CheckpointFiles {
     auto renamed = real_->rename(from, to);
     if (renamed) unsynced_renames_.emplace_back(from, to);
     return renamed;
+  }
+  Result<void> link(const swapper::SealedSegment& segment,
+                    const std::filesystem::path& to) override {
+    if (!links) return make_error(ErrorKind::kUnsupported, "link", to.string(), "not here");
+    if (auto allowed = next("link"); !allowed) return allowed;
+    unsynced_names_.push_back(to);
+    unsynced_[to] = 0;
+    linked_.insert(to.filename());
+    names_of_[segment.path()] = to;
+    return real_->link(segment, to);
+  }
+  Result<void> clone(const swapper::SealedSegment& segment,
+                     const std::filesystem::path& to) override {
+    if (auto allowed = next("clone"); !allowed) return allowed;
+    return real_->clone(segment, to);
+  }
+  Result<void> sync(swapper::SealedSegment& segment) override {
+    if (auto allowed = next("sync"); !allowed) return allowed;
+    unsynced_.erase(names_of_[segment.path()]);
+    return real_->sync(segment);
   }
   Result<void> sync_directory(const std::filesystem::path& path) override {
     if (auto allowed = next("sync_directory"); !allowed) return allowed;
@@ -108,6 +134,8 @@ class FaultyFiles final : public CheckpointFiles {
 
   std::unique_ptr<CheckpointFiles> real_;
   std::map<std::filesystem::path, std::uint64_t> unsynced_;  // bytes that were synced
+  std::set<std::string> linked_;
+  std::map<std::string, std::filesystem::path> names_of_;  // of segments, in the checkpoint
   std::vector<std::filesystem::path> unsynced_names_;
   std::vector<std::pair<std::filesystem::path, std::filesystem::path>> unsynced_renames_;
 };

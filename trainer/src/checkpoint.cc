@@ -1,92 +1,44 @@
-#include <fcntl.h>
 #include <spillway/aio/check.h>
+#include <spillway/swapper/block_checksum.h>
 #include <spillway/trainer/checkpoint.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <numeric>
 #include <utility>
+
+#include "saved_file.h"
 
 namespace spillway::trainer {
 namespace {
 
 constexpr std::size_t kKeptBlocks = 32;
-constexpr std::uint64_t kMostTextBytes = std::uint64_t{4} << 30;
-
-class OpenFile {
- public:
-  OpenFile() = default;
-  OpenFile(OpenFile&& other) noexcept
-      : fd_(std::exchange(other.fd_, -1)), size_bytes_(other.size_bytes_) {}
-  ~OpenFile() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-
-  // A regular file; not through a symbolic link, and without waiting for a pipe's other end.
-  static Result<OpenFile> open(const std::filesystem::path& path) {
-    OpenFile file;
-    file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (file.fd_ < 0) return errno_error("open", path.string(), errno);
-    struct stat status {};
-    if (::fstat(file.fd_, &status) != 0) return errno_error("stat", path.string(), errno);
-    if (!S_ISREG(status.st_mode)) {
-      return make_error(ErrorKind::kInvalid, "open", path.string(), "it is no regular file");
-    }
-    file.size_bytes_ = static_cast<std::uint64_t>(status.st_size);
-    return file;
-  }
-  std::uint64_t size_bytes() const noexcept { return size_bytes_; }
-
-  Result<void> read(const std::filesystem::path& path, std::uint64_t offset,
-                    std::span<std::byte> to) const {
-    for (std::size_t got = 0; got < to.size();) {
-      const ssize_t count =
-          ::pread(fd_, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
-      if (count < 0 && errno == EINTR) continue;
-      if (count > 0) {
-        got += static_cast<std::size_t>(count);
-        continue;
-      }
-      auto failed = count < 0 ? errno_error("read", path.string(), errno)
-                              : make_error(ErrorKind::kShortTransfer, "read", path.string(),
-                                           "the file ends too early");
-      failed.value().offset = offset;
-      failed.value().wanted = to.size();
-      failed.value().got = got;
-      return failed;
-    }
-    return {};
-  }
-
- private:
-  int fd_ = -1;
-  std::uint64_t size_bytes_ = 0;
-};
-
-Result<std::string> read_text(const std::filesystem::path& path) {
-  auto file = OpenFile::open(path);
-  if (!file) return tl::unexpected(file.error());
-  if (file->size_bytes() > kMostTextBytes) {
-    return make_error(ErrorKind::kInvalid, "read checkpoint", path.string(), "it is far too large");
-  }
-  std::string text(file->size_bytes(), '\0');
-  auto read = file->read(path, 0, std::as_writable_bytes(std::span(text.data(), text.size())));
-  if (!read) return tl::unexpected(read.error());
-  return text;
-}
 
 struct ParameterRun {
   std::uint64_t first = 0;  // of the parameter
   Checkpoint::Run run;
 };
 
-struct KeptBlock {
+// Bytes that one checksum is of.
+struct Block {
   std::uint32_t shard = 0, file = 0;
-  std::uint64_t number = 0;
-  std::uint64_t used = 0;  // when, counted in reads
+  std::uint64_t offset = 0;
+  std::size_t size_bytes = 0;
+  std::uint64_t checksum = 0;
+  // Of a plane in a file that has no checksums of its own.
+  swapper::BlockChecksum of_plane = nullptr;
+  swapper::BlockIdentity identity = {};
+
+  bool same_place(const Block& other) const {
+    return offset == other.offset && file == other.file && shard == other.shard;
+  }
+  bool matches(std::span<const std::byte> bytes) const {
+    return checksum == (of_plane != nullptr ? of_plane(identity, bytes) : checksum_of(bytes));
+  }
+};
+
+struct KeptBlock {
+  Block block;
+  std::uint64_t used = 0;  // when, counted in reads; 0: it holds nothing
   std::vector<std::byte> bytes;
 };
 
@@ -97,7 +49,7 @@ struct Checkpoint::State {
   CheckpointManifest manifest;
   CheckpointPlanes planes;
   std::vector<ShardIndex> shards;
-  std::vector<std::vector<OpenFile>> files;     // of each shard
+  std::vector<std::vector<SavedFile>> files;    // of each shard
   std::vector<std::vector<ParameterRun>> runs;  // of each parameter, ascending
   std::vector<KeptBlock> kept;
   std::uint64_t reads = 0;
@@ -108,9 +60,16 @@ struct Checkpoint::State {
   Result<void> read_shards();
   Result<void> open_files(const ShardIndex& shard);
   void list_runs();
-  Result<void> load_block(std::uint32_t shard, std::uint32_t file, std::uint64_t number,
-                          std::vector<std::byte>* bytes) const;
-  Result<const KeptBlock*> block(std::uint32_t shard, std::uint32_t file, std::uint64_t number);
+  Block file_block(std::uint32_t shard, std::uint32_t file, std::uint64_t number) const;
+  Block plane_block(std::uint32_t shard, std::uint32_t extent, std::uint32_t plane,
+                    std::uint64_t number) const;
+  // The block that has a byte of an extent's plane.
+  Block block_at(std::uint32_t shard, std::uint32_t extent, std::uint32_t plane,
+                 std::uint64_t byte) const;
+  template <typename Visit>
+  void for_each_block(std::uint32_t shard, const Visit& visit) const;
+  Result<void> load_block(const Block& block, std::vector<std::byte>* bytes) const;
+  Result<const KeptBlock*> keep_block(const Block& block);
   std::string contents_of(std::uint32_t shard, std::uint32_t file, std::uint64_t begin,
                           std::uint64_t end) const;
 };
@@ -140,7 +99,7 @@ Result<void> Checkpoint::State::open_files(const ShardIndex& shard) {
   files.emplace_back();
   for (const ShardFile& entry : shard.files) {
     const std::filesystem::path path = directory / entry.name;
-    auto file = OpenFile::open(path);
+    auto file = SavedFile::open(path);
     if (!file) return tl::unexpected(file.error());
     if (file->size_bytes() != entry.size_bytes) {
       return make_error(ErrorKind::kCorrupt, "read checkpoint", path.string(),
@@ -192,41 +151,94 @@ std::string Checkpoint::State::contents_of(std::uint32_t shard, std::uint32_t fi
   return found.empty() ? "padding" : text;
 }
 
-Result<void> Checkpoint::State::load_block(std::uint32_t shard, std::uint32_t file,
-                                           std::uint64_t number,
-                                           std::vector<std::byte>* bytes) const {
+Block Checkpoint::State::file_block(std::uint32_t shard, std::uint32_t file,
+                                    std::uint64_t number) const {
   const ShardFile& entry = shards[shard].files[file];
   const std::uint64_t offset = number * kShardBlockBytes;
-  bytes->resize(std::min(kShardBlockBytes, entry.size_bytes - offset));
-  const std::filesystem::path path = path_of(shard, file);
-  if (auto read = files[shard][file].read(path, offset, *bytes); !read) return read;
-  if (checksum_of(*bytes) == entry.checksums[number]) return {};
+  return {.shard = shard,
+          .file = file,
+          .offset = offset,
+          .size_bytes = std::min(kShardBlockBytes, entry.size_bytes - offset),
+          .checksum = entry.checksums[number]};
+}
+
+Block Checkpoint::State::plane_block(std::uint32_t shard, std::uint32_t extent, std::uint32_t plane,
+                                     std::uint64_t number) const {
+  const CheckpointExtent& source = shards[shard].extents[extent];
+  const PlaneChecksums& checksums = source.checksums[plane];
+  const std::uint64_t start = number * checksums.block_bytes;
+  const std::uint64_t left = plane_bytes(planes.all[plane], source.elements) - start;
+  return {.shard = shard,
+          .file = source.planes[plane].file,
+          .offset = source.planes[plane].offset + start,
+          .size_bytes = std::min(checksums.block_bytes, left),
+          .checksum = checksums.values[number],
+          .of_plane = swapper::find_block_checksum(shards[shard].plane_checksum),
+          .identity = {.tile = checksums.tile,
+                       .plane = checksums.plane,
+                       .generation = checksums.generation,
+                       .block = number}};
+}
+
+Block Checkpoint::State::block_at(std::uint32_t shard, std::uint32_t extent, std::uint32_t plane,
+                                  std::uint64_t byte) const {
+  const CheckpointExtent& source = shards[shard].extents[extent];
+  const PlanePlace& place = source.planes[plane];
+  if (!shards[shard].files[place.file].of_planes) {
+    return file_block(shard, place.file, (place.offset + byte) / kShardBlockBytes);
+  }
+  return plane_block(shard, extent, plane, byte / source.checksums[plane].block_bytes);
+}
+
+template <typename Visit>
+void Checkpoint::State::for_each_block(std::uint32_t shard, const Visit& visit) const {
+  const ShardIndex& index = shards[shard];
+  for (std::uint32_t file = 0; file < index.files.size(); ++file) {
+    const std::size_t blocks = index.files[file].checksums.size();
+    for (std::uint64_t number = 0; number < blocks; ++number) {
+      visit(file_block(shard, file, number));
+    }
+  }
+  for (std::uint32_t extent = 0; extent < index.extents.size(); ++extent) {
+    const std::vector<PlaneChecksums>& planes_of = index.extents[extent].checksums;
+    for (std::uint32_t plane = 0; plane < planes_of.size(); ++plane) {
+      for (std::uint64_t number = 0; number < planes_of[plane].values.size(); ++number) {
+        visit(plane_block(shard, extent, plane, number));
+      }
+    }
+  }
+}
+
+Result<void> Checkpoint::State::load_block(const Block& block,
+                                           std::vector<std::byte>* bytes) const {
+  bytes->resize(block.size_bytes);
+  const std::filesystem::path path = path_of(block.shard, block.file);
+  const SavedFile& file = files[block.shard][block.file];
+  if (auto read = file.read(path, block.offset, *bytes); !read) return read;
+  if (block.matches(*bytes)) return {};
+  const std::uint64_t end = block.offset + block.size_bytes;
   auto error = make_error(ErrorKind::kCorrupt, "read checkpoint", path.string(),
-                          "the block of " + std::to_string(bytes->size()) + " bytes at " +
-                              std::to_string(offset) + " is not what was written; it holds " +
-                              contents_of(shard, file, offset, offset + bytes->size()));
-  error.value().offset = offset;
+                          "the block of " + std::to_string(block.size_bytes) + " bytes at " +
+                              std::to_string(block.offset) + " is not what was written; it holds " +
+                              contents_of(block.shard, block.file, block.offset, end));
+  error.value().offset = block.offset;
   return error;
 }
 
-Result<const KeptBlock*> Checkpoint::State::block(std::uint32_t shard, std::uint32_t file,
-                                                  std::uint64_t number) {
+Result<const KeptBlock*> Checkpoint::State::keep_block(const Block& block) {
   ++reads;
   for (KeptBlock& candidate : kept) {
-    if (candidate.number != number || candidate.file != file || candidate.shard != shard) continue;
+    if (candidate.used == 0 || !candidate.block.same_place(block)) continue;
     candidate.used = reads;
     return &candidate;
   }
   if (kept.size() < kKeptBlocks) kept.emplace_back();
   KeptBlock& place = *std::ranges::min_element(kept, {}, &KeptBlock::used);
-  if (auto loaded = load_block(shard, file, number, &place.bytes); !loaded) {
-    place.used = 0;
-    place.number = ~std::uint64_t{0};  // what it held is gone
+  place.used = 0;  // what it held is gone
+  if (auto loaded = load_block(block, &place.bytes); !loaded) {
     return tl::unexpected(loaded.error());
   }
-  place.shard = shard;
-  place.file = file;
-  place.number = number;
+  place.block = block;
   place.used = reads;
   return &place;
 }
@@ -292,16 +304,15 @@ Result<void> Checkpoint::read(std::uint32_t shard, std::uint32_t extent, std::ui
   SPILLWAY_CHECK(plane < source.planes.size() && first % format.elements_per_block == 0 &&
                      first <= source.elements && count <= source.elements - first,
                  "what is read is within the extent, from a block of the plane on");
-  const PlanePlace& place = source.planes[plane];
-  std::uint64_t offset = place.offset + plane_bytes(format, first);
+  std::uint64_t at = plane_bytes(format, first);  // from the start of the plane
   for (std::uint64_t bytes = plane_bytes(format, count); bytes > 0;) {
-    const auto block = state_->block(shard, place.file, offset / kShardBlockBytes);
-    if (!block) return tl::unexpected(block.error());
-    const std::uint64_t within = offset % kShardBlockBytes;
-    const std::uint64_t taken = std::min(bytes, (*block)->bytes.size() - within);
-    std::memcpy(to, (*block)->bytes.data() + within, taken);
+    const auto kept = state_->keep_block(state_->block_at(shard, extent, plane, at));
+    if (!kept) return tl::unexpected(kept.error());
+    const std::uint64_t within = source.planes[plane].offset + at - (*kept)->block.offset;
+    const std::uint64_t taken = std::min(bytes, (*kept)->bytes.size() - within);
+    std::memcpy(to, (*kept)->bytes.data() + within, taken);
     to += taken;
-    offset += taken;
+    at += taken;
     bytes -= taken;
   }
   return {};
@@ -310,19 +321,17 @@ Result<void> Checkpoint::read(std::uint32_t shard, std::uint32_t extent, std::ui
 std::uint64_t Checkpoint::verify(const std::function<void(const Error&)>& bad,
                                  const std::function<void(std::uint64_t)>& checked) {
   std::uint64_t found = 0, bytes = 0;
-  std::vector<std::byte> block;
-  for (std::uint32_t shard = 0; shard < state_->shards.size(); ++shard) {
-    for (std::uint32_t file = 0; file < state_->shards[shard].files.size(); ++file) {
-      const std::size_t blocks = state_->shards[shard].files[file].checksums.size();
-      for (std::uint64_t number = 0; number < blocks; ++number) {
-        if (auto loaded = state_->load_block(shard, file, number, &block); !loaded) {
-          ++found;
-          bad(loaded.error());
-        }
-        bytes += block.size();
-        if (checked) checked(bytes);
-      }
+  std::vector<std::byte> buffer;
+  const auto check = [&](const Block& block) {
+    if (auto loaded = state_->load_block(block, &buffer); !loaded) {
+      ++found;
+      bad(loaded.error());
     }
+    bytes += block.size_bytes;
+    if (checked) checked(bytes);
+  };
+  for (std::uint32_t shard = 0; shard < state_->shards.size(); ++shard) {
+    state_->for_each_block(shard, check);
   }
   return found;
 }

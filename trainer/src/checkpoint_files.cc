@@ -1,6 +1,8 @@
 #include <spillway/trainer/checkpoint_files.h>
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -87,6 +89,25 @@ class PlainFiles final : public CheckpointFiles {
     if (::rename(from.c_str(), to.c_str()) == 0) return {};
     return errno_error("rename", to.string(), errno);
   }
+  Result<void> link(const swapper::SealedSegment& segment,
+                    const std::filesystem::path& to) override {
+    if (::link(segment.path().c_str(), to.c_str()) == 0) return {};
+    return cannot("link", to, errno);
+  }
+  Result<void> clone(const swapper::SealedSegment& segment,
+                     const std::filesystem::path& to) override {
+    const int fd = ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) return errno_error("create", to.string(), errno);
+    int error = ::ioctl(fd, FICLONE, segment.fd()) == 0 ? 0 : errno;
+    const bool cloned = error == 0;
+    if (cloned && ::fdatasync(fd) != 0) error = errno;
+    if (::close(fd) != 0 && error == 0) error = errno;
+    if (error == 0) return {};
+    ::unlink(to.c_str());
+    if (cloned) return errno_error("fdatasync", to.string(), error);
+    return cannot("clone", to, error);
+  }
+  Result<void> sync(swapper::SealedSegment& segment) override { return segment.sync(); }
   Result<void> sync_directory(const std::filesystem::path& path) override {
     const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return errno_error("open", path.string(), errno);
@@ -94,6 +115,18 @@ class PlainFiles final : public CheckpointFiles {
     ::close(fd);
     if (error == 0) return {};
     return errno_error("fsync", path.string(), error);
+  }
+
+ private:
+  // What the kernel says of filesystems that have no links or clones, or not between the two.
+  static tl::unexpected<Error> cannot(const char* what, const std::filesystem::path& to,
+                                      int error) {
+    constexpr std::array kNotHere{EXDEV, EPERM, EMLINK, EOPNOTSUPP, ENOSYS, EINVAL, ENOTTY};
+    auto failed = errno_error(what, to.string(), error);
+    if (std::ranges::find(kNotHere, error) != kNotHere.end()) {
+      failed.value().kind = ErrorKind::kUnsupported;
+    }
+    return failed;
   }
 };
 

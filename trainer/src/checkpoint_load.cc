@@ -226,6 +226,7 @@ std::vector<std::string> load_checkpoint(ModelStates& states, Checkpoint& checkp
   ranks.run([&] {
     check_format(states, checkpoint);
     const std::vector<std::uint32_t> numbers = match_parameters(states, checkpoint);
+    value_or_throw(make_writable(states));
     const StateItems tiles = list_state_items(states, swapper::Access::kWrite);
     const auto fill = [&](std::size_t index,
                           std::span<const swapper::PartView> parts) -> Result<void> {

@@ -92,10 +92,10 @@ Result<void> check_head(const ordered_json& json, const std::string& name) {
   const std::uint64_t version = fields.number(json, "format_version", kMost);
   if (kind != kManifestKind) fields.refuse("it is no manifest of a checkpoint");
   if (auto outcome = fields.outcome(); !outcome) return outcome;
-  if (version == kCheckpointVersion) return {};
+  if (version >= 1 && version <= kCheckpointVersion) return {};
   return make_error(ErrorKind::kUnsupported, "read checkpoint", name,
-                    "format version " + std::to_string(version) + "; this program reads version " +
-                        std::to_string(kCheckpointVersion));
+                    "format version " + std::to_string(version) +
+                        "; this program reads up to version " + std::to_string(kCheckpointVersion));
 }
 
 void read_parameters(const ordered_json& json, JsonFields& fields, CheckpointManifest* manifest) {

@@ -1,61 +1,20 @@
 #include <spillway/trainer/checkpoint_directory.h>
+#include <spillway/trainer/checkpoint_save.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/optimizer_layout.h>
 
 #include <fstream>
+#include <utility>
 
 #include "rank_agreement.h"
+#include "shard_job.h"
 #include "state_items.h"
 
 namespace spillway::trainer {
 namespace {
 
 using std::filesystem::path;
-
-std::string rank_name(std::uint32_t rank) {
-  std::string digits = std::to_string(rank);
-  if (digits.size() < 4) digits.insert(0, 4 - digits.size(), '0');
-  return "rank-" + digits;
-}
-
-// The planes of the parts, in order: those of weights, then those of the optimizer.
-std::vector<std::span<const std::byte>> planes_of(const swapper::Item& item,
-                                                  std::span<const swapper::PartView> parts) {
-  std::vector<std::span<const std::byte>> planes;
-  for (std::size_t part = 0; part < parts.size(); ++part) {
-    const swapper::Layout& layout = item[part].tier->layout();
-    for (std::uint32_t plane = 0; plane < layout.plane_count(); ++plane) {
-      planes.emplace_back(parts[part].plane(plane),
-                          layout.plane_bytes(plane, parts[part].elements()));
-    }
-  }
-  return planes;
-}
-
-// This rank's shard: its states and then the index of them, both durable.
-void write_shard(ModelStates& states, const path& directory, CheckpointFiles& files,
-                 RankAgreement& ranks) {
-  const std::string name = rank_name(states.communicator().rank());
-  StateItems tiles = list_state_items(states, swapper::Access::kRead);
-  ShardWriter writer(value_or_throw(files.create(directory / (name + ".bin"))), name + ".bin");
-  const auto append = [&](std::size_t index,
-                          std::span<const swapper::PartView> parts) -> Result<void> {
-    if (states.stop_requested()) throw Interrupted();
-    for (const std::span<const std::byte> plane : planes_of(tiles.items[index], parts)) {
-      auto offset = writer.append(plane);
-      if (!offset) return tl::unexpected(offset.error());
-      tiles.extents[index].planes.push_back({.file = 0, .offset = *offset});
-    }
-    ranks.meet_after_tile();
-    return {};
-  };
-  value_or_throw(swapper::TileStream::run(tiles.items, append));
-  ShardIndex index{.rank = states.communicator().rank(), .files = {}, .extents = {}};
-  index.files.push_back(value_or_throw(writer.finish()));
-  index.extents = std::move(tiles.extents);
-  value_or_throw(write_file(files, directory / (name + ".json"), to_text(index)));
-}
 
 // What rank 0 says of a shard: its index lies where all ranks write.
 CheckpointShard describe_shard(const path& directory, std::uint32_t rank) {
@@ -76,26 +35,6 @@ CheckpointShard describe_shard(const path& directory, std::uint32_t rank) {
   shard.size_bytes = static_cast<std::uint64_t>(size);
   shard.checksum = seal_of(tail);
   return shard;
-}
-
-void publish(ModelStates& states, const CheckpointFacts& facts, const path& unfinished,
-             const path& finished, CheckpointFiles& files) {
-  CheckpointManifest manifest;
-  manifest.step = facts.step;
-  manifest.seed = states.config().seed;
-  manifest.samples_seen = facts.samples_seen;
-  manifest.world_size = states.communicator().world_size();
-  manifest.format = optimizer_format(states.config());
-  manifest.model = facts.model;
-  manifest.training = facts.training;
-  manifest.parameters = list_parameters(states);
-  for (std::uint32_t rank = 0; rank < manifest.world_size; ++rank) {
-    manifest.shards.push_back(describe_shard(unfinished, rank));
-  }
-  value_or_throw(write_file(files, unfinished / kManifestName, to_text(manifest)));
-  value_or_throw(files.sync_directory(unfinished));
-  value_or_throw(files.rename(unfinished, finished));
-  value_or_throw(files.sync_directory(finished.parent_path()));
 }
 
 // Of this rank.
@@ -127,29 +66,120 @@ std::uint64_t checkpoint_bytes(ModelStates& states) {
   return bytes + static_cast<std::uint64_t>(shards);
 }
 
-void save_checkpoint(ModelStates& states, const CheckpointFacts& facts, const path& directory,
-                     CheckpointFiles& files) {
-  const path finished = directory / checkpoint_name(facts.step);
-  const path unfinished = finished.string() + kUnfinishedSuffix;
-  const bool leads = states.communicator().rank() == 0;
+CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
+                               const std::filesystem::path& directory, CheckpointFiles& files)
+    : ranks_(&states.communicator()),
+      files_(files),
+      finished_(directory / checkpoint_name(facts.step)),
+      unfinished_(finished_.string() + kUnfinishedSuffix) {
   const std::uint64_t bytes = checkpoint_bytes(states);
-  RankAgreement ranks(states.communicator(), "write checkpoint " + finished.string());
+  RankAgreement ranks(*ranks_, "write checkpoint " + finished_.string());
   ranks.run([&] {
-    if (!leads) return;
-    remove_checkpoint(unfinished);
+    if (ranks_->rank() != 0) return;
+    remove_checkpoint(unfinished_);
     value_or_throw(
         check_space(directory, bytes, "the checkpoint of step " + std::to_string(facts.step)));
-    value_or_throw(files.make_directory(unfinished));
+    value_or_throw(files_.make_directory(unfinished_));
   });
   try {
-    ranks.run([&] { write_shard(states, unfinished, files, ranks); });
     ranks.run([&] {
-      if (leads) publish(states, facts, unfinished, finished, files);
+      begin(states, facts);
+      job_->take(states, ranks);
+      notes_ = job_->notes();
     });
   } catch (...) {
-    if (leads) remove_checkpoint(unfinished);
+    remove_unfinished();
     throw;
   }
+  start([this] { job_->complete(cancelled_); });
+}
+
+CheckpointSave::~CheckpointSave() {
+  if (phase_ == Phase::kComplete) return;
+  cancelled_ = true;
+  if (work_.valid()) work_.wait();
+  remove_unfinished();
+}
+
+void CheckpointSave::begin(ModelStates& states, const CheckpointFacts& facts) {
+  job_ = std::make_unique<ShardJob>(states, unfinished_, files_);
+  manifest_.step = facts.step;
+  manifest_.seed = states.config().seed;
+  manifest_.samples_seen = facts.samples_seen;
+  manifest_.world_size = ranks_->world_size();
+  manifest_.format = optimizer_format(states.config());
+  manifest_.model = facts.model;
+  manifest_.training = facts.training;
+  manifest_.parameters = list_parameters(states);
+}
+
+void CheckpointSave::start(std::function<void()> work) {
+  work_ = std::async(std::launch::async, std::move(work));
+}
+
+void CheckpointSave::publish() {
+  for (std::uint32_t rank = 0; rank < manifest_.world_size; ++rank) {
+    manifest_.shards.push_back(describe_shard(unfinished_, rank));
+  }
+  value_or_throw(write_file(files_, unfinished_ / kManifestName, to_text(manifest_)));
+  value_or_throw(files_.sync_directory(unfinished_));
+  value_or_throw(files_.rename(unfinished_, finished_));
+  value_or_throw(files_.sync_directory(finished_.parent_path()));
+}
+
+bool CheckpointSave::poll() {
+  if (phase_ == Phase::kComplete) return true;
+  const bool done =
+      !work_.valid() || work_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  std::exception_ptr failure;
+  try {
+    if (done && work_.valid()) work_.get();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (ranks_->all_reduce_sum(failure ? 1 : 0) > 0) fail(failure);
+  if (ranks_->all_reduce_sum(done ? 0 : 1) > 0) return false;
+  if (phase_ == Phase::kPublishing) {
+    phase_ = Phase::kComplete;
+    job_.reset();
+    return true;
+  }
+  phase_ = Phase::kPublishing;
+  if (ranks_->rank() == 0) start([this] { publish(); });
+  return false;
+}
+
+void CheckpointSave::finish(const std::function<bool()>& stop) {
+  constexpr auto kAtATime = std::chrono::milliseconds(50);
+  while (!poll()) {
+    if (stop && stop()) throw Interrupted();
+    if (work_.valid()) work_.wait_for(kAtATime);
+  }
+}
+
+// On every rank, when one has failed.
+void CheckpointSave::fail(std::exception_ptr failure) {
+  cancelled_ = true;
+  if (work_.valid()) work_.wait();
+  try {
+    ranks_->all_reduce_sum(0);  // nobody writes any more
+  } catch (const Failure&) {    // the others are gone: the first cause counts
+  }
+  remove_unfinished();
+  phase_ = Phase::kComplete;  // nothing is left to do
+  if (failure) std::rethrow_exception(failure);
+  throw Failure(make_error(ErrorKind::kCancelled, "write checkpoint " + finished_.string(), "",
+                           "another rank could not; it says why")
+                    .value());
+}
+
+void CheckpointSave::remove_unfinished() noexcept {
+  if (ranks_->rank() == 0) remove_checkpoint(unfinished_);
+}
+
+void save_checkpoint(ModelStates& states, const CheckpointFacts& facts, const path& directory,
+                     CheckpointFiles& files) {
+  CheckpointSave(states, facts, directory, files).finish([&] { return states.stop_requested(); });
 }
 
 }  // namespace spillway::trainer

@@ -1,3 +1,4 @@
+#include <spillway/swapper/block_checksum.h>
 #include <spillway/trainer/checkpoint_manifest.h>
 
 #include <algorithm>
@@ -15,15 +16,32 @@ constexpr const char* kIndexKind = "spillway shard index";
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 60;
 constexpr std::uint64_t kMostElements = std::uint64_t{1} << 48;
 
-std::uint64_t block_count(std::uint64_t bytes) {
-  return bytes / kShardBlockBytes + (bytes % kShardBlockBytes != 0 ? 1 : 0);
+// A reader holds whole blocks in memory.
+constexpr std::uint64_t kMostBlockBytes = std::uint64_t{16} << 20;
+
+std::uint64_t block_count(std::uint64_t bytes, std::uint64_t block_bytes = kShardBlockBytes) {
+  return bytes / block_bytes + (bytes % block_bytes != 0 ? 1 : 0);
+}
+
+std::vector<std::uint64_t> read_checksums(const ordered_json& json, const char* key,
+                                          JsonFields& fields) {
+  std::vector<std::uint64_t> values;
+  // What is allocated follows what is there, not what the text says of sizes.
+  for (const ordered_json& value : fields.array(json, key)) values.push_back(fields.hex(value));
+  return values;
+}
+
+ordered_json json_of(const std::vector<std::uint64_t>& checksums) {
+  ordered_json json = ordered_json::array();
+  for (const std::uint64_t checksum : checksums) json.push_back(hex_of(checksum));
+  return json;
 }
 
 ShardFile read_file_entry(const ordered_json& json, JsonFields& fields) {
   ShardFile file{fields.file_name(json, "name"), fields.number(json, "size_bytes", kMostBytes), {}};
-  const ordered_json& checksums = fields.array(json, "checksums");
-  // What is allocated follows what is there, not what the text says of its size.
-  for (const ordered_json& checksum : checksums) file.checksums.push_back(fields.hex(checksum));
+  file.of_planes = json.is_object() && !json.contains("checksums");
+  if (file.of_planes) return file;
+  file.checksums = read_checksums(json, "checksums", fields);
   if (file.checksums.size() != block_count(file.size_bytes)) {
     fields.refuse("'" + file.name + "' has not one checksum for each block");
   }
@@ -48,7 +66,13 @@ class ExtentReader {
     for (const ordered_json& place : fields_.array(json, "planes")) {
       extent.planes.push_back(read_place(place, extent));
     }
+    if (json.is_object() && json.contains("checksums")) {
+      for (const ordered_json& checksums : fields_.array(json, "checksums")) {
+        extent.checksums.push_back(read_plane_checksums(checksums, extent));
+      }
+    }
     if (!fields_.good()) return extent;
+    check_checksums(extent);
     for (const ExtentSegment& segment : extent.segments) {
       const bool frozen = manifest_.parameters[segment.parameter].frozen;
       if (extent.planes.size() != (frozen ? planes_.weight_count : planes_.all.size())) {
@@ -94,6 +118,38 @@ class ExtentReader {
     return place;
   }
 
+  PlaneChecksums read_plane_checksums(const ordered_json& json, const CheckpointExtent& extent) {
+    PlaneChecksums checksums;
+    if (json.is_null()) return checksums;
+    constexpr std::uint64_t kMost = 0xffffffffu;
+    checksums.tile = static_cast<std::uint32_t>(fields_.number(json, "tile", kMost));
+    checksums.plane = static_cast<std::uint32_t>(fields_.number(json, "plane", kMost));
+    checksums.generation = static_cast<std::uint32_t>(fields_.number(json, "generation", kMost));
+    checksums.block_bytes = fields_.number(json, "block_bytes", kMostBlockBytes);
+    checksums.values = read_checksums(json, "values", fields_);
+    const std::size_t plane = extent.checksums.size();
+    if (!fields_.good() || checksums.block_bytes == 0 || plane >= extent.planes.size() ||
+        checksums.values.size() !=
+            block_count(plane_bytes(planes_.all[plane], extent.elements), checksums.block_bytes)) {
+      fields_.refuse("a plane has not one checksum for each block");
+    }
+    return checksums;
+  }
+
+  // No byte of a plane is without a checksum.
+  void check_checksums(const CheckpointExtent& extent) {
+    if (!extent.checksums.empty() && extent.checksums.size() != extent.planes.size()) {
+      fields_.refuse("an extent has not the checksums of its planes");
+      return;
+    }
+    for (std::size_t plane = 0; plane < extent.planes.size(); ++plane) {
+      const bool own = !extent.checksums.empty() && extent.checksums[plane].block_bytes > 0;
+      if (own == files_[extent.planes[plane].file].of_planes) continue;
+      fields_.refuse("a plane in '" + files_[extent.planes[plane].file].name +
+                     "' has no checksums, or two");
+    }
+  }
+
   const CheckpointManifest& manifest_;
   const std::vector<ShardFile>& files_;
   CheckpointPlanes planes_;
@@ -110,7 +166,17 @@ ordered_json json_of(const CheckpointExtent& extent) {
   for (const PlanePlace& place : extent.planes) {
     planes.push_back(ordered_json::array({place.file, place.offset}));
   }
-  return {{"elements", extent.elements}, {"segments", segments}, {"planes", planes}};
+  ordered_json json{{"elements", extent.elements}, {"segments", segments}, {"planes", planes}};
+  for (const PlaneChecksums& checksums : extent.checksums) {
+    json["checksums"].push_back(checksums.block_bytes == 0
+                                    ? ordered_json()
+                                    : ordered_json{{"tile", checksums.tile},
+                                                   {"plane", checksums.plane},
+                                                   {"generation", checksums.generation},
+                                                   {"block_bytes", checksums.block_bytes},
+                                                   {"values", json_of(checksums.values)}});
+  }
+  return json;
 }
 
 }  // namespace
@@ -121,11 +187,11 @@ std::string to_text(const ShardIndex& index) {
                     {"block_bytes", kShardBlockBytes},
                     {"files", ordered_json::array()},
                     {"extents", ordered_json::array()}};
+  if (!index.plane_checksum.empty()) json["plane_checksum"] = index.plane_checksum;
   for (const ShardFile& file : index.files) {
-    ordered_json checksums = ordered_json::array();
-    for (const std::uint64_t checksum : file.checksums) checksums.push_back(hex_of(checksum));
-    json["files"].push_back(
-        {{"name", file.name}, {"size_bytes", file.size_bytes}, {"checksums", checksums}});
+    ordered_json entry{{"name", file.name}, {"size_bytes", file.size_bytes}};
+    if (!file.of_planes) entry["checksums"] = json_of(file.checksums);
+    json["files"].push_back(std::move(entry));
   }
   for (const CheckpointExtent& extent : index.extents) json["extents"].push_back(json_of(extent));
   return seal(json);
@@ -143,10 +209,20 @@ Result<ShardIndex> parse_shard_index(std::string_view text, const std::string& n
   if (fields.number(json, "block_bytes", kMostBytes) != kShardBlockBytes) {
     fields.refuse("'block_bytes' must be " + std::to_string(kShardBlockBytes));
   }
+  if (json.contains("plane_checksum")) {
+    index.plane_checksum = fields.text(json, "plane_checksum");
+    if (fields.good() && swapper::find_block_checksum(index.plane_checksum) == nullptr) {
+      return make_error(ErrorKind::kUnsupported, "read checkpoint", name,
+                        "checksums '" + index.plane_checksum + "' are not known to this program");
+    }
+  }
   std::set<std::string> names;
   for (const ordered_json& file : fields.array(json, "files")) {
     index.files.push_back(read_file_entry(file, fields));
     if (!names.insert(index.files.back().name).second) fields.refuse("a file is there twice");
+    if (index.files.back().of_planes && index.plane_checksum.empty()) {
+      fields.refuse("'" + index.files.back().name + "' has no checksums");
+    }
   }
   ExtentReader extents(manifest, index.files, fields);
   for (const ordered_json& extent : fields.array(json, "extents")) {

@@ -29,6 +29,20 @@ std::vector<CheckpointParameter> list_parameters(const ModelStates& states) {
   return parameters;
 }
 
+Result<void> make_writable(ModelStates& states) {
+  for (swapper::Tier* tier : {&states.tiers().weights(), &states.tiers().optimizer()}) {
+    bool any = false;
+    for (swapper::TileId tile = 0; tile < tier->tile_count() && !any; ++tile) {
+      any = tier->sealed(tile).has_value();
+    }
+    if (!any) continue;
+    if (auto sealed = tier->seal(std::vector<bool>(tier->tile_count(), true)); !sealed) {
+      return sealed;
+    }
+  }
+  return {};
+}
+
 StateItems list_state_items(ModelStates& states, swapper::Access access) {
   StateItems list;
   StateTiers& tiers = states.tiers();

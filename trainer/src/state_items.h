@@ -14,6 +14,9 @@ namespace spillway::trainer {
 // numbers them.
 std::vector<CheckpointParameter> list_parameters(const ModelStates& states);
 
+// Makes room for all tiles to be written once more, where sealing has left them for good.
+Result<void> make_writable(ModelStates& states);
+
 struct StateItems {
   std::vector<swapper::Item> items;       // weights; and optimizer states, unless frozen
   std::vector<CheckpointExtent> extents;  // of each item, its planes without a place

@@ -36,8 +36,9 @@ SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity,
 SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity, const BlockHash& hash,
                                           std::uint64_t size_bytes);
 
-// The function whose values go by that name; nullptr when there is none.
+// block_checksum, of these or other values.
 using BlockChecksum = std::uint64_t (*)(const BlockIdentity&, std::span<const std::byte>);
+// The function whose values go by that name; nullptr when there is none.
 SPILLWAY_API BlockChecksum find_block_checksum(std::string_view name);
 
 }  // namespace spillway::swapper

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/swapper/sealed_tile.h>
 #include <spillway/trainer/checkpoint_manifest.h>
 
 #include <cstddef>
@@ -39,6 +40,14 @@ class CheckpointFiles {
   virtual Result<void> rename(const std::filesystem::path& from,
                               const std::filesystem::path& to) = 0;
   virtual Result<void> sync_directory(const std::filesystem::path& path) = 0;
+  // What is sealed, as it is: a second name of the same bytes, or a file that shares their room.
+  // kUnsupported where that cannot be had (another filesystem): a copy has to do. The clone is
+  // durable; the link's bytes are when sync() has said so.
+  virtual Result<void> link(const swapper::SealedSegment& segment,
+                            const std::filesystem::path& to) = 0;
+  virtual Result<void> clone(const swapper::SealedSegment& segment,
+                             const std::filesystem::path& to) = 0;
+  virtual Result<void> sync(swapper::SealedSegment& segment) = 0;
 };
 
 std::unique_ptr<CheckpointFiles> make_checkpoint_files();

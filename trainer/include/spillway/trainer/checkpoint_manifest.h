@@ -22,7 +22,7 @@
 
 namespace spillway::trainer {
 
-inline constexpr std::uint64_t kCheckpointVersion = 1;
+inline constexpr std::uint64_t kCheckpointVersion = 2;  // 1 is read, too
 inline constexpr const char* kManifestName = "manifest.json";
 // What one checksum of a shard's file is of.
 inline constexpr std::uint64_t kShardBlockBytes = std::uint64_t{256} << 10;
@@ -59,6 +59,7 @@ struct ShardFile {
   std::string name;
   std::uint64_t size_bytes = 0;
   std::vector<std::uint64_t> checksums;  // XXH3, 64 bits, of each kShardBlockBytes
+  bool of_planes = false;                // it has none: those of the planes in it are with them
   bool operator==(const ShardFile&) const = default;
 };
 
@@ -77,16 +78,29 @@ struct PlanePlace {
   bool operator==(const PlanePlace&) const = default;
 };
 
+// The checksums of a plane in a file that has none: as a tile store made them, whose tile it was.
+struct PlaneChecksums {
+  std::uint32_t tile = 0;
+  std::uint32_t plane = 0;  // of the store's tiles
+  std::uint32_t generation = 0;
+  std::uint64_t block_bytes = 0;
+  std::vector<std::uint64_t> values;  // of each block of the plane
+  bool operator==(const PlaneChecksums&) const = default;
+};
+
 // A run of elements; what no segment covers is padding.
 struct CheckpointExtent {
   std::uint64_t elements = 0;
   std::vector<ExtentSegment> segments;
   std::vector<PlanePlace> planes;  // in order; of frozen parameters the weights' alone
+  // Of each plane, without values where the file has them; empty where all files have them.
+  std::vector<PlaneChecksums> checksums = {};
   bool operator==(const CheckpointExtent&) const = default;
 };
 
 struct ShardIndex {
   std::uint32_t rank = 0;
+  std::string plane_checksum = {};  // the name of what PlaneChecksums are, where there are any
   std::vector<ShardFile> files;
   std::vector<CheckpointExtent> extents;
   bool operator==(const ShardIndex&) const = default;

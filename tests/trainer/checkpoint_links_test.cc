@@ -1,0 +1,185 @@
+// Checkpoints of states on NVMe: links of what is there, or copies made beside training.
+#include <gmock/gmock.h>
+#include <spillway/trainer/checkpoint_save.h>
+#include <sys/stat.h>
+
+#include <map>
+#include <set>
+#include <thread>
+
+#include "checkpoint_states_fixture.h"
+#include "faulty_files.h"
+#include "thread_ranks.h"
+
+namespace spillway::trainer::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::map<std::string, std::string> contents(const std::filesystem::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    files[entry.path().filename()] = bytes_of(entry.path());
+  }
+  return files;
+}
+
+std::set<ino_t> inodes(const std::filesystem::path& directory) {
+  std::set<ino_t> found;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    struct stat status {};
+    if (::stat(entry.path().c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
+      found.insert(status.st_ino);
+    }
+  }
+  return found;
+}
+
+bool whole(const std::filesystem::path& path) {
+  return opened(path).verify([](const Error& error) { ADD_FAILURE() << error.message(); }) == 0;
+}
+
+class CheckpointLinksTest : public CheckpointStatesTest {
+ protected:
+  Config on_nvme() const {
+    Config config = this->config(OffloadDevice::kNvme, OffloadDevice::kNvme);
+    config.sub_group_size = 3'000;
+    return config;
+  }
+  std::filesystem::path at(std::uint64_t step) const { return saved_ / checkpoint_name(step); }
+  void save(ZeroEngine& engine, CheckpointFiles& files) {
+    save_checkpoint(engine.quiet_states(), {.step = engine.steps_done()}, saved_.path(), files);
+  }
+};
+
+TEST_F(CheckpointLinksTest, ACheckpointSharesItsBytesWithTheStoreAndNeverChanges) {
+  for (const UpdateOrder order :
+       {UpdateOrder::kAfterBackward, UpdateOrder::kForward, UpdateOrder::kBackward}) {
+    Config config = on_nvme();
+    config.update_order = order;
+    const auto engine = own_engine(config, *ranks_);
+    std::map<std::uint64_t, std::map<std::string, std::string>> saved;
+    for (std::uint64_t step = 1; step <= 6; ++step) {
+      train_own(*engine);
+      if (step % 2 != 0) continue;
+      save(*engine, *files_);
+      saved[step] = contents(at(step));
+      std::set<ino_t> shared;
+      std::ranges::set_intersection(inodes(at(step)), inodes(swap_.path()),
+                                    std::inserter(shared, shared.end()));
+      EXPECT_GE(shared.size(), 2u) << "no bytes were copied";
+      EXPECT_FALSE(saved[step].contains("rank-0000.bin")) << "some were";
+    }
+    for (const auto& [step, files] : saved) {
+      EXPECT_EQ(contents(at(step)) == files, true) << "step " << step << " has changed";
+      EXPECT_TRUE(whole(at(step)));
+      std::filesystem::remove_all(at(step));
+    }
+  }
+}
+
+TEST_F(CheckpointLinksTest, WhatIsResumedWritesNothingIntoTheCheckpointItCameFrom) {
+  {
+    const auto engine = own_engine(on_nvme(), *ranks_);
+    train_own(*engine);
+    save(*engine, *files_);
+  }
+  const auto before = contents(at(1));
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  auto checkpoint = opened(at(1));
+  load_checkpoint(engine->quiet_states(), checkpoint);
+  engine->resume_after(1);
+  for (int step = 0; step < 3; ++step) {
+    train_own(*engine);
+    save(*engine, *files_);
+  }
+  EXPECT_EQ(contents(at(1)) == before, true);
+  for (std::uint64_t step = 1; step <= 4; ++step) EXPECT_TRUE(whole(at(step)));
+}
+
+// The same states as links, as copies of what is on files, and as copies of what is in memory.
+TEST_F(CheckpointLinksTest, LinksAndCopiesGoOnWithTheSameBits) {
+  const Trace expected = run(in_memory());
+  for (const bool links : {true, false}) {
+    FaultyFiles files;
+    files.links = links;
+    const std::filesystem::path directory = saved_ / (links ? "linked" : "copied");
+    std::filesystem::create_directory(directory);
+    EXPECT_EQ(run(on_nvme(), directory, nullptr, &files), expected);
+    const std::filesystem::path path = directory / checkpoint_name(kSavedAt);
+    EXPECT_EQ(std::filesystem::exists(path / "rank-0000.bin"), !links);
+    EXPECT_TRUE(whole(path));
+    auto checkpoint = opened(path);
+    for (const Config& config : {in_memory(), on_nvme()}) {
+      EXPECT_EQ(run(config, {}, &checkpoint), rest(expected)) << "links: " << links;
+    }
+  }
+}
+
+TEST_F(CheckpointLinksTest, PartlyInMemoryPartlyOnNvme) {
+  Config config = on_nvme();
+  config.offload_param.device = OffloadDevice::kCpu;
+  config.offload_optimizer.max_in_cpu_elements = 5'000;
+  const Trace expected = run(in_memory());
+  EXPECT_EQ(run(config, saved_.path()), expected);
+  EXPECT_TRUE(whole(at(kSavedAt)));
+  EXPECT_TRUE(std::filesystem::exists(at(kSavedAt) / "rank-0000.bin"));
+  EXPECT_TRUE(std::filesystem::exists(at(kSavedAt) / "rank-0000-0000.bin"));
+  auto checkpoint = opened(at(kSavedAt));
+  EXPECT_EQ(run(on_nvme(), {}, &checkpoint), rest(expected));
+}
+
+TEST_F(CheckpointLinksTest, AFlippedBitInALinkIsFoundAndNamed) {
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  train_own(*engine);
+  save(*engine, *files_);
+  auto checkpoint = opened(at(1));
+  const ShardIndex& index = checkpoint.shards()[0];
+  const CheckpointExtent& extent = index.extents.back();
+  ASSERT_FALSE(extent.checksums.empty());
+  const std::filesystem::path path = at(1) / index.files[extent.planes[0].file].name;
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(extent.planes[0].offset) + 2);
+  const char byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(static_cast<std::streamoff>(extent.planes[0].offset) + 2);
+  file.put(byte).flush();
+  std::string found;
+  EXPECT_EQ(checkpoint.verify([&](const Error& error) { found = error.message(); }), 1u);
+  EXPECT_THAT(found, HasSubstr(path.filename().string()));
+  EXPECT_THAT(found, HasSubstr("param_hi of "));
+  EXPECT_THROW(load_checkpoint(engine->quiet_states(), checkpoint), Failure);
+}
+
+// Training goes on while a save is on its way, and what is saved is what was there at its start.
+TEST_F(CheckpointLinksTest, WhatIsSavedIsOfTheStepItBeganAt) {
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  train_own(*engine);
+  FaultyFiles files;
+  files.links = false;
+  {
+    CheckpointSave save(engine->quiet_states(), {.step = 1}, saved_.path(), files);
+    for (int step = 0; step < 3; ++step) train_own(*engine);
+    save.finish();
+  }
+  const auto again = own_engine(in_memory(), *ranks_);
+  train_own(*again);
+  save_checkpoint(again->quiet_states(), {.step = 8}, saved_.path(), files);
+  auto checkpoint = opened(at(1));
+  load_checkpoint(again->quiet_states(), checkpoint);
+  save_checkpoint(again->quiet_states(), {.step = 9}, saved_.path(), files);
+  EXPECT_EQ(bytes_of(at(8) / "rank-0000.bin") == bytes_of(at(9) / "rank-0000.bin"), true);
+}
+
+TEST_F(CheckpointLinksTest, ASaveThatIsGivenUpLeavesNothing) {
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  for (const bool links : {true, false}) {
+    FaultyFiles files;
+    files.links = links;
+    { const CheckpointSave save(engine->quiet_states(), {.step = 1}, saved_.path(), files); }
+    EXPECT_TRUE(std::filesystem::is_empty(saved_.path()));
+    train_own(*engine);
+  }
+}
+
+}  // namespace
+}  // namespace spillway::trainer::testing
