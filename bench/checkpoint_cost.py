@@ -88,19 +88,19 @@ class CheckpointCost:
             raise RunFailed("a run trained with other bits than the first")
 
     def resume(self, form):
-        """Seconds of loading, and of fio reading the same bytes, after a run that saved."""
+        """Seconds of fio reading what a run saved, and of loading it, by a run that goes on for a step."""
         steps = WARM_UP + self.options.steps
         directory = self.disks.disks[PLACES[form]].path / "saved" / f"step-{steps:08}"
-        drop_caches()
-        output = self.run(steps, form)["output"]
-        self.resumed[form].append(float(re.search(r"resumed \S+ of 1 ranks in ([\d.]+) s", output)[1]))
         files = sorted(directory.glob("*.bin"))
         self.size_bytes = sum(path.stat().st_blocks * 512 for path in files)
         drop_caches()
         job = self.disks.run(["fio", "--name=read", "--filename=" + ":".join(map(str, files)), "--rw=read", "--bs=1M",
-                              "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--readonly", "--file_service_type="
-                              "sequential", "--output-format=json"])
+                              "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--readonly",
+                              "--file_service_type=sequential", "--output-format=json"])
         self.read[form].append(json.loads(job)["jobs"][0]["read"]["runtime"] / 1000)
+        drop_caches()
+        output = self.run(steps + 1, form)["output"]
+        self.resumed[form].append(float(re.search(r"resumed \S+ of 1 ranks in ([\d.]+) s", output)[1]))
 
     def measure(self):
         steps = WARM_UP + self.options.steps
