@@ -101,6 +101,7 @@ class LostRankTest(EndToEndTest):
         runs[1].kill()
         self.assert_told(runs, 1, "no sign of life")
         self.assert_intact("step-00000001")
+        self.assertEqual(self.unfinished(), [])
 
     def test_a_rank_stopped_while_saving(self):
         runs = self.start_ranks(4, "--checkpoint-dir", self.saved, "--checkpoint-every", 1)

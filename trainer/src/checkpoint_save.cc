@@ -74,14 +74,14 @@ CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts
       unfinished_(finished_.string() + kUnfinishedSuffix) {
   const std::uint64_t bytes = checkpoint_bytes(states);
   RankAgreement ranks(*ranks_, "write checkpoint " + finished_.string());
-  ranks.run([&] {
-    if (ranks_->rank() != 0) return;
-    remove_checkpoint(unfinished_);
-    value_or_throw(
-        check_space(directory, bytes, "the checkpoint of step " + std::to_string(facts.step)));
-    value_or_throw(files_.make_directory(unfinished_));
-  });
   try {
+    ranks.run([&] {
+      if (ranks_->rank() != 0) return;
+      remove_checkpoint(unfinished_);
+      value_or_throw(
+          check_space(directory, bytes, "the checkpoint of step " + std::to_string(facts.step)));
+      value_or_throw(files_.make_directory(unfinished_));
+    });
     ranks.run([&] {
       begin(states, facts);
       job_->take(states, ranks);
@@ -137,7 +137,9 @@ bool CheckpointSave::poll() {
   } catch (...) {
     failure = std::current_exception();
   }
-  if (ranks_->all_reduce_sum(failure ? 1 : 0) > 0) fail(failure);
+  if (const double failed = ranks_->all_reduce_sum(failure ? 1 : 0); failed > 0) {
+    fail(failure, failed);
+  }
   if (ranks_->all_reduce_sum(done ? 0 : 1) > 0) return false;
   if (phase_ == Phase::kPublishing) {
     phase_ = Phase::kComplete;
@@ -157,19 +159,21 @@ void CheckpointSave::finish(const std::function<bool()>& stop) {
   }
 }
 
-// On every rank, when one has failed.
-void CheckpointSave::fail(std::exception_ptr failure) {
+// On every rank, when `failed` of them have.
+void CheckpointSave::fail(std::exception_ptr failure, double failed) {
   cancelled_ = true;
   if (work_.valid()) work_.wait();
-  try {
-    ranks_->all_reduce_sum(0);  // nobody writes any more
-  } catch (const Failure&) {    // the others are gone: the first cause counts
+  std::string who = "other ranks";
+  try {  // nobody writes any more after it
+    const double sum = ranks_->all_reduce_sum(failure ? ranks_->rank() : 0);
+    if (failed == 1) who = "rank " + std::to_string(static_cast<std::uint32_t>(sum));
+  } catch (const Failure&) {  // the others are gone: the first cause counts
   }
   remove_unfinished();
   phase_ = Phase::kComplete;  // nothing is left to do
   if (failure) std::rethrow_exception(failure);
   throw Failure(make_error(ErrorKind::kCancelled, "write checkpoint " + finished_.string(), "",
-                           "another rank could not; it says why")
+                           who + " could not; it says why")
                     .value());
 }
 

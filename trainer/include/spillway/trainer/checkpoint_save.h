@@ -50,7 +50,7 @@ class CheckpointSave {
 
   void begin(ModelStates& states, const CheckpointFacts& facts);
   void publish();
-  [[noreturn]] void fail(std::exception_ptr failure);
+  [[noreturn]] void fail(std::exception_ptr failure, double failed);
   void start(std::function<void()> work);
   void remove_unfinished() noexcept;
 
