@@ -77,7 +77,9 @@ class Training {
       checkpoints_.emplace(options, inputs, ranks, [this](const std::string& line) { say(line); });
     }
     open_initial_weights();
-    engine_.emplace(traced, model_, ranks, inputs.device, &stop_now());
+    const bool to_come = initial_ || (checkpoints_ && checkpoints_->will_resume());
+    engine_.emplace(traced, model_, ranks, inputs.device, &stop_now(),
+                    to_come ? trainer::InitialValues::kToCome : trainer::InitialValues::kOfSeed);
     engine_->set_trace(trace);
   }
 

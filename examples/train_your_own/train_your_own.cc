@@ -52,6 +52,8 @@ void train(const std::string& directory, int steps) {
     // Nothing cached in RAM, so that every byte of a step can be seen; left out: what is free.
     input.overrides.push_back(key + ".max_in_cpu=0");
   }
+  // And no tile updated twice, as one is that was updated ahead of a norm that then clips.
+  input.overrides.push_back("zero_optimization.offload_optimizer.update_order=forward");
   const Config config = value_or_throw(load_config(input)).config;
 
   // 3. The model: how to make each unit. The engine makes one at a time and writes it to NVMe.

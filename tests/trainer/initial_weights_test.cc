@@ -108,6 +108,22 @@ TEST_F(InitialWeightsTest, MastersAreTheSourcesAndMomentsZeroInEveryMode) {
   }
 }
 
+TEST_F(InitialWeightsTest, ValuesThatAreToComeAreWrittenOnce) {
+  const auto ranks = Communicator::from_environment(at::kCPU);
+  ModelSpec model;
+  add_gpt(model, gpt(true));
+  ZeroEngine engine(config(OffloadDevice::kNvme, Dtype::kBf16), model, *ranks, at::kCPU, nullptr,
+                    InitialValues::kToCome);
+  const StateTiers& tiers = engine.states().tiers();
+  EXPECT_EQ(tiers.nvme_written_bytes(), 0u);
+  EXPECT_DEATH(engine.inference_pass(), "set before they are used");
+  set_initial_weights(engine.quiet_states(), give);
+  EXPECT_LT(tiers.nvme_written_bytes(), 13 * engine.states().parameter_count() + (1 << 20));
+  save_checkpoint(engine.quiet_states(), {.step = 1, .model = gpt(true)}, saved_.path(), *files_);
+  expect_given(saved_ / checkpoint_name(1), Dtype::kBf16);
+  EXPECT_GT(engine.inference_pass().states->parameter_count(), 0u);
+}
+
 TEST_F(InitialWeightsTest, StatesInInt8BeginAtZero) {
   const auto ranks = Communicator::from_environment(at::kCPU);
   Config quantised = config(OffloadDevice::kNvme, Dtype::kBf16);

@@ -245,6 +245,7 @@ std::vector<std::string> load_checkpoint(ModelStates& states, Checkpoint& checkp
     };
     value_or_throw(swapper::TileStream::run(tiles.items, fill));
   });
+  states.set_has_values();
   std::vector<std::string> notes;
   const double again =
       states.communicator().all_reduce_sum(static_cast<double>(loader.requantised_blocks()));

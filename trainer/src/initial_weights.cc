@@ -59,6 +59,7 @@ void set_initial_weights(ModelStates& states, const WeightSource& source) {
     };
     value_or_throw(swapper::TileStream::run(tiles.items, fill));
   });
+  states.set_has_values();
 }
 
 }  // namespace spillway::trainer

@@ -67,12 +67,12 @@ std::vector<float> flatten_part(const UnitPartition& partition, Section section,
 }  // namespace
 
 ModelStates::ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
-                         at::Device device, const std::atomic<bool>* stop)
+                         at::Device device, const std::atomic<bool>* stop, InitialValues initial)
     : config_(config), communicator_(&communicator), device_(device), stop_(stop) {
   measure(model);
   resolve_borrows(model);
   open_tiers();
-  initialise(model);
+  initialise(model, initial);
 }
 
 at::ScalarType ModelStates::weight_type() const noexcept {
@@ -115,7 +115,7 @@ void ModelStates::open_tiers() {
   tiers_ = std::make_unique<StateTiers>(config_, tiles, *communicator_, device_);
 }
 
-void ModelStates::initialise(const ModelSpec& model) {
+void ModelStates::initialise(const ModelSpec& model, InitialValues initial) {
   const auto options = at::TensorOptions().dtype(weight_type()).device(device_);
   for (UnitId id = 0; id < units_.size(); ++id) {
     if (stop_requested()) throw Interrupted();
@@ -128,12 +128,13 @@ void ModelStates::initialise(const ModelSpec& model) {
       SPILLWAY_CHECK(values.back().scalar_type() == at::kFloat && values.back().is_cpu(),
                      "a unit makes its parameters in fp32 on the CPU");
     }
-    write_unit(unit, values);
+    if (initial == InitialValues::kOfSeed) write_unit(unit, values);
     for (at::Tensor& parameter : unit.parameters) parameter.set_data(at::empty({0}, options));
     for (at::Tensor& buffer : unit.module->buffers()) buffer.set_data(buffer.to(device_));
     values.clear();
     return_free_memory();
   }
+  has_values_ = initial == InitialValues::kOfSeed;
 }
 
 void ModelStates::write_unit(UnitState& unit, const std::vector<at::Tensor>& values) {

@@ -44,6 +44,8 @@ std::vector<std::uint64_t> select(const std::vector<std::uint64_t>& values,
   return selected;
 }
 
+constexpr std::uint64_t kMaxSegments = 128;  // of a store's one generation
+
 std::vector<bool> cached_tiles(const std::vector<std::uint64_t>& elements, std::uint64_t capacity) {
   std::vector<swapper::TileId> order(elements.size());
   std::iota(order.begin(), order.end(), swapper::TileId{0});
@@ -208,6 +210,8 @@ std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
   options.locks = {where.lock};
   options.name = where.name;
   if (where.two_generations) options.spare_fraction = 1;
+  // A segment has a descriptor, and one that a checkpoint links has two: some hundreds at most.
+  options.segment_bytes = std::max(options.segment_bytes, where.all_bytes() / kMaxSegments);
   const auto make_store = [&](const std::vector<std::uint64_t>& elements) {
     auto store =
         value_or_throw(swapper::TileStore::create(*engine_, where.layout, elements, options));

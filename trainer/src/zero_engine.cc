@@ -1,3 +1,4 @@
+#include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
 
@@ -14,8 +15,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
-                       at::Device device, const std::atomic<bool>* stop)
-    : states_(config, model, communicator, device, stop),
+                       at::Device device, const std::atomic<bool>* stop, InitialValues initial)
+    : states_(config, model, communicator, device, stop, initial),
       gradients_(states_),
       optimizer_(states_, gradients_),
       fetcher_(states_, optimizer_.background()),
@@ -46,6 +47,7 @@ void ZeroEngine::set_trace(Trace* trace) {
 }
 
 zero::Pass ZeroEngine::make_pass(bool training) {
+  SPILLWAY_CHECK(states_.has_values(), "values that are to come are set before they are used");
   const Config& config = states_.config();
   zero::Pass pass;
   pass.states = &states_;

@@ -21,12 +21,17 @@
 
 namespace spillway::trainer {
 
+// kOfSeed: drawn from config.seed, and written. kToCome: load_checkpoint or set_initial_weights
+// writes them before anything else uses them.
+enum class InitialValues { kOfSeed, kToCome };
+
 class ModelStates {
  public:
   // Throws Failure, and Interrupted once `stop` (may be null) is set: making a large model takes
   // minutes. All ranks call it with the same arguments.
   ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
-              at::Device device, const std::atomic<bool>* stop = nullptr);
+              at::Device device, const std::atomic<bool>* stop = nullptr,
+              InitialValues initial = InitialValues::kOfSeed);
 
   struct UnitState {
     UnitPartition partition;
@@ -53,6 +58,10 @@ class ModelStates {
   Trace* trace() const noexcept { return trace_; }
   void set_trace(Trace* trace) noexcept { trace_ = trace; }
 
+  // Whether every tile was written: what is yet to come is not to be used.
+  bool has_values() const noexcept { return has_values_; }
+  void set_has_values() noexcept { has_values_ = true; }
+
   std::uint64_t parameter_count() const;  // of the model, all ranks, no padding
   std::uint64_t trainable_parameter_count() const;
   // The unit itself and the owners it borrows from, ascending, without repetition.
@@ -65,11 +74,12 @@ class ModelStates {
  private:
   void measure(const ModelSpec& model);
   void open_tiers();
-  void initialise(const ModelSpec& model);
+  void initialise(const ModelSpec& model, InitialValues initial);
   void write_unit(UnitState& unit, const std::vector<at::Tensor>& values);
   void resolve_borrows(const ModelSpec& model);
 
   Config config_;
+  bool has_values_ = false;
   Communicator* communicator_;
   at::Device device_;
   const std::atomic<bool>* stop_;

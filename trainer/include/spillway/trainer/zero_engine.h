@@ -45,10 +45,11 @@ class ZeroEngine {
   // made by zero::run with the given pass; backward is run by `step`, and not by the function.
   using LossFunction = std::function<at::Tensor(zero::Pass&)>;
 
-  // Initialises the model from config.seed and writes its states to their tiers. Blocks; throws
+  // Makes the model and, unless its values are to come, writes them to their tiers. Blocks; throws
   // Failure. `stop` (may be null) makes any step throw Interrupted soon after it is set.
   ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
-             at::Device device, const std::atomic<bool>* stop = nullptr);
+             at::Device device, const std::atomic<bool>* stop = nullptr,
+             InitialValues initial = InitialValues::kOfSeed);
 
   // Forward, backward, clipping and update of one global batch. Throws Failure (a non-finite
   // gradient is one: nothing is updated then), Interrupted. Blocks. With the update in forward
