@@ -4,10 +4,11 @@
 import signal
 
 import program
-from program import SMALL, EndToEndTest
+from program import SMALL, ZERO, EndToEndTest
 
 MANY_STEPS = 100_000
 ATTEMPTS = 20
+OPTIMIZER_PLANES = ("param_lo", "exp_avg", "exp_avg_sq")
 AT = 3 * 4096 + 17  # in the third plane's or the first tile's bytes, never in a tile's padding
 
 
@@ -15,14 +16,19 @@ class CorruptionTest(EndToEndTest):
     model = SMALL
 
     def test_a_flipped_byte_of_the_weights_ends_the_run(self):
-        self.assert_found("weights", ("param_hi",))
+        self.assert_found("weights", ("param_hi",), "forward")
 
     def test_a_flipped_byte_of_the_optimizer_ends_the_run(self):
-        self.assert_found("optimizer", ("param_lo", "exp_avg", "exp_avg_sq"))
+        self.assert_found("optimizer", OPTIMIZER_PLANES, "forward")
 
-    def assert_found(self, store, planes):
+    def test_a_flipped_byte_among_two_generations_ends_the_run(self):
+        """Half of the places are spare at any moment: the flip is in one that is not, sooner or later."""
+        self.assert_found("optimizer", OPTIMIZER_PLANES, "backward")
+
+    def assert_found(self, store, planes, order):
         metrics = self.folder / "metrics.jsonl"
-        run = self.start(*self.offload("nvme", "nvme"), "--metrics", metrics, steps=MANY_STEPS)
+        run = self.start(*self.offload("nvme", "nvme"), "--metrics", metrics, "--set", "gradient_clipping=0", "--set",
+                         f"{ZERO}offload_optimizer.update_order={order}", steps=MANY_STEPS)
         self.wait_until(lambda: metrics.exists() and metrics.read_text(), "the first step")
         # A tile that was in memory at that moment is written anew: then the flip is gone, and another one is made.
         for _ in range(ATTEMPTS):
