@@ -164,7 +164,7 @@ class InitFromTest(ExportTest):
                 for environment in program.two_ranks()]
         for done in [self.finish(run) for run in runs]:
             self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(len(list((saved / "step-00000001").glob("*.bin"))), 2)
+        self.assertEqual(len(list((saved / "step-00000001").glob("rank-*.json"))), 2)
         self.export(saved, self.folder / "again", "--max-shard-size", "20KB")
         for path in model.iterdir():
             self.assertEqual((self.folder / "again" / path.name).read_bytes(), path.read_bytes())
