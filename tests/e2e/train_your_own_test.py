@@ -39,8 +39,8 @@ class TrainYourOwnTest(unittest.TestCase):
         written = 12 * trainable
         for number, expected in ((2, read), (3, written)):
             moved = statistics.mean(step[number] for step in steps[1:])
-            self.assertGreater(moved, 0.99 * expected)
-            self.assertLess(moved, 1.02 * expected)
+            self.assertGreater(moved, 0.99 * expected, result.stdout)
+            self.assertLess(moved, 1.02 * expected, result.stdout)
 
     def test_says_what_is_wrong_with_the_directory(self):
         result = run("/nowhere/at/all", 1)
