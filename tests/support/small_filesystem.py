@@ -85,7 +85,7 @@ def enter_namespace(test):
         return
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
         test.skipTest(f"no mount namespace can be made: {os.strerror(ctypes.get_errno())}")
-    # Where / is no mount (in a chroot) this fails: mounts are then seen outside, too, until the test's end removes them.
+    # Where / is no mount (in a chroot) this fails: mounts are seen outside, too, until the test ends.
     subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False)
     _own_namespace = True
 
