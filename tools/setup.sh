@@ -18,6 +18,7 @@ readonly packages=(
   nlohmann-json3-dev libcli11-dev libfmt-dev libhwy-dev             # trainer and tools
   libgloo-dev                                                       # headers that c10d's include
   libgtest-dev libgmock-dev clang-format fio doxygen strace         # tests, benchmarks, reference
+  xfsprogs                                                          # tests of files that share their room
   clang libclang-rt-dev                                             # fuzzing
 )
 

@@ -1,5 +1,6 @@
-// A small ext4 on a loop device over a file: for real ENOSPC and EIO. Needs root; elsewhere
-// `why_not()` says what is missing, and the test skips with it.
+// A small filesystem on a loop device over a file: for real ENOSPC and EIO, and for what others
+// than that of the build can do. Needs root; elsewhere `why_not()` says what is missing, and the
+// test skips with it.
 #pragma once
 
 #include <sys/mount.h>
@@ -17,20 +18,22 @@ namespace spillway {
 
 class LoopFilesystem {
  public:
-  explicit LoopFilesystem(std::uint64_t size_bytes) {
+  // `kind`: "ext4", or "xfs", which wants at least 300 MiB (of a file with holes).
+  explicit LoopFilesystem(std::uint64_t size_bytes, const std::string& kind = "ext4") {
     if (::geteuid() != 0) {
       why_not_ = "mounting a loop device needs root";
       return;
     }
     std::filesystem::create_directory(mount_point());
     if (::truncate(make_image().c_str(), static_cast<off_t>(size_bytes)) != 0 ||
-        !run("mkfs.ext4 -q -F -m 0 -O ^has_journal '" + image().string() + "'")) {
-      why_not_ = "mkfs.ext4 cannot be run";
+        !run(make_command(kind) + " '" + image().string() + "'")) {
+      why_not_ = "mkfs." + kind + " cannot be run";
       return;
     }
     device_ = output("losetup -f --show --direct-io=on '" + image().string() + "'");
-    if (device_.empty() || ::mount(device_.c_str(), mount_point().c_str(), "ext4", 0, "") != 0) {
-      why_not_ = "loop devices cannot be mounted here";
+    if (device_.empty() ||
+        ::mount(device_.c_str(), mount_point().c_str(), kind.c_str(), 0, "") != 0) {
+      why_not_ = "loop devices with " + kind + " cannot be mounted here";
       return;
     }
     mounted_ = true;
@@ -49,6 +52,10 @@ class LoopFilesystem {
   std::filesystem::path image() const { return scratch_ / "image"; }
 
  private:
+  static std::string make_command(const std::string& kind) {
+    if (kind == "ext4") return "mkfs.ext4 -q -F -m 0 -O ^has_journal";
+    return "mkfs." + kind + " -q -f";
+  }
   static bool run(const std::string& command) {
     return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
   }

@@ -1,10 +1,7 @@
 // Checkpoints of states on NVMe: links of what is there, or copies made beside training.
 #include <gmock/gmock.h>
 #include <spillway/trainer/checkpoint_save.h>
-#include <sys/stat.h>
 
-#include <map>
-#include <set>
 #include <thread>
 
 #include "checkpoint_states_fixture.h"
@@ -15,29 +12,6 @@ namespace spillway::trainer::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::map<std::string, std::string> contents(const std::filesystem::path& directory) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    files[entry.path().filename()] = bytes_of(entry.path());
-  }
-  return files;
-}
-
-std::set<ino_t> inodes(const std::filesystem::path& directory) {
-  std::set<ino_t> found;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
-    struct stat status {};
-    if (::stat(entry.path().c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
-      found.insert(status.st_ino);
-    }
-  }
-  return found;
-}
-
-bool whole(const std::filesystem::path& path) {
-  return opened(path).verify([](const Error& error) { ADD_FAILURE() << error.message(); }) == 0;
-}
 
 class CheckpointLinksTest : public CheckpointStatesTest {
  protected:
@@ -97,21 +71,24 @@ TEST_F(CheckpointLinksTest, WhatIsResumedWritesNothingIntoTheCheckpointItCameFro
   for (std::uint64_t step = 1; step <= 4; ++step) EXPECT_TRUE(whole(at(step)));
 }
 
-// The same states as links, as copies of what is on files, and as copies of what is in memory.
-TEST_F(CheckpointLinksTest, LinksAndCopiesGoOnWithTheSameBits) {
+// The same states as links, as clones and copies of what is on files, and as in memory.
+TEST_F(CheckpointLinksTest, LinksClonesAndCopiesGoOnWithTheSameBits) {
   const Trace expected = run(in_memory());
-  for (const bool links : {true, false}) {
+  for (const std::string form : {"linked", "cloned", "copied"}) {
+    SCOPED_TRACE(form);
     FaultyFiles files;
-    files.links = links;
-    const std::filesystem::path directory = saved_ / (links ? "linked" : "copied");
+    files.links = form == "linked";
+    files.clones = form == "cloned";
+    const std::filesystem::path directory = saved_ / form;
     std::filesystem::create_directory(directory);
     EXPECT_EQ(run(on_nvme(), directory, nullptr, &files), expected);
     const std::filesystem::path path = directory / checkpoint_name(kSavedAt);
-    EXPECT_EQ(std::filesystem::exists(path / "rank-0000.bin"), !links);
+    EXPECT_EQ(std::filesystem::exists(path / "rank-0000.bin"), form == "copied");
+    EXPECT_EQ(std::filesystem::exists(path / "rank-0000-0000.bin"), form != "copied");
     EXPECT_TRUE(whole(path));
     auto checkpoint = opened(path);
     for (const Config& config : {in_memory(), on_nvme()}) {
-      EXPECT_EQ(run(config, {}, &checkpoint), rest(expected)) << "links: " << links;
+      EXPECT_EQ(run(config, {}, &checkpoint), rest(expected));
     }
   }
 }
@@ -152,29 +129,35 @@ TEST_F(CheckpointLinksTest, AFlippedBitInALinkIsFoundAndNamed) {
 
 // Training goes on while a save is on its way, and what is saved is what was there at its start.
 TEST_F(CheckpointLinksTest, WhatIsSavedIsOfTheStepItBeganAt) {
-  const auto engine = own_engine(on_nvme(), *ranks_);
-  train_own(*engine);
-  FaultyFiles files;
-  files.links = false;
-  {
-    CheckpointSave save(engine->quiet_states(), {.step = 1}, saved_.path(), files);
-    for (int step = 0; step < 3; ++step) train_own(*engine);
-    save.finish();
+  for (const bool clones : {false, true}) {
+    const auto engine = own_engine(on_nvme(), *ranks_);
+    train_own(*engine);
+    FaultyFiles files;
+    files.links = false;
+    files.clones = clones;
+    {
+      CheckpointSave save(engine->quiet_states(), {.step = 1}, saved_.path(), files);
+      for (int step = 0; step < 3; ++step) train_own(*engine);
+      save.finish();
+    }
+    const auto again = own_engine(in_memory(), *ranks_);
+    train_own(*again);
+    save_checkpoint(again->quiet_states(), {.step = 8}, saved_.path(), files);
+    auto checkpoint = opened(at(1));
+    load_checkpoint(again->quiet_states(), checkpoint);
+    save_checkpoint(again->quiet_states(), {.step = 9}, saved_.path(), files);
+    EXPECT_EQ(bytes_of(at(8) / "rank-0000.bin") == bytes_of(at(9) / "rank-0000.bin"), true)
+        << "clones: " << clones;
+    for (const std::uint64_t step : {1, 8, 9}) std::filesystem::remove_all(at(step));
   }
-  const auto again = own_engine(in_memory(), *ranks_);
-  train_own(*again);
-  save_checkpoint(again->quiet_states(), {.step = 8}, saved_.path(), files);
-  auto checkpoint = opened(at(1));
-  load_checkpoint(again->quiet_states(), checkpoint);
-  save_checkpoint(again->quiet_states(), {.step = 9}, saved_.path(), files);
-  EXPECT_EQ(bytes_of(at(8) / "rank-0000.bin") == bytes_of(at(9) / "rank-0000.bin"), true);
 }
 
 TEST_F(CheckpointLinksTest, ASaveThatIsGivenUpLeavesNothing) {
   const auto engine = own_engine(on_nvme(), *ranks_);
-  for (const bool links : {true, false}) {
+  for (const auto& [links, clones] : {std::pair(true, false), {false, true}, {false, false}}) {
     FaultyFiles files;
     files.links = links;
+    files.clones = clones;
     { const CheckpointSave save(engine->quiet_states(), {.step = 1}, saved_.path(), files); }
     EXPECT_TRUE(std::filesystem::is_empty(saved_.path()));
     train_own(*engine);

@@ -7,10 +7,13 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "../support/scratch.h"
@@ -30,6 +33,31 @@ inline Checkpoint opened(const std::filesystem::path& directory) {
 inline std::string bytes_of(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline std::map<std::string, std::string> contents(const std::filesystem::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    files[entry.path().filename()] = bytes_of(entry.path());
+  }
+  return files;
+}
+
+// Of all files in it.
+inline std::set<ino_t> inodes(const std::filesystem::path& directory) {
+  std::set<ino_t> found;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    struct stat status {};
+    if (::stat(entry.path().c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
+      found.insert(status.st_ino);
+    }
+  }
+  return found;
+}
+
+// Every byte of the checkpoint is what was written.
+inline bool whole(const std::filesystem::path& path) {
+  return opened(path).verify([](const Error& error) { ADD_FAILURE() << error.message(); }) == 0;
 }
 
 class CheckpointStatesTest : public ::testing::Test {

@@ -173,7 +173,7 @@ TEST_F(CheckpointStatesTest, AFlippedBitIsNeverTrainedOn) {
 }
 
 // Each call of the protocol fails in turn, and the machine loses what was not synced after each.
-enum class Form { kFromMemory, kLinked, kCopied };
+enum class Form { kFromMemory, kLinked, kCloned, kCopied };
 
 class ProtocolTest : public CheckpointStatesTest, public ::testing::WithParamInterface<Form> {
  protected:
@@ -193,6 +193,7 @@ class ProtocolTest : public CheckpointStatesTest, public ::testing::WithParamInt
   static FaultyFiles faulty() {
     FaultyFiles files;
     files.links = GetParam() == Form::kLinked;
+    files.clones = GetParam() == Form::kCloned;
     return files;
   }
   std::uint64_t calls_of_a_save() {
@@ -252,7 +253,8 @@ TEST_P(ProtocolTest, ACrashAfterAnyCallLeavesTheOldOneOrTheNew) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, ProtocolTest,
-                         ::testing::Values(Form::kFromMemory, Form::kLinked, Form::kCopied));
+                         ::testing::Values(Form::kFromMemory, Form::kLinked, Form::kCloned,
+                                           Form::kCopied));
 
 TEST_F(ElasticTest, ARankThatFailsEndsTheOthers) {
   save_trained(in_memory());

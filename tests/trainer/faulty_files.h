@@ -20,7 +20,8 @@ class FaultyFiles final : public CheckpointFiles {
   std::uint64_t fail_at = ~std::uint64_t{0};  // this call ...
   bool once = false;                          // ... and, unless once, all after it
   int error = EIO;
-  bool links = true;  // as on one filesystem
+  bool links = true;    // as on one filesystem
+  bool clones = false;  // as on one that can share the room of files; here they are copies
   std::uint64_t calls = 0;
   std::string failed_call;  // "sync", ...
 
@@ -83,8 +84,14 @@ class FaultyFiles final : public CheckpointFiles {
   }
   Result<void> clone(const swapper::SealedSegment& segment,
                      const std::filesystem::path& to) override {
+    if (!clones) return make_error(ErrorKind::kUnsupported, "clone", to.string(), "not here");
     if (auto allowed = next("clone"); !allowed) return allowed;
-    return real_->clone(segment, to);
+    unsynced_names_.push_back(to);  // its bytes are durable, its name is not yet
+    std::error_code failed;
+    // Its name may be gone already, when training went on.
+    std::filesystem::copy_file("/proc/self/fd/" + std::to_string(segment.fd()), to, failed);
+    if (failed) return errno_error("clone", to.string(), failed.value());
+    return {};
   }
   Result<void> sync(swapper::SealedSegment& segment) override {
     if (auto allowed = next("sync"); !allowed) return allowed;
