@@ -6,6 +6,7 @@
 #include <spillway/trainer/safetensors.h>
 #include <spillway/trainer/weight_export.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -191,16 +192,23 @@ void remove_export(const path& directory) {
 class Unfinished {
  public:
   static Result<Unfinished> make(const path& directory, CheckpointFiles& files) {
-    for (int attempt = 0; attempt < 2; ++attempt) {
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
       auto made = files.make_directory(directory);
       if (!made && made.error().errno_value != EEXIST) return tl::unexpected(made.error());
       const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+      if (fd < 0 && errno == ENOENT) continue;  // removed by another, as below
       if (fd < 0) return errno_error("open", directory.string(), errno);
       Unfinished unfinished(fd, directory);
       if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
         unfinished.finished_ = true;  // it is not ours to remove
         return make_error(ErrorKind::kBusy, kOperation, directory.string(),
                           "another export is writing there");
+      }
+      if (!unfinished.has_the_name()) {
+        // Until it was locked another took it for a killed one's, and removed it. What has the
+        // name now is not ours.
+        unfinished.finished_ = true;
+        continue;
       }
       if (made) return unfinished;
       // Left by one that was killed: its end removes it.
@@ -220,7 +228,15 @@ class Unfinished {
   void set_finished() { finished_ = true; }
 
  private:
+  static constexpr int kAttempts = 8;  // more than once only where several begin at a time
+
   Unfinished(int fd, path directory) : fd_(fd), directory_(std::move(directory)) {}
+  bool has_the_name() const {
+    struct stat named {
+    }, locked{};
+    return ::lstat(directory_.c_str(), &named) == 0 && ::fstat(fd_, &locked) == 0 &&
+           named.st_dev == locked.st_dev && named.st_ino == locked.st_ino;
+  }
 
   int fd_;
   path directory_;
