@@ -172,6 +172,11 @@ void add_machine_options(CLI::App* command, MachineOptions* machine) {
                     "Measure nvme_path for a second (writes 128 MiB to a file without a name)");
   speed("--ram-gib", &machine->ram_gib, "RAM of another machine, instead of what is free here");
   speed("--nvme-gib", &machine->nvme_gib, "Space on its drives");
+  command->add_option("--checkpoint-dir", machine->checkpoint_dir,
+                      "Count the room of checkpoints there, as train would write them");
+  command->add_option("--keep", machine->keep, "Newest checkpoints that stay")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <spillway/aio/path_speed.h>
 #include <spillway/aio/probe.h>
 #include <spillway/pinned_pool/limits.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -185,6 +186,33 @@ void find_room(const MachineOptions& options, const EstimateInput& input, Machin
     machine->nvme_bytes = static_cast<std::uint64_t>(options.nvme_gib * kGiB);
 }
 
+// The directory, or what is there of the path to it: it is made when training begins.
+std::filesystem::path existing_part(const std::string& directory) {
+  std::error_code ignored;
+  std::filesystem::path path = std::filesystem::absolute(directory, ignored);
+  while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) {
+    path = path.parent_path();
+  }
+  return path;
+}
+
+// Links want one filesystem, which is judged as training does: by where the optimizer's states are.
+void find_checkpoints(const MachineOptions& options, const EstimateInput& input, Machine* machine) {
+  if (options.checkpoint_dir.empty()) return;
+  SavedWhere saved{.directory = options.checkpoint_dir, .at_most = options.keep + 1};
+  const std::filesystem::path there = existing_part(options.checkpoint_dir);
+  std::error_code unknown;
+  const std::filesystem::space_info space = std::filesystem::space(there, unknown);
+  if (!unknown) saved.free_bytes = space.available;
+  const OffloadConfig& states = input.config.offload_optimizer;
+  struct stat swap {
+  }, target{};
+  saved.linked = states.device == OffloadDevice::kNvme &&
+                 ::stat(states.nvme_path.c_str(), &swap) == 0 &&
+                 ::stat(there.c_str(), &target) == 0 && swap.st_dev == target.st_dev;
+  machine->saved = std::move(saved);
+}
+
 }  // namespace
 
 Result<Machine> find_machine(const MachineOptions& options, const EstimateInput& input) {
@@ -198,6 +226,7 @@ Result<Machine> find_machine(const MachineOptions& options, const EstimateInput&
     }
   }
   find_room(options, input, &machine);
+  find_checkpoints(options, input, &machine);
   find_cpu(options, input, &machine);
   machine.times_known = machine.speeds.flops > 0 && machine.speeds.update_bytes > 0 &&
                         (!input.on_gpu || machine.speeds.pcie_bytes > 0);

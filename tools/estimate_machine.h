@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,16 @@ struct MachineOptions {
   bool measure_cpu = true;
   double ram_gib = 0;
   double nvme_gib = 0;
+  std::string checkpoint_dir;
+  std::uint64_t keep = 2;
+};
+
+// Where checkpoints go, and how many of them are there at a time.
+struct SavedWhere {
+  std::string directory;
+  std::uint64_t at_most = 0;  // those that stay, and the one being written
+  bool linked = false;        // on the filesystem of the swap files: links of them
+  std::uint64_t free_bytes = ~std::uint64_t{0};
 };
 
 struct Machine {
@@ -36,6 +47,7 @@ struct Machine {
   std::uint64_t ram_bytes = kUnknown;
   std::uint64_t device_bytes = kUnknown;
   std::uint64_t nvme_bytes = kUnknown;
+  std::optional<SavedWhere> saved;   // when --checkpoint-dir says that checkpoints are made
   std::vector<std::string> sources;  // "compute 0.12 TFLOPS: this CPU, ...", a line each
   std::vector<std::string> missing;  // what is not known, and how to say it
 };

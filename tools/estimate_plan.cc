@@ -221,6 +221,13 @@ Plan make_plan(const EstimateInput& input, const Machine& machine) {
   return plan;
 }
 
+CheckpointRoom checkpoint_room(const Plan& plan, const Machine& machine) {
+  if (!machine.saved) return {};
+  const std::uint64_t all = machine.saved->at_most * plan.estimate.checkpoint_bytes;
+  if (machine.saved->linked) return {.nvme_bytes = all / plan.input.world_size};
+  return {.nvme_bytes = plan.estimate.generation_bytes, .directory_bytes = all};
+}
+
 std::vector<std::string> misfits(const Plan& plan, const Machine& machine) {
   std::vector<std::string> reasons;
   const auto check = [&](const char* what, std::uint64_t needed, std::uint64_t room) {
@@ -232,7 +239,13 @@ std::vector<std::string> misfits(const Plan& plan, const Machine& machine) {
   };
   check("RAM", plan.ram_needed, machine.ram_bytes);
   check("GPU memory", plan.estimate.total.device, machine.device_bytes);
-  check("NVMe", plan.estimate.total.nvme, machine.nvme_bytes);
+  const CheckpointRoom saved = checkpoint_room(plan, machine);
+  check(saved.nvme_bytes > 0 ? "NVMe, with checkpoints" : "NVMe",
+        plan.estimate.total.nvme + saved.nvme_bytes, machine.nvme_bytes);
+  if (saved.directory_bytes > 0) {
+    const std::string what = "checkpoints in " + machine.saved->directory;
+    check(what.c_str(), saved.directory_bytes, machine.saved->free_bytes);
+  }
   return reasons;
 }
 

@@ -24,6 +24,13 @@ struct Plan {
 
 Plan make_plan(const trainer::EstimateInput& input, const Machine& machine);
 
+// Room that checkpoints take, where it is said that there are any.
+struct CheckpointRoom {
+  std::uint64_t nvme_bytes = 0;  // of this rank, beside its swap files: links, or what is copied
+  std::uint64_t directory_bytes = 0;  // of all ranks, on another filesystem
+};
+CheckpointRoom checkpoint_room(const Plan& plan, const Machine& machine);
+
 // Why the plan does not fit this machine: a line each, empty when it does. What is not known fits.
 std::vector<std::string> misfits(const Plan& plan, const Machine& machine);
 

@@ -65,6 +65,28 @@ void print_traffic(const ReportOptions& options, const Plan& plan) {
   fmt::print("\n");
 }
 
+void print_checkpoints(const Plan& plan, const Machine& machine) {
+  const std::uint64_t each = plan.estimate.checkpoint_bytes;
+  fmt::print("\n  a checkpoint is {}{}", format_bytes(each),
+             plan.input.world_size > 1 ? ", of all ranks" : "");
+  if (!machine.saved) {
+    fmt::print(" (--checkpoint-dir: where, and what they take in all)\n");
+    return;
+  }
+  const SavedWhere& saved = *machine.saved;
+  fmt::print("; {} of them at a time (--keep {}, and the one being written): {} in {}",
+             saved.at_most, saved.at_most - 1, format_bytes(saved.at_most * each), saved.directory);
+  const std::uint64_t on_nvme = plan.estimate.generation_bytes;
+  if (on_nvme > 0 && saved.linked) {
+    fmt::print(",\n  as links of the swap files: nothing is written for them");
+  } else if (on_nvme > 0) {
+    fmt::print(",\n  and {} more of the NVMe while one is copied beside training",
+               format_bytes(on_nvme));
+  }
+  const bool in_memory = on_nvme * plan.input.world_size < each;
+  fmt::print("{}\n", in_memory ? "; training waits while states in RAM are written" : "");
+}
+
 // "8.13 s", "35.2 ms", "-".
 std::string duration(double seconds) {
   if (seconds < 5e-8) return "-";
@@ -130,9 +152,15 @@ void print_fits(const Plan& plan, const Machine& machine) {
       fmt::print(", GPU {} of {}", format_bytes(plan.estimate.total.device),
                  format_bytes(machine.device_bytes));
     }
+    const CheckpointRoom saved = checkpoint_room(plan, machine);
     if (plan.estimate.total.nvme > 0 && machine.nvme_bytes != Machine::kUnknown) {
-      fmt::print(", NVMe {} of {} free", format_bytes(plan.estimate.total.nvme),
-                 format_bytes(machine.nvme_bytes));
+      fmt::print(
+          ", NVMe {} of {} free{}", format_bytes(plan.estimate.total.nvme + saved.nvme_bytes),
+          format_bytes(machine.nvme_bytes), saved.nvme_bytes > 0 ? " (with checkpoints)" : "");
+    }
+    if (saved.directory_bytes > 0 && machine.saved->free_bytes != Machine::kUnknown) {
+      fmt::print(", checkpoints {} of {}", format_bytes(saved.directory_bytes),
+                 format_bytes(machine.saved->free_bytes));
     }
     fmt::print("\n");
   }
@@ -176,6 +204,17 @@ ordered_json time_json(const Plan& plan, const Machine& machine) {
   return out;
 }
 
+ordered_json checkpoint_json(const Plan& plan, const Machine& machine) {
+  ordered_json out{{"bytes", plan.estimate.checkpoint_bytes}};
+  if (!machine.saved) return out;
+  const CheckpointRoom room = checkpoint_room(plan, machine);
+  out["at_most"] = machine.saved->at_most;
+  out["linked"] = machine.saved->linked && plan.estimate.generation_bytes > 0;
+  out["nvme_bytes"] = room.nvme_bytes;
+  out["directory_bytes"] = room.directory_bytes;
+  return out;
+}
+
 ordered_json plan_json(const ReportOptions& options, const Plan& plan, const Machine& machine) {
   const Estimate& estimate = plan.estimate;
   ordered_json out;
@@ -204,6 +243,7 @@ ordered_json plan_json(const ReportOptions& options, const Plan& plan, const Mac
   if (traffic.written() > 0) {
     out["drive_life_steps"] = options.rated_terabytes * 1e12 / traffic.written();
   }
+  out["checkpoint"] = checkpoint_json(plan, machine);
   out["does_not_fit"] = misfits(plan, machine);
   out["machine"] = {{"speeds_from", machine.sources}, {"not_known", machine.missing}};
   if (plan.time) out["time_per_step"] = time_json(plan, machine);
@@ -233,6 +273,7 @@ void print_plan(const ReportOptions& options, const Plan& plan, const Machine& m
   print_head(options, plan);
   print_memory(plan, machine);
   print_traffic(options, plan);
+  print_checkpoints(plan, machine);
   print_fits(plan, machine);
   if (options.times) {
     fmt::print("\n");

@@ -3,7 +3,10 @@
 
 import json
 import re
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import program
 from program import ZERO, EndToEndTest
@@ -48,6 +51,78 @@ class EstimateTest(EndToEndTest):
     def cached(self, share):
         return ["--set", f"{ZERO}offload_optimizer.max_in_cpu={int(share * PARAMETERS)}",
                 "--set", f"{ZERO}offload_param.max_in_cpu=0"]
+
+    def foretold_checkpoint(self, saved, *options):
+        told = subprocess.run([program.PROGRAM, "estimate", "--json", "--no-times", "--model", str(self.model_file),
+                               "--config", str(self.config), "--checkpoint-dir", str(saved), "--keep", "1", *options],
+                              capture_output=True, text=True, env=program.ENVIRONMENT)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        told = json.loads(told.stdout)
+        self.assertEqual(told["checkpoint"]["at_most"], 2)
+        return told["checkpoint"], told["held"]["total"]["nvme_bytes"]
+
+    def said_of_checkpoints(self, saved, text, *options):
+        """What train says at its start that they take."""
+        done = self.finish(self.start("--checkpoint-dir", saved, "--keep", 1, *options, steps=2))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        number, unit = re.search(text, done.stdout).groups()
+        return float(number) * UNITS[unit]
+
+    def test_checkpoints_that_are_links(self):
+        saved = self.folder / "saved"
+        for order in ("forward", "backward"):
+            options = *self.offload("nvme", "nvme"), "--set", f"{ZERO}offload_optimizer.update_order={order}"
+            told, _ = self.foretold_checkpoint(saved, *options)
+            self.assertTrue(told["linked"])
+            self.assertEqual((told["nvme_bytes"], told["directory_bytes"]), (2 * told["bytes"], 0))
+            said = self.said_of_checkpoints(saved, r"links of the swap files: each takes ([\d.]+) (\w+) more",
+                                            *options)
+            self.assert_near("train says", said, told["bytes"])
+            newest = saved / "step-00000002"
+            on_disk = sum(512 * path.stat().st_blocks for path in newest.iterdir())
+            self.assert_near("it takes", on_disk, told["bytes"])
+            shutil.rmtree(saved)
+
+    def test_checkpoints_that_are_copies(self):
+        saved = Path(tempfile.mkdtemp(prefix="spillway-e2e-", dir="/dev/shm"))
+        self.addCleanup(shutil.rmtree, saved, ignore_errors=True)
+        if saved.stat().st_dev == self.folder.stat().st_dev:
+            self.skipTest("/dev/shm is the filesystem of the swap files")
+        if shutil.disk_usage(saved).free < 1 << 30:
+            self.skipTest("/dev/shm is too small")
+        options = *self.offload("nvme", "nvme"), *self.ORDER
+        told, swap = self.foretold_checkpoint(saved, *options)
+        self.assertFalse(told["linked"])
+        self.assertEqual(told["directory_bytes"], 2 * told["bytes"])
+        said = self.said_of_checkpoints(saved, r"copied while training goes on, which takes ([\d.]+) (\w+) more",
+                                        *options)
+        self.assert_near("train says", said, told["nvme_bytes"])
+        self.assert_near("a second generation", swap, told["nvme_bytes"])
+        newest = saved / "step-00000002"
+        self.assert_near("it takes", sum(path.stat().st_size for path in newest.iterdir()), told["bytes"])
+
+    def test_the_table_shows_checkpoints(self):
+        def table(*options):
+            done = subprocess.run([program.PROGRAM, "estimate", "--no-times", "--model", str(self.model_file),
+                                   "--config", str(self.config), *map(str, options)], capture_output=True, text=True,
+                                  env=program.ENVIRONMENT)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        on_nvme = self.offload("nvme", "nvme")
+        size = re.search(r"a checkpoint is ([\d.]+) MiB \(--checkpoint-dir", table(*on_nvme)).group(1)
+        self.assertLessEqual(abs(float(size) - 12 * PARAMETERS / 2**20), NEAR * float(size))
+        text = table(*on_nvme, "--checkpoint-dir", self.folder / "a" / "b")
+        self.assertIn(f"a checkpoint is {size} MiB; 3 of them at a time (--keep 2, and the one being written)", text)
+        self.assertIn("as links of the swap files", text)
+        self.assertIn("(with checkpoints)", text)
+        text = table(*on_nvme, "--nvme-gib", "1.2", "--checkpoint-dir", self.folder / "a" / "b")
+        self.assertIn("does not fit: NVMe, with checkpoints", text)
+        self.assertNotIn("does not fit", table(*on_nvme, "--nvme-gib", "1.2"))
+        self.assertNotIn("training waits", text)
+        text = table("--checkpoint-dir", self.folder / "a")
+        self.assertIn("training waits while states in RAM are written", text)
+        self.assertNotIn("links", text)
 
     def test_none(self):
         self.compare(*self.offload("none", "none"))

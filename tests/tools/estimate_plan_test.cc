@@ -94,6 +94,41 @@ TEST(FitTest, TheLargestBatchFitsAndOneMoreDoesNot) {
   EXPECT_EQ(best->input.config.train_batch_size, best->input.config.gradient_accumulation_steps);
 }
 
+TEST(CheckpointRoomTest, LinksTakeTheSwapFilesDriveAndCopiesAnother) {
+  EstimateInput input = small_input();
+  input.world_size = 2;
+  Machine machine = machine_with(100, 1000);
+  const auto room = [&] { return checkpoint_room(make_plan(input, machine), machine); };
+  EXPECT_EQ(room().nvme_bytes + room().directory_bytes, 0u) << "no checkpoints";
+  const trainer::Estimate estimate = make_plan(input, machine).estimate;
+  // 12 B a parameter (hi, lo and two moments), and some of padding.
+  EXPECT_GE(estimate.checkpoint_bytes, 12 * estimate.parameters);
+  EXPECT_LE(estimate.checkpoint_bytes, 12 * estimate.parameters * 101 / 100);
+  machine.saved = SavedWhere{.directory = "saved", .at_most = 3, .linked = true};
+  EXPECT_EQ(room().nvme_bytes, 3 * estimate.checkpoint_bytes / 2) << "this rank's half";
+  EXPECT_EQ(room().directory_bytes, 0u);
+  machine.saved->linked = false;
+  EXPECT_EQ(room().nvme_bytes, estimate.generation_bytes);
+  EXPECT_EQ(room().directory_bytes, 3 * estimate.checkpoint_bytes);
+  input.config.update_order = trainer::UpdateOrder::kBackward;
+  EXPECT_EQ(room().nvme_bytes, estimate.generation_bytes) << "beside the two that it has";
+}
+
+TEST(CheckpointRoomTest, WhatDoesNotFitIsNamed) {
+  const EstimateInput input = small_input();
+  Machine machine = machine_with(100, 1000);
+  const Plan plan = make_plan(input, machine);
+  machine.saved = SavedWhere{.directory = "saved", .at_most = 3, .linked = true};
+  machine.nvme_bytes = plan.estimate.total.nvme + 2 * plan.estimate.checkpoint_bytes;
+  ASSERT_EQ(misfits(plan, machine).size(), 1u);
+  EXPECT_NE(misfits(plan, machine)[0].find("NVMe, with checkpoints"), std::string::npos);
+  machine.saved->linked = false;
+  EXPECT_TRUE(misfits(plan, machine).empty());
+  machine.saved->free_bytes = 2 * plan.estimate.checkpoint_bytes;
+  ASSERT_EQ(misfits(plan, machine).size(), 1u);
+  EXPECT_NE(misfits(plan, machine)[0].find("checkpoints in saved"), std::string::npos);
+}
+
 TEST(FitTest, NothingFitsIntoNothing) {
   Machine machine = machine_with(1, 100);
   machine.ram_bytes = 1 << 20;

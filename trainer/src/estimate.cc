@@ -4,6 +4,7 @@
 #include <spillway/swapper/layout.h>
 #include <spillway/swapper/schedule.h>
 #include <spillway/trainer/backward_memory.h>
+#include <spillway/trainer/checkpoint_manifest.h>
 #include <spillway/trainer/optimizer_layout.h>
 #include <spillway/trainer/partition.h>
 #include <algorithm>
@@ -289,6 +290,18 @@ StepTraffic traffic_of(const EstimateInput& input, const Store& weights, const S
   return traffic;
 }
 
+// Planes as a checkpoint has them: without the padding that tiles on NVMe have.
+std::uint64_t checkpoint_bytes_of(const EstimateInput& input, const std::vector<UnitTiles>& units) {
+  const CheckpointPlanes planes = checkpoint_planes(optimizer_format(input.config));
+  std::uint64_t bytes = 0;
+  for (const UnitTiles& unit : units) {
+    for (const std::uint64_t elements : unit.tiles) {
+      for (const swapper::Plane& plane : planes.all) bytes += plane_bytes(plane, elements);
+    }
+  }
+  return bytes * input.world_size;
+}
+
 }  // namespace
 
 TierBytes& TierBytes::operator+=(const TierBytes& other) {
@@ -329,6 +342,8 @@ Estimate estimate(const EstimateInput& input) {
   }
   for (const MemoryRow& row : result.rows) result.total += row.bytes;
   result.traffic = traffic_of(input, weights, moments, stored_gradients(input, units, gradients));
+  result.checkpoint_bytes = checkpoint_bytes_of(input, units);
+  result.generation_bytes = weights.on_file() + moments.on_file();
   return result;
 }
 

@@ -72,7 +72,10 @@ struct Estimate {
   double flops_per_step = 0;          // 8 per parameter and token, or 6 with nothing recomputed
   std::vector<MemoryRow> rows;
   TierBytes total;
-  StepTraffic traffic;  // bytes per step, padding included, cached share off
+  StepTraffic traffic;                 // bytes per step, padding included, cached share off
+  std::uint64_t checkpoint_bytes = 0;  // of all ranks, without the indexes' text
+  // What this rank has on NVMe, once: its swap files take as much more while one is copied.
+  std::uint64_t generation_bytes = 0;
 };
 
 Estimate estimate(const EstimateInput& input);
