@@ -2,6 +2,7 @@
 """`spillway export` and `train --init-from`: a GPT-2 that others read with the same logits, and that comes back
 exactly."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -267,8 +268,8 @@ class UnfinishedTest(ExportTest):
         self.files = len(list((self.folder / "whole").iterdir()))
         self.assertGreater(self.files, 12)
 
-    def begin(self, out):
-        run = subprocess.Popen([program.PROGRAM, "export", str(self.saved), "--out", str(out), "--max-shard-size",
+    def begin(self, out, *before):
+        run = subprocess.Popen([*before, program.PROGRAM, "export", str(self.saved), "--out", str(out), "--max-shard-size",
                                 "300KB"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
         self.addCleanup(self.end, run)
         return run
@@ -352,6 +353,33 @@ class UnfinishedTest(ExportTest):
         self.assertEqual([path.name for path in unfinished.iterdir()], ["mine.txt"])
         shutil.rmtree(unfinished)
         self.assert_works(model)
+
+    def test_one_that_is_overtaken_before_it_has_locked_gives_way(self):
+        if shutil.which("strace") is None:
+            self.skipTest("strace is not installed")
+        model, unfinished = self.folder / "model", self.folder / "model.tmp"
+        # It stops when it has made and opened the directory. The second takes that for a killed one's.
+        strace = self.begin(model, "strace", "-f", "-qq", "-o", "/dev/null", "-P", str(unfinished), "-e", "trace=openat",
+                            "-e", "inject=openat:signal=STOP:when=1")
+        children = Path(f"/proc/{strace.pid}/task/{strace.pid}/children")
+        self.wait_until(lambda: unfinished.exists() or strace.poll() is not None, "the directory")
+        self.assertIsNone(strace.returncode, "strace cannot trace here")
+        first = int(children.read_text().split()[0])
+        self.addCleanup(self.end_traced, strace, first)
+        self.wait_until(lambda: Path(f"/proc/{first}/stat").read_text().rsplit(") ", 1)[1][0] in "Tt", "a stop")
+        second = self.begin_and_stop(model, files=3)
+        os.kill(first, signal.SIGCONT)
+        self.assert_refused_by_name(self.finish(strace), "another export is writing there")
+        second.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(second).returncode, 0)
+        for path in (self.folder / "whole").iterdir():
+            self.assertEqual((model / path.name).read_bytes(), path.read_bytes())
+
+    @staticmethod
+    def end_traced(strace, pid):
+        if strace.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def test_of_several_at_a_time_one_is_done(self):
         model = self.folder / "model"
