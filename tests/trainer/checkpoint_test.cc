@@ -1,6 +1,7 @@
 // A checkpoint on disk: read back exactly, and anything that is not as it was written is refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spillway/swapper/block_checksum.h>
 #include <spillway/trainer/checkpoint.h>
 #include <sys/stat.h>
 
@@ -155,6 +156,44 @@ TEST_F(CheckpointTest, TheIndexOfAnotherCheckpointIsRefused) {
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(opened.error().message(), HasSubstr("rank-0000.json"));
+}
+
+// What a hostile index may say: two planes that begin at one byte, cut into blocks of two sizes.
+TEST_F(CheckpointTest, BlocksOfTwoSizesAtOnePlaceAreNotTakenForEachOther) {
+  CheckpointManifest manifest = *parse_manifest(read_all(scratch_ / kManifestName), "x");
+  ShardIndex index = *parse_shard_index(read_all(scratch_ / "rank-0000.json"), "x", manifest);
+  const std::string bytes = read_all(scratch_ / "rank-0000.bin");
+  index.plane_checksum = swapper::kBlockChecksumName;
+  index.files[0].of_planes = true;
+  index.files[0].checksums.clear();
+  index.extents[1].planes = index.extents[0].planes;
+  const CheckpointPlanes planes = checkpoint_planes(manifest.format);
+  for (const std::uint32_t number : {0u, 1u}) {
+    CheckpointExtent& extent = index.extents[number];
+    for (std::uint32_t plane = 0; plane < planes.all.size(); ++plane) {
+      const std::uint64_t size = plane_bytes(planes.all[plane], extent.elements);
+      PlaneChecksums sums{.block_bytes = number == 0 ? 64u : 4096u, .values = {}};
+      for (std::uint64_t at = 0; at < size; at += sums.block_bytes) {
+        const std::span block(bytes.data() + extent.planes[plane].offset + at,
+                              std::min(sums.block_bytes, size - at));
+        sums.values.push_back(
+            swapper::block_checksum({.block = at / sums.block_bytes}, std::as_bytes(block)));
+      }
+      extent.checksums.push_back(std::move(sums));
+    }
+  }
+  const std::string text = to_text(index);
+  write_all(scratch_ / "rank-0000.json", text);
+  manifest.shards[0] = {"rank-0000.json", text.size(), seal_of(text)};
+  write_all(scratch_ / kManifestName, to_text(manifest));
+
+  auto checkpoint = open();
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+  std::string values(40, '\0');
+  const auto to = std::as_writable_bytes(std::span(values));
+  ASSERT_TRUE(checkpoint->read(0, 0, 0, 0, 20, to.data()));  // the first 64 bytes are kept
+  ASSERT_TRUE(checkpoint->read(0, 1, 0, 50, 20, to.data()));
+  EXPECT_EQ(values, bytes.substr(index.extents[0].planes[0].offset + 100, 40));
 }
 
 }  // namespace

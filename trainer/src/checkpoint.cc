@@ -28,8 +28,10 @@ struct Block {
   swapper::BlockChecksum of_plane = nullptr;
   swapper::BlockIdentity identity = {};
 
-  bool same_place(const Block& other) const {
-    return offset == other.offset && file == other.file && shard == other.shard;
+  // Planes of a hostile index may begin at one byte and be cut into blocks of other sizes.
+  bool is(const Block& other) const {
+    return offset == other.offset && size_bytes == other.size_bytes && file == other.file &&
+           shard == other.shard && checksum == other.checksum;
   }
   bool matches(std::span<const std::byte> bytes) const {
     return checksum == (of_plane != nullptr ? of_plane(identity, bytes) : checksum_of(bytes));
@@ -228,7 +230,7 @@ Result<void> Checkpoint::State::load_block(const Block& block,
 Result<const KeptBlock*> Checkpoint::State::keep_block(const Block& block) {
   ++reads;
   for (KeptBlock& candidate : kept) {
-    if (candidate.used == 0 || !candidate.block.same_place(block)) continue;
+    if (candidate.used == 0 || !candidate.block.is(block)) continue;
     candidate.used = reads;
     return &candidate;
   }
