@@ -96,6 +96,7 @@ class FileTileStore final : public TileStore {
   Result<NewPlaces> add_places(const std::vector<std::uint64_t>& elements, double spare_fraction);
   void remove_unused_segments();
   Sealing plan_sealing(const std::vector<bool>& rewritten) const;
+  Result<NewPlaces> seal_segments(const Sealing& sealing);
   void move_out(const Sealing& sealing, const NewPlaces& made);
 
   const std::shared_ptr<StoredTiles> stored_;  // shared with Transfers that outlive the store

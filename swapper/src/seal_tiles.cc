@@ -89,24 +89,36 @@ Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
     SPILLWAY_CHECK(!tile.kept, "nothing is kept when tiles are sealed");
     check_idle(tile);
   }
+  // A transfer that was dropped may still move bytes.
+  if (auto idle = stored_->files().wait_until_idle(); !idle) return idle;
   remove_unused_segments();
   const Sealing sealing = plan_sealing(rewritten);
   // Before room is made: what holds nothing shall not take any in a file that is kept.
   for (const std::size_t place : sealing.empty) stored_->files().punch(stored_->region(place));
+  auto made = seal_segments(sealing);
+  if (!made) {
+    // They are written next after all, and shall not find the disk full then.
+    for (const std::size_t place : sealing.empty) stored_->files().refill(stored_->region(place));
+    return tl::unexpected(std::move(made.error()));
+  }
+  move_out(sealing, *made);
+  return {};
+}
+
+// Makes the places that are needed instead, first; all or nothing.
+Result<FileTileStore::NewPlaces> FileTileStore::seal_segments(const Sealing& sealing) {
   NewPlaces made;
   if (!sealing.elements.empty()) {
     auto added = add_places(sealing.elements, 0);
-    if (!added) return tl::unexpected(std::move(added.error()));
+    if (!added) return added;
     made = std::move(*added);
   }
   const std::vector<std::uint32_t> segments(sealing.segments.begin(), sealing.segments.end());
-  if (auto sealed = stored_->files().seal(segments); !sealed) {
-    for (const std::size_t place : made.places) stored_->remove(place);
-    stored_->files().remove(made.segments);
-    return sealed;
-  }
-  move_out(sealing, made);
-  return {};
+  auto sealed = stored_->files().seal(segments);
+  if (sealed) return made;
+  for (const std::size_t place : made.places) stored_->remove(place);
+  stored_->files().remove(made.segments);
+  return tl::unexpected(std::move(sealed.error()));
 }
 
 std::optional<SealedTile> FileTileStore::sealed(TileId tile) const {

@@ -5,6 +5,7 @@
 #include <spillway/aio/check.h>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
 
 namespace spillway::swapper {
@@ -107,6 +108,25 @@ void SegmentFiles::punch(const Region& region) noexcept {
                   static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
 }
 
+void SegmentFiles::refill(const Region& region) noexcept {
+  // Where it fails, the write that needs the room will tell.
+  [[maybe_unused]] const int ignored =
+      ::fallocate(segments_[region.segment].open->fd(), FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
+}
+
+Result<void> SegmentFiles::wait_until_idle() {
+  std::unique_lock guard(mutex_);
+  if (is_idle_in_time(guard)) return {};
+  return make_error(ErrorKind::kDeadline, "wait for abandoned transfers", "",
+                    std::to_string(in_flight_) + " are not complete in the time allowed");
+}
+
+bool SegmentFiles::is_idle_in_time(std::unique_lock<std::mutex>& guard) {
+  const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
+  return idle_.wait_for(guard, patience, [&] { return in_flight_ == 0; });
+}
+
 void SegmentFiles::remove(std::span<const std::uint32_t> segments) noexcept {
   unlink(segments);
   for (const std::uint32_t segment : segments) {
@@ -156,8 +176,7 @@ void SegmentFiles::unlink(std::span<const std::uint32_t> segments) noexcept {
 void SegmentFiles::close() {
   unlink(all());
   std::unique_lock guard(mutex_);
-  const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
-  if (idle_.wait_for(guard, patience, [&] { return in_flight_ == 0; })) {
+  if (is_idle_in_time(guard)) {
     // Before they are closed: the engine knows files by their descriptor, and numbers are reused.
     for (const Segment& segment : segments_) {
       if (segment.open) engine_.unregister_file(*segment.open);

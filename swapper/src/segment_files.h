@@ -75,6 +75,11 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   }
   // Gives the room of bytes that hold nothing back, where the filesystem can.
   void punch(const Region& region) noexcept;
+  // Takes that room again.
+  void refill(const Region& region) noexcept;
+  // Blocks until no request is under way, not even one that was abandoned. kDeadline after
+  // Transfer::kDefaultTimeout, or at once when a request has overrun its deadline already.
+  Result<void> wait_until_idle();
   // Unlinks and closes them; their numbers come again.
   void remove(std::span<const std::uint32_t> segments) noexcept;
 
@@ -103,6 +108,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::shared_ptr<SealedSegment> sealed;
   };
   Result<void> make(std::span<const std::uint32_t> segments);
+  bool is_idle_in_time(std::unique_lock<std::mutex>& guard);
   void unlink(std::span<const std::uint32_t> segments) noexcept;
   std::vector<std::uint32_t> all() const;
   void count(aio::Direction direction, const Region& region, const aio::Completion& completion);

@@ -6,11 +6,15 @@
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/split_tier.h>
 #include <spillway/swapper/tile_store.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
+#include <future>
 #include <map>
 
 #include "store_fixture.h"
+#include "support/gated_backend.h"
 #include "support/seed.h"
 
 namespace spillway::swapper {
@@ -24,6 +28,28 @@ struct stat status_of(const std::filesystem::path& path) {
   EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
   return status;
 }
+
+std::uint64_t taken_bytes(const std::filesystem::path& path) {
+  return std::uint64_t(status_of(path).st_blocks) * 512;
+}
+
+// While it lives, no file of this process grows beyond so many bytes.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
 
 class SealTest : public testing::Test {
  protected:
@@ -167,11 +193,59 @@ TEST_F(SealTest, FreePlacesTakeNoRoomInASealedFile) {
   std::map<std::string, std::uint64_t> files;
   for (TileId tile = 0; tile < 2; ++tile) {
     const std::string path = tiles->sealed(tile)->segment->path();
-    files[path] = std::uint64_t(status_of(path).st_blocks) * 512;
+    files[path] = taken_bytes(path);
   }
   std::uint64_t taken = 0;
   for (const auto& [path, bytes] : files) taken += bytes;
   EXPECT_LE(taken, 2 * kLayout.tile_bytes(kElements) + (16 << 10));
+}
+
+// Their room was given back for the places that could not be made after all.
+TEST_F(SealTest, ASealWithoutRoomLeavesFreePlacesTheirs) {
+  constexpr std::uint64_t kElements = 20'000;
+  const auto tiles = store({kElements, kElements}, 1);
+  for (TileId tile = 0; tile < 2; ++tile) ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, tile)));
+  ASSERT_TRUE(ok(tiles->keep_generation(0)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 9)));
+  tiles->drop_kept(0);  // now each file has places of both kinds
+  const auto taken = [&] {
+    std::map<std::string, std::uint64_t> bytes;
+    for (const std::string& name : names_in(directory_ / "swap")) {
+      if (name.ends_with(".seg")) bytes[name] = taken_bytes(directory_ / "swap" / name);
+    }
+    return bytes;
+  };
+  const auto before = taken();
+  {
+    const FileSizeLimit limit(64 << 10);
+    const auto sealed = tiles->seal(all(*tiles));
+    ASSERT_FALSE(sealed);
+    EXPECT_EQ(sealed.error().kind, ErrorKind::kNoSpace) << sealed.error().message();
+  }
+  EXPECT_EQ(taken(), before);
+  EXPECT_FALSE(tiles->sealed(0));
+  for (TileId tile = 0; tile < 2; ++tile) {
+    ASSERT_TRUE(ok(tiles->keep_generation(tile)));
+    ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, 20 + tile)));
+    EXPECT_TRUE(ok(check_tile(*tiles, tile, kAll, 20 + tile)));
+    tiles->drop_kept(tile);
+  }
+  EXPECT_TRUE(ok(tiles->seal(all(*tiles))));
+}
+
+// A drive may still write what nobody waits for any more: not into a file that is sealed.
+TEST_F(SealTest, AWriteThatWasDroppedIsWaitedFor) {
+  const auto gate = std::make_shared<aio::Gate>();
+  auto engine = aio::Engine::create({}, std::make_unique<aio::GatedFactory>(gate));
+  ASSERT_TRUE(engine) << engine.error().message();
+  engine_ = std::move(*engine);
+  const auto tiles = store({5'000}, 0);
+  (void)tiles->write(0, kAll, heap_lease(kLayout.tile_bytes(5'000)));
+  auto sealed = std::async(std::launch::async, [&] { return tiles->seal({true}); });
+  EXPECT_EQ(sealed.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  gate->open = 1'000;
+  EXPECT_TRUE(ok(sealed.get()));
+  EXPECT_TRUE(tiles->sealed(0));
 }
 
 // Any order of writes, kept and dropped generations and seals: the store has the newest bytes, and

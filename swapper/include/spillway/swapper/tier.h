@@ -72,7 +72,8 @@ class SPILLWAY_API Tier {
   // Leaves what lies on files now as it is, for good: the segments of written tiles are never
   // written again; the next write of a tile goes to a new one and covers all planes. Room for it is
   // made here, for tiles that are `rewritten`; others are not to be written again. Does nothing for
-  // tiles in memory. kNoSpace with the arithmetic: nothing is sealed.
+  // tiles in memory. Transfers that were dropped are waited for. kDeadline, or kNoSpace with the
+  // arithmetic: nothing is sealed.
   // REQUIRES: one entry a tile; nothing is kept, no transfer is under way, and nobody else uses it.
   virtual Result<void> seal(const std::vector<bool>& rewritten);
   // Where the present bytes lie, when they are sealed: not for a tile in memory, or written since.
