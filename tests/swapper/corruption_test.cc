@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <spillway/swapper/tile_store.h>
 
+#include "damage.h"
 #include "store_fixture.h"
 
 namespace spillway::swapper {
@@ -34,33 +35,18 @@ class CorruptionTest : public testing::Test {
 };
 
 TEST_F(CorruptionTest, AFlippedByteIsFoundAndNamed) {
-  const TileStore::Place place = tiles_->place(1);
-  for (std::uint32_t plane = 0; plane < 2; ++plane) {
-    const std::size_t bytes = kLayout.plane_bytes(plane, kElements);
-    const std::size_t block_bytes = checksum_block_bytes(kLayout.planes()[plane]);
-    for (const std::size_t at :
-         {std::size_t{0}, block_bytes - 1, block_bytes, block_bytes + 77, bytes - 1}) {
-      const std::uint64_t offset = place.offset + kLayout.plane_offset(plane, kElements) + at;
-      flip_byte(place.path, offset);
-      const auto read = check_tile(*tiles_, 1, kAll, 1);
-      ASSERT_FALSE(read) << "plane " << plane << " byte " << at;
-      EXPECT_EQ(read.error().kind, ErrorKind::kCorrupt);
-      const std::size_t block = at / block_bytes;
-      const std::uint64_t block_offset = offset - at + block * block_bytes;
-      EXPECT_EQ(read.error().offset, block_offset);
-      EXPECT_THAT(read.error().message(), HasSubstr(place.path));
-      EXPECT_THAT(read.error().message(),
-                  HasSubstr("tile 1, plane " + kLayout.planes()[plane].name + ", block " +
-                            std::to_string(block) + " at offset " + std::to_string(block_offset) +
-                            ": checksum mismatch, the bytes are not the ones written"));
-      EXPECT_TRUE(ok(check_tile(*tiles_, 1, {.first = 1 - plane, .count = 1},
-                                1)));  // the other plane is whole
-      EXPECT_TRUE(ok(check_tile(*tiles_, 0, kAll, 0)));
-      EXPECT_TRUE(ok(check_tile(*tiles_, 2, kAll, 2)));
-      flip_byte(place.path, offset);
-      EXPECT_TRUE(ok(check_tile(*tiles_, 1, kAll, 1)));
-    }
-  }
+  const std::string path = tiles_->place(1).path;
+  for_each_damage(*tiles_, 1, [&](const Damage& damage) {
+    const auto read = check_tile(*tiles_, 1, kAll, 1);
+    expect_corrupt(read, path);
+    expect_corrupt(read, damage.named + ": checksum mismatch, the bytes are not the ones written");
+    EXPECT_EQ(read.error().offset, damage.block_offset);
+    EXPECT_TRUE(ok(check_tile(*tiles_, 1, {.first = 1 - damage.plane, .count = 1}, 1)))
+        << "the other plane is whole";
+    EXPECT_TRUE(ok(check_tile(*tiles_, 0, kAll, 0)));
+    EXPECT_TRUE(ok(check_tile(*tiles_, 2, kAll, 2)));
+  });
+  EXPECT_TRUE(ok(check_tile(*tiles_, 1, kAll, 1)));
 }
 
 // The padding belongs to nobody: it is in no checksum, and what it holds is never handed out as a

@@ -1,5 +1,4 @@
 // Tiles verified and recorded range by range, by the compute function of a stream.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/split_tier.h>
@@ -7,6 +6,7 @@
 
 #include <thread>
 
+#include "damage.h"
 #include "store_fixture.h"
 #include "support/simulator.h"
 
@@ -15,7 +15,6 @@ namespace {
 
 using aio::Direction;
 using aio::FaultKind;
-using testing::HasSubstr;
 
 const Layout kLayout({{"param_hi", 2}, {"exp_avg", 4}, {"scales", 4, 256}});
 constexpr std::uint64_t kElements = 2 * kRangeElements + 100;
@@ -96,11 +95,6 @@ class RangeChecksTest : public testing::Test {
   Result<void> update_one(TileId tile, std::uint32_t version) {
     return visit(tile, [&](const PartView& part) { return update(part, version); });
   }
-  void expect_corrupt(const Result<void>& result, const std::string& what) {
-    ASSERT_FALSE(result) << "passed";
-    EXPECT_EQ(result.error().kind, ErrorKind::kCorrupt) << result.error().message();
-    EXPECT_THAT(result.error().message(), HasSubstr(what));
-  }
 
   const Scratch directory_;
   const std::shared_ptr<aio::SimulatorControl> control_;
@@ -130,18 +124,8 @@ TEST_F(RangeChecksTest, AWrittenPartNeedsNoRead) {
 }
 
 TEST_F(RangeChecksTest, AFlippedBitOfAnyPlaneAndRangeIsFoundAndNamed) {
-  const TileStore::Place place = store_->place(1);
-  for (std::uint32_t plane = 0; plane < kLayout.plane_count(); ++plane) {
-    const std::size_t bytes = kLayout.plane_bytes(plane, kElements);
-    const std::size_t block_bytes = checksum_block_bytes(kLayout.planes()[plane]);
-    for (const std::size_t at : {std::size_t{0}, block_bytes - 1, block_bytes, bytes - 1}) {
-      const std::uint64_t offset = place.offset + kLayout.plane_offset(plane, kElements) + at;
-      flip_byte(place.path, offset);
-      expect_corrupt(update_one(1, 9), "tile 1, plane " + kLayout.planes()[plane].name +
-                                           ", block " + std::to_string(at / block_bytes) + " at");
-      flip_byte(place.path, offset);
-    }
-  }
+  for_each_damage(*store_, 1,
+                  [&](const Damage& damage) { expect_corrupt(update_one(1, 9), damage.named); });
   EXPECT_TRUE(ok(update_one(1, 9)));
 }
 

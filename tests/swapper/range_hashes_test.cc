@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <spillway/swapper/tile_stream.h>
 
+#include "damage.h"
 #include "store_fixture.h"
 
 namespace spillway::swapper {
@@ -105,24 +106,11 @@ TEST_F(RangeHashesTest, EitherWayMayBeUsedOfEachRange) {
 
 // The whole tile was computed on already, in its buffer, when the damage is seen.
 TEST_F(RangeHashesTest, DamageLeavesTheStoredTileAsItIs) {
-  const TileStore::Place place = store_->place(1);
-  for (std::uint32_t plane = 0; plane < kLayout.plane_count(); ++plane) {
-    const std::size_t bytes = kLayout.plane_bytes(plane, kElements);
-    const std::size_t block_bytes = checksum_block_bytes(kLayout.planes()[plane]);
-    for (const std::size_t at : {std::size_t{0}, block_bytes - 1, block_bytes, bytes - 1}) {
-      const std::uint64_t offset = place.offset + kLayout.plane_offset(plane, kElements) + at;
-      flip_byte(place.path, offset);
-      const auto updated = update_one(1, 9);
-      ASSERT_FALSE(updated) << "plane " << plane << " byte " << at;
-      EXPECT_EQ(updated.error().kind, ErrorKind::kCorrupt) << updated.error().message();
-      EXPECT_NE(updated.error().message().find("tile 1, plane " + kLayout.planes()[plane].name),
-                std::string::npos)
-          << updated.error().message();
-      EXPECT_EQ(check_tile(*store_, 1, kLayout.all(), 1).error().kind, ErrorKind::kCorrupt);
-      flip_byte(place.path, offset);
-      EXPECT_TRUE(ok(check_tile(*store_, 1, kLayout.all(), 1)));  // nothing else has changed
-    }
-  }
+  for_each_damage(*store_, 1, [&](const Damage& damage) {
+    expect_corrupt(update_one(1, 9), damage.named);
+    expect_corrupt(check_tile(*store_, 1, kLayout.all(), 1), damage.named);
+  });
+  EXPECT_TRUE(ok(check_tile(*store_, 1, kLayout.all(), 1))) << "nothing else has changed";
   EXPECT_TRUE(ok(update_one(1, 9)));
 }
 
