@@ -254,6 +254,15 @@ class RefusalTest(ExportTest):
         self.export(saved, mount / "model", "--dtype", "bf16", "--max-shard-size", "1KB", code=1)
         self.assertTrue(os.access(mount, os.W_OK))
 
+    def test_what_a_killed_export_left_is_room_for_the_next(self):
+        mount = small_filesystem(self, self.folder, 20)
+        saved, _ = self.trained("saved", steps=1)
+        (mount / "model.tmp").mkdir()
+        with open(mount / "model.tmp" / "model.safetensors", "wb") as left:
+            os.posix_fallocate(left.fileno(), 0, os.statvfs(mount).f_bavail * os.statvfs(mount).f_frsize - (256 << 10))
+        self.export(saved, mount / "model")
+        self.assertEqual(sorted(path.name for path in mount.iterdir()), ["lost+found", "model"])
+
 
 if __name__ == "__main__":
     program.main()

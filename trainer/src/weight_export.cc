@@ -262,13 +262,17 @@ Result<void> write_all(Checkpoint& checkpoint, const Plan& plan, const path& dir
   return files.sync_directory(directory);
 }
 
-Result<void> check_target(const path& directory, const path& parent, const Plan& plan) {
+Result<void> check_is_new(const path& directory) {
   std::error_code ignored;
-  if (std::filesystem::symlink_status(directory, ignored).type() !=
+  if (std::filesystem::symlink_status(directory, ignored).type() ==
       std::filesystem::file_type::not_found) {
-    return make_error(ErrorKind::kInvalid, kOperation, directory.string(),
-                      "it exists already; name a directory that does not");
+    return {};
   }
+  return make_error(ErrorKind::kInvalid, kOperation, directory.string(),
+                    "it exists already; name a directory that does not");
+}
+
+Result<void> check_room(const path& parent, const Plan& plan) {
   std::uint64_t bytes = std::uint64_t{1} << 20;  // of names, and of the filesystem's own
   for (const PlannedFile& file : plan.files) bytes += file.size_bytes();
   auto space = check_space(parent, bytes, "the export");
@@ -293,13 +297,13 @@ Result<ExportReport> export_weights(Checkpoint& checkpoint, const path& given,
   const path parent = directory.parent_path();
   const path unfinished_path = directory.string() + kUnfinishedSuffix;
   const Plan plan = make_plan(checkpoint.manifest(), options);
-  if (auto checked = check_target(directory, parent, plan); !checked) {
-    return tl::unexpected(checked.error());
-  }
+  if (auto is_new = check_is_new(directory); !is_new) return tl::unexpected(is_new.error());
   const auto files = make_checkpoint_files();
   auto unfinished = Unfinished::make(unfinished_path, *files);
   if (!unfinished) return tl::unexpected(unfinished.error());
-  auto done = write_all(checkpoint, plan, unfinished_path, options, *files);
+  // After what a killed export had taken is free again.
+  auto done = check_room(parent, plan);
+  if (done) done = write_all(checkpoint, plan, unfinished_path, options, *files);
   if (done) done = files->rename(unfinished_path, directory);
   if (!done) return tl::unexpected(done.error());
   unfinished->set_finished();
