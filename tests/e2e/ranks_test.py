@@ -47,6 +47,12 @@ class RanksTest(EndToEndTest):
                      for run in self.start_ranks("--set", "train_batch_size=3", steps=1)]:
             self.assert_refused(done, "train_batch_size")
 
+    def test_a_rank_that_is_no_number_of_one_is_refused(self):
+        for rank in ("one", "-1", "4294967296"):
+            with self.subTest(rank=rank):
+                done = self.finish(self.start(steps=1, environment=program.two_ranks()[0] | {"RANK": rank}))
+                self.assert_refused(done, f"RANK='{rank}' in the environment is not a number")
+
 
 if __name__ == "__main__":
     program.main()

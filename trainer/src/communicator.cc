@@ -40,7 +40,8 @@ std::optional<std::uint32_t> number_from(const char* name) {
   if (text == nullptr || *text == '\0') return std::nullopt;
   std::uint32_t value = 0;
   const char* end = text + std::char_traits<char>::length(text);
-  if (std::from_chars(text, end, value).ptr != end) {
+  const auto [read, failed] = std::from_chars(text, end, value);
+  if (read != end || failed != std::errc()) {
     fail(ErrorKind::kInvalid,
          std::string(name) + "='" + text + "' in the environment is not a number");
   }
