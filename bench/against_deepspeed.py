@@ -26,6 +26,7 @@ from pathlib import Path
 
 from deepspeed_environment import DEEPSPEED, DeepSpeed, default_folder
 from throttled_disks import Disks, why_not
+from throttled_training import exit_code_of
 from train_runs import (SPILLWAY, RunFailed, Training, describe, disk_of, each_round, gpt, median, parameters,
                         print_card, print_repetitions, print_table, ratios)
 
@@ -251,12 +252,7 @@ def compare(options):
 
 def main():
     options = parse()
-    try:
-        compare(options)
-    except (RunFailed, OSError) as reason:
-        print(f"against_deepspeed: {reason}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code_of("against_deepspeed", lambda: compare(options))
 
 
 if __name__ == "__main__":

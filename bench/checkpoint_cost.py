@@ -21,10 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from throttled_disks import Disks, why_not
-from throttled_training import WARM_UP, options_of, parse, seconds_of
-from train_runs import (RunFailed, Training, describe, each_round, gpt, median, parameters, print_card,
-                        print_repetitions, print_table, ratios, spread)
+from throttled_training import WARM_UP, options_of, parse, run_bench, seconds_of
+from train_runs import (RunFailed, Training, describe, each_round, gpt, median, print_card, print_repetitions,
+                        print_table, ratios, spread)
 
 LARGE, SMALL = gpt(8, 512, 8, 256), gpt(2, 256, 4, 64)
 BATCHES = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2}
@@ -169,24 +168,22 @@ def parse_options():
 
 def main():
     options = parse_options()
-    reason = why_not() or (None if shutil.which("fio") else "fio is not installed")
-    if reason:
-        print(f"skipped: {reason}")
-        return 77
     model = SMALL if options.quick else LARGE
-    print_card("What a checkpoint costs", f"{describe(model)}, bf16, AdamW, all states on a loop device slowed down by "
-               "blkio.throttle; max_in_cpu 0", f"{options.rounds} rounds; {options.steps} steps a run counted after "
-               f"{WARM_UP} of warm-up; a save each {options.every} steps, --keep 1")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            with Disks(options.directory, 2, 90 * parameters(model) // 10**6 + 300) as disks:
-                bench = CheckpointCost(options, disks, Path(folder))
-                bench.measure()
-                bench.report()
-    except (RunFailed, OSError) as failure:
-        print(f"checkpoint_cost: {failure}", file=sys.stderr)
-        return 1
-    return 0
+
+    def print_head():
+        print_card("What a checkpoint costs",
+                   f"{describe(model)}, bf16, AdamW, all states on a loop device slowed down by blkio.throttle; "
+                   "max_in_cpu 0",
+                   f"{options.rounds} rounds; {options.steps} steps a run counted after {WARM_UP} of warm-up; a save "
+                   f"each {options.every} steps, --keep 1")
+
+    def measure(folder, disks):
+        cost = CheckpointCost(options, disks, folder)
+        cost.measure()
+        cost.report()
+
+    return run_bench("checkpoint_cost", options, [model], print_head, measure, disk_count=2, bytes_a_parameter=100,
+                     programs=["fio"])
 
 
 if __name__ == "__main__":

@@ -8,24 +8,18 @@ Markdown. Needs root; about 12 minutes a round on 2 cores, --quick one minute in
 target is missed: bytes, memory and space within 5%, seconds within 15% (not with --quick, nor where something else uses
 the machine: a load above 1 at the start); 77: cannot be run here."""
 
-import argparse
 import json
 import os
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from throttled_disks import Disks, why_not
-from train_runs import SPILLWAY, describe, gpt, parameters, print_card, write_text
+from throttled_training import WARM_UP, ZERO, options_of, parse, run_bench
+from train_runs import describe, gpt, parameters, print_card, write_text
 
 LARGE, SMALL = gpt(8, 512, 8, 256), gpt(2, 256, 4, 64)
-WARM_UP = 2
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-ZERO = "zero_optimization."
-SIZE_MIB = 1024
 # How far off what is foretold may be.
 TARGETS = {"seconds": 0.15, "read": 0.05, "written": 0.05, "memory": 0.05, "NVMe space": 0.05}
 PHASES = ("forward", "backward", "update")
@@ -173,31 +167,22 @@ def measure(options, folder, disks):
     return all(worst[figure] <= TARGETS[figure] for figure in counts if figure != "memory" or not options.quick)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage=argparse.SUPPRESS)
-    parser.add_argument("--spillway", default=SPILLWAY, type=Path, help="the program (default: build/release's)")
-    parser.add_argument("--directory", default=".", help="for the disk's image (default: here)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="counted steps of a run (default: %(default)s)")
+def parse_options():
+    parser = options_of(__doc__, rounds=3, steps=3)
     parser.add_argument("--mb-s", type=lambda text: [int(one) for one in text.split(",")], default=[400, 150],
                         help="the drive's rates (default: 400,150)")
-    parser.add_argument("--quick", action="store_true", help="a small model, two cases, one round")
-    options = parser.parse_args()
-    if min(options.rounds, options.steps, *options.mb_s) < 1:
-        parser.error("--rounds, --steps and --mb-s are at least 1")
+    options = parse(parser)
+    if min(options.mb_s) < 1:
+        parser.error("--mb-s is at least 1")
     if options.quick:
-        options.rounds, options.steps, options.mb_s = 1, 2, [400]
-    reason = why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        return 77
-    try:
-        with Disks(options.directory, 1, SIZE_MIB) as disks, tempfile.TemporaryDirectory() as scratch:
-            return 0 if measure(options, Path(scratch), disks) else 1
-    except OSError as failure:
-        print(f"estimate_vs_train: {failure}", file=sys.stderr)
-        return 1
+        options.mb_s = [400]
+    return options
+
+
+def main():
+    options = parse_options()
+    return run_bench("estimate_vs_train", options, [SMALL if options.quick else LARGE], lambda: None,
+                     lambda folder, disks: measure(options, folder, disks), bytes_a_parameter=35)
 
 
 if __name__ == "__main__":

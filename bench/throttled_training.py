@@ -1,6 +1,7 @@
 """What the benches of training on a drive of known speed share: their options, and how they begin and end."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -37,19 +38,27 @@ def parse(parser):
     return options
 
 
-def run_bench(name, options, models, print_head, measure):
-    """measure(scratch folder, disks) on a drive with room for two generations of the largest model's states; the exit
-    code."""
-    reason = why_not()
+def exit_code_of(name, bench):
+    """Of a bench that is over when bench() is: 1 when it failed, which is said, or returned False."""
+    try:
+        return 1 if bench() is False else 0
+    except (RunFailed, OSError) as failure:
+        print(f"{name}: {failure}", file=sys.stderr)
+        return 1
+
+
+def run_bench(name, options, models, print_head, measure, disk_count=1, bytes_a_parameter=30, programs=()):
+    """measure(scratch folder, disks) on drives with room for so much of the largest model (30: two generations of its
+    states), where the programs that it needs are; the exit code."""
+    lacking = [f"{program} is not installed" for program in programs if shutil.which(program) is None]
+    reason = why_not() or next(iter(lacking), None)
     if reason:
         print(f"skipped: {reason}")
         return 77
     print_head()
-    size_mib = 30 * max(map(parameters, models)) // 10**6 + 200
-    try:
-        with tempfile.TemporaryDirectory() as scratch, Disks(options.directory, 1, size_mib) as disks:
-            measure(Path(scratch), disks)
-    except (RunFailed, OSError) as failure:
-        print(f"{name}: {failure}", file=sys.stderr)
-        return 1
-    return 0
+    size_mib = bytes_a_parameter * max(map(parameters, models)) // 10**6 + 200
+
+    def bench():
+        with tempfile.TemporaryDirectory() as scratch, Disks(options.directory, disk_count, size_mib) as disks:
+            return measure(Path(scratch), disks)
+    return exit_code_of(name, bench)
