@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "names_in.h"
+#include "support/flip_byte.h"
 #include "support/scratch.h"
 
 namespace spillway::swapper {
@@ -81,15 +82,6 @@ inline Result<void> check_tile(Tier& tier, TileId tile, PlaneRange planes, std::
 inline testing::AssertionResult ok(const Result<void>& result) {
   if (result) return testing::AssertionSuccess();
   return testing::AssertionFailure() << result.error().message();
-}
-
-inline void flip_byte(const std::string& path, std::uint64_t offset) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(std::streamoff(offset));
-  const char byte = char(file.get() ^ 0x10);
-  file.seekp(std::streamoff(offset));
-  file.put(byte);
-  ASSERT_TRUE(file.flush()) << path;
 }
 
 }  // namespace spillway::swapper

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "../support/flip_byte.h"
 #include "checkpoint_states_fixture.h"
 #include "faulty_files.h"
 #include "thread_ranks.h"
@@ -115,11 +116,7 @@ TEST_F(CheckpointLinksTest, AFlippedBitInALinkIsFoundAndNamed) {
   const CheckpointExtent& extent = index.extents.back();
   ASSERT_FALSE(extent.checksums.empty());
   const std::filesystem::path path = at(1) / index.files[extent.planes[0].file].name;
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(extent.planes[0].offset) + 2);
-  const char byte = static_cast<char>(file.get() ^ 1);
-  file.seekp(static_cast<std::streamoff>(extent.planes[0].offset) + 2);
-  file.put(byte).flush();
+  flip_byte(path, extent.planes[0].offset + 2);
   std::string found;
   EXPECT_EQ(checkpoint.verify([&](const Error& error) { found = error.message(); }), 1u);
   EXPECT_THAT(found, HasSubstr(path.filename().string()));

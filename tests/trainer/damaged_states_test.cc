@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "../support/flip_byte.h"
 #include "../support/scratch.h"
 #include "tiny_gpt.h"
 
@@ -37,14 +38,6 @@ class DamagedStatesTest : public ::testing::TestWithParam<StateDtype> {
     while (bytes[at] == 0) --at;
     return {found, at};
   }
-  static void flip(const Byte& byte) {
-    std::fstream file(byte.file, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(std::streamoff(byte.offset));
-    const char changed = char(file.get() ^ 0x10);
-    file.seekp(std::streamoff(byte.offset));
-    file.put(changed);
-    ASSERT_TRUE(file.flush());
-  }
   template <typename Call>
   static void expect_corrupt(const Call& call) {
     try {
@@ -75,11 +68,11 @@ TEST_P(DamagedStatesTest, NothingIsTrainedOrSavedFromThem) {
       });
     };
     const Byte byte = a_stored_byte();
-    flip(byte);
+    flip_byte(byte.file, byte.offset);
     expect_corrupt(step);
     // The weights in memory may be made of the damaged bytes by now. That these are good again, as
     // after an error of the way from the drive, changes nothing.
-    flip(byte);
+    flip_byte(byte.file, byte.offset);
     expect_corrupt(step);
     expect_corrupt([&] { (void)engine.quiet_states(); });
     expect_corrupt([&] { (void)engine.inference_pass(); });
@@ -96,7 +89,8 @@ TEST_P(DamagedStatesTest, TheSameInTheBackground) {
   const auto after_step = [&](ZeroEngine& engine, const GptUnits&) {
     if (++steps == 2) {
       (void)engine.quiet_states();  // what is stored now is read by the next update
-      flip(a_stored_byte());
+      const Byte byte = a_stored_byte();
+      flip_byte(byte.file, byte.offset);
     }
     if (steps == 3) (void)engine.finish_update();
   };
