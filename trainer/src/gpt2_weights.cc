@@ -8,6 +8,7 @@
 #include <set>
 #include <system_error>
 
+#include "json_document.h"
 #include "transpose.h"
 
 namespace spillway::trainer {
@@ -85,9 +86,7 @@ Result<std::vector<std::string>> Gpt2Weights::file_names() const {
   for (const auto& file : sound ? *map : nlohmann::json::array()) {
     if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
       return refuse(ErrorKind::kInvalid,
-                    std::string(kIndexFile) + ": " +
-                        file.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
-                        " is no plain file name");
+                    std::string(kIndexFile) + ": " + text_of(file) + " is no plain file name");
     }
     names.insert(file.get<std::string>());
   }

@@ -13,7 +13,8 @@
 
 namespace spillway::trainer {
 
-// As JSON, for messages. Bytes that are no UTF-8, which come from the command line, are replaced.
+// As JSON, for messages. Bytes that are no UTF-8, as a command line or a hostile file may hold, are
+// replaced.
 std::string text_of(const nlohmann::ordered_json& value);
 
 class JsonDocument {

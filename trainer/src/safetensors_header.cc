@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "json_document.h"
+
 namespace spillway::trainer {
 namespace {
 
@@ -26,11 +28,6 @@ constexpr std::array kDtypes{
     DtypeSize{"I8", 1},     DtypeSize{"U64", 8},  DtypeSize{"U32", 4},     DtypeSize{"U16", 2},
     DtypeSize{"U8", 1},     DtypeSize{"BOOL", 1}, DtypeSize{"F8_E4M3", 1}, DtypeSize{"F8_E5M2", 1},
     DtypeSize{"F8_E8M0", 1}};
-
-// For messages: a name may hold anything.
-std::string printable(const std::string& text) {
-  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 // Listens to the parser (nlohmann's SAX interface), takes what a header may hold and stops at the
 // first thing that it may not: what is nested deeper is never built.
@@ -53,14 +50,14 @@ class HeaderReader {
   bool number_unsigned(number_unsigned_t number) {
     if (place_ == Place::kShape) {
       if (tensor_.shape.size() == kMostDimensions) {
-        return refuse("tensor " + printable(tensor_.name) + " has far too many dimensions");
+        return refuse("tensor " + text_of(tensor_.name) + " has far too many dimensions");
       }
       tensor_.shape.push_back(number);
       return true;
     }
     if (place_ != Place::kOffsets) return refuse("a number stands where none may");
     if (offsets_ == 2)
-      return refuse("data_offsets of " + printable(tensor_.name) + " are not two numbers");
+      return refuse("data_offsets of " + text_of(tensor_.name) + " are not two numbers");
     (offsets_++ == 0 ? tensor_.begin : tensor_.end) = number;
     return true;
   }
@@ -85,9 +82,9 @@ class HeaderReader {
   }
   bool key(string_t& name) {
     auto& seen = place_ == Place::kTop ? names_ : keys_;
-    if (!seen.insert(name).second) return refuse(printable(name) + " is there twice");
+    if (!seen.insert(name).second) return refuse(text_of(name) + " is there twice");
     if (place_ == Place::kTensor && name != "dtype" && name != "shape" && name != "data_offsets") {
-      return refuse("tensor " + printable(tensor_.name) + " has an unknown key " + printable(name));
+      return refuse("tensor " + text_of(tensor_.name) + " has an unknown key " + text_of(name));
     }
     if (place_ == Place::kTop) {
       tensor_ = {};
@@ -100,7 +97,7 @@ class HeaderReader {
   bool end_object() {
     if (place_ == Place::kTensor) {
       if (keys_.size() != 3 || offsets_ != 2) {
-        return refuse("tensor " + printable(tensor_.name) + " lacks dtype, shape or data_offsets");
+        return refuse("tensor " + text_of(tensor_.name) + " lacks dtype, shape or data_offsets");
       }
       tensors.push_back(std::move(tensor_));
     }
@@ -145,16 +142,15 @@ std::string problem_of(const SafeTensor& tensor, std::uint64_t data_bytes) {
   std::uint64_t bytes = safetensors_dtype_bytes(tensor.dtype);
   for (const std::uint64_t size : tensor.shape) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) {
-      return "tensor " + printable(tensor.name) + " has too many elements";
+      return "tensor " + text_of(tensor.name) + " has too many elements";
     }
   }
   if (tensor.begin > tensor.end || tensor.end > data_bytes) {
-    return "tensor " + printable(tensor.name) + " reaches out of the file";
+    return "tensor " + text_of(tensor.name) + " reaches out of the file";
   }
   if (tensor.end - tensor.begin != bytes) {
-    return "tensor " + printable(tensor.name) + " has " +
-           std::to_string(tensor.end - tensor.begin) + " bytes, its shape and dtype " +
-           std::to_string(bytes);
+    return "tensor " + text_of(tensor.name) + " has " + std::to_string(tensor.end - tensor.begin) +
+           " bytes, its shape and dtype " + std::to_string(bytes);
   }
   return {};
 }
@@ -178,9 +174,8 @@ Result<std::vector<SafeTensor>> parse_safetensors_header(std::string_view text,
   std::vector<SafeTensor> tensors = std::move(reader.tensors);
   for (const SafeTensor& tensor : tensors) {
     if (safetensors_dtype_bytes(tensor.dtype) == 0) {
-      return refuse(
-          ErrorKind::kUnsupported,
-          "tensor " + printable(tensor.name) + " has an unknown dtype " + printable(tensor.dtype));
+      return refuse(ErrorKind::kUnsupported, "tensor " + text_of(tensor.name) +
+                                                 " has an unknown dtype " + text_of(tensor.dtype));
     }
     std::string problem = problem_of(tensor, data_bytes);
     if (!problem.empty()) return refuse(ErrorKind::kInvalid, std::move(problem));
@@ -192,7 +187,7 @@ Result<std::vector<SafeTensor>> parse_safetensors_header(std::string_view text,
   for (const SafeTensor& tensor : tensors) {
     if (tensor.begin != at) {
       return refuse(ErrorKind::kInvalid,
-                    "tensor " + printable(tensor.name) + " begins at byte " +
+                    "tensor " + text_of(tensor.name) + " begins at byte " +
                         std::to_string(tensor.begin) +
                         (tensor.begin < at ? ", within another one" : ", after bytes of nobody"));
     }
