@@ -13,10 +13,10 @@
 #include <system_error>
 #include <utility>
 
+#include "write_back.h"
+
 namespace spillway::trainer {
 namespace {
-
-constexpr std::uint64_t kWriteBackBytes = std::uint64_t{8} << 20;
 
 class PlainFile final : public NewFile {
  public:
@@ -33,7 +33,7 @@ class PlainFile final : public NewFile {
       size_bytes_ += static_cast<std::uint64_t>(written);
       bytes = bytes.subspan(static_cast<std::size_t>(written));
     }
-    write_back();
+    write_back_.complete_until(fd_, size_bytes_);
     return {};
   }
   Result<void> sync() override {
@@ -54,20 +54,11 @@ class PlainFile final : public NewFile {
     unexpected.value().wanted = wanted;
     return unexpected;
   }
-  // What is complete goes on its way; what was sent before is clean by now and leaves the cache.
-  // Hints: an error shows in sync().
-  void write_back() {
-    if (size_bytes_ - started_ < kWriteBackBytes) return;
-    ::sync_file_range(fd_, static_cast<off_t>(started_), static_cast<off_t>(size_bytes_ - started_),
-                      SYNC_FILE_RANGE_WRITE);
-    ::posix_fadvise(fd_, 0, static_cast<off_t>(started_), POSIX_FADV_DONTNEED);
-    started_ = size_bytes_;
-  }
 
   int fd_;
   std::string path_;
   std::uint64_t size_bytes_ = 0;
-  std::uint64_t started_ = 0;  // bytes whose write-back was started
+  WriteBack write_back_;
 };
 
 class PlainFiles final : public CheckpointFiles {

@@ -7,14 +7,11 @@
 #include <utility>
 
 namespace spillway::trainer {
-namespace {
-
-constexpr std::uint64_t kWriteBackBytes = std::uint64_t{8} << 20;
-
-}  // namespace
 
 PlacedFile::PlacedFile(PlacedFile&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), started_(other.started_) {}
+    : fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)),
+      write_back_(other.write_back_) {}
 
 PlacedFile::~PlacedFile() {
   if (fd_ >= 0) ::close(fd_);
@@ -48,15 +45,6 @@ Result<void> PlacedFile::write(std::uint64_t offset, std::span<const std::byte> 
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
   return {};
-}
-
-// Hints: an error shows in the sync.
-void PlacedFile::complete_until(std::uint64_t offset) {
-  if (offset < started_ + kWriteBackBytes) return;
-  ::sync_file_range(fd_, static_cast<off_t>(started_), static_cast<off_t>(offset - started_),
-                    SYNC_FILE_RANGE_WRITE);
-  ::posix_fadvise(fd_, 0, static_cast<off_t>(started_), POSIX_FADV_DONTNEED);
-  started_ = offset;
 }
 
 Result<void> PlacedFile::sync_and_close() {

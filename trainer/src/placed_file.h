@@ -12,6 +12,8 @@
 #include <span>
 #include <string>
 
+#include "write_back.h"
+
 namespace spillway::trainer {
 
 class PlacedFile {
@@ -23,7 +25,7 @@ class PlacedFile {
 
   Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
   // All before `offset` is complete: it may go to the disk.
-  void complete_until(std::uint64_t offset);
+  void complete_until(std::uint64_t offset) { write_back_.complete_until(fd_, offset); }
   Result<void> sync_and_close();  // no more calls after it
 
  private:
@@ -31,7 +33,7 @@ class PlacedFile {
 
   int fd_;
   std::string path_;
-  std::uint64_t started_ = 0;  // bytes whose write-back was started
+  WriteBack write_back_;
 };
 
 }  // namespace spillway::trainer
