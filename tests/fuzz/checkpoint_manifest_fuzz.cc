@@ -15,8 +15,29 @@ std::string sealed(std::string text) {
   return text + digits + "\"\n}\n";
 }
 
+// Blocks of a size that a reader can hold, one value each, and all bytes in them.
+void check_blocks(std::uint64_t bytes, std::uint64_t block_bytes, std::size_t values) {
+  SPILLWAY_CHECK(block_bytes > 0 && block_bytes <= 16 << 20, "a block that is too large");
+  SPILLWAY_CHECK(values == bytes / block_bytes + (bytes % block_bytes != 0), "other blocks");
+}
+
+void check_checksums(const CheckpointExtent& extent, const ShardIndex& index,
+                     const CheckpointPlanes& planes) {
+  for (std::size_t plane = 0; plane < extent.planes.size(); ++plane) {
+    if (!index.files[extent.planes[plane].file].of_planes) continue;
+    SPILLWAY_CHECK(!index.plane_checksum.empty() && plane < extent.checksums.size(),
+                   "bytes without a checksum");
+    const PlaneChecksums& checksums = extent.checksums[plane];
+    check_blocks(plane_bytes(planes.all[plane], extent.elements), checksums.block_bytes,
+                 checksums.values.size());
+  }
+}
+
 void check_index(const ShardIndex& index, const CheckpointManifest& manifest) {
   const CheckpointPlanes planes = checkpoint_planes(manifest.format);
+  for (const ShardFile& file : index.files) {
+    if (!file.of_planes) check_blocks(file.size_bytes, kShardBlockBytes, file.checksums.size());
+  }
   for (const CheckpointExtent& extent : index.extents) {
     SPILLWAY_CHECK(extent.planes.size() <= planes.all.size(), "planes that are none");
     for (std::size_t plane = 0; plane < extent.planes.size(); ++plane) {
@@ -27,6 +48,7 @@ void check_index(const ShardIndex& index, const CheckpointManifest& manifest) {
                          plane_bytes(planes.all[plane], extent.elements) <= size - place.offset,
                      "a plane out of its file");
     }
+    check_checksums(extent, index, planes);
     for (const ExtentSegment& segment : extent.segments) {
       SPILLWAY_CHECK(segment.parameter < manifest.parameters.size(), "no such parameter");
       const std::uint64_t all = element_count(manifest.parameters[segment.parameter]);

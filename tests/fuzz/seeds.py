@@ -50,13 +50,20 @@ def safetensors(*tensors, metadata='"__metadata__": {"format": "pt"}'):
     return struct.pack("<Q", len(text)) + text + bytes(range(at))
 
 
-def manifest(dtype="bf16", state="fp32", planes=("param_hi:2", "param_lo:2", "exp_avg:4", "exp_avg_sq:4")):
-    """A checkpoint's manifest and, after 0xff, its shard's index, each without its seal."""
+def plane_sums(sizes):
+    """Of the planes of an extent in a segment file, by their bytes: one block each."""
+    return [{"tile": 1, "plane": plane, "generation": 3, "block_bytes": size, "values": ["0123456789abcdef"]}
+            for plane, size in enumerate(sizes)]
+
+
+def manifest(dtype="bf16", state="fp32", planes=("param_hi:2", "param_lo:2", "exp_avg:4", "exp_avg_sq:4"),
+             linked=False):
+    """A checkpoint's manifest and, after 0xff, its shard's index, without their seals; `linked`: of segment files."""
     listed = [{"name": name, "bytes_per_block": int(size), "elements_per_block": 1, "of_frozen_parameters": i == 0}
               for i, (name, size) in enumerate(plane.split(":") for plane in planes)]
-    head = {"kind": "spillway checkpoint", "format_version": 1, "step": 3, "seed": 1, "samples_seen": 12,
-            "world_size": 1, "dtype": dtype, "optimizer": "AdamW", "state_dtype": state, "model": None,
-            "training": {"context": "64"}, "planes": listed,
+    head = {"kind": "spillway checkpoint", "format_version": 2 if linked else 1, "step": 3, "seed": 1,
+            "samples_seen": 12, "world_size": 1, "dtype": dtype, "optimizer": "AdamW", "state_dtype": state,
+            "model": None, "training": {"context": "64"}, "planes": listed,
             "parameters": [{"name": "a.b", "shape": [2, 8], "frozen": False},
                            {"name": "c", "shape": [4], "frozen": True}],
             "shards": [{"index": "rank-0000.json", "size_bytes": 9, "checksum": "0123456789abcdef"}]}
@@ -65,6 +72,12 @@ def manifest(dtype="bf16", state="fp32", planes=("param_hi:2", "param_lo:2", "ex
              "extents": [{"elements": 16, "segments": [[0, 0, 0, 16]],
                           "planes": [[0, 64 * i] for i in range(len(planes))]},
                          {"elements": 4, "segments": [[1, 0, 0, 4]], "planes": [[0, 256]]}]}
+    if linked:
+        index["plane_checksum"] = "aes-4x128 xxh3-64 of tile, plane, generation, block"
+        del index["files"][0]["checksums"]
+        whole, frozen = index["extents"]
+        whole["checksums"] = plane_sums([16 * plane["bytes_per_block"] for plane in listed])
+        frozen["checksums"] = plane_sums([4 * listed[0]["bytes_per_block"]])
     return b"\xff".join(json.dumps(part, indent=1).removesuffix("\n}").encode() for part in (head, index))
 
 
@@ -92,7 +105,8 @@ def seeds():
                        b"\2" + llmc(20240801, 7, 2, b"\1\0\0\0\2\0\0\0"), b"\3\1\0\2\0", b"\4" + text],
         "safetensors": [safetensors(), safetensors(("a", "F32", [2, 2], 16), ("b.c", "BF16", [3], 6)),
                         safetensors(("a", "F16", [0, 9], 0), ("b", "BOOL", [], 1), ("c", "F32", [0], 0), metadata="")],
-        "checkpoint_manifest": [manifest(), manifest("fp32", "bf16", ("param:4", "exp_avg:2", "exp_avg_sq:2"))],
+        "checkpoint_manifest": [manifest(), manifest("fp32", "bf16", ("param:4", "exp_avg:2", "exp_avg_sq:2")),
+                                manifest(linked=True)],
         "lock_journal": [journal, journal + b"+../x", b"not ours\n", b""],
         "memory_limits": [proc_files(), proc_files().replace(b"cgroup2 cgroup2 rw,", b"cgroup cgroup rw,memory,")],
         "stripe_manifest": moves,
