@@ -137,4 +137,25 @@ Result<void> File::remove() {
   return {};
 }
 
+Result<void> read_exactly(int fd, std::uint64_t offset, std::span<std::byte> to,
+                          const std::string& path) {
+  for (std::size_t got = 0; got < to.size();) {
+    const ssize_t count =
+        ::pread(fd, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
+    if (count < 0 && errno == EINTR) continue;
+    if (count > 0) {
+      got += static_cast<std::size_t>(count);
+      continue;
+    }
+    auto failed =
+        count < 0 ? errno_error("read", path, errno)
+                  : make_error(ErrorKind::kShortTransfer, "read", path, "the file ends too early");
+    failed.value().offset = offset;
+    failed.value().wanted = to.size();
+    failed.value().got = got;
+    return failed;
+  }
+  return {};
+}
+
 }  // namespace spillway::aio

@@ -150,6 +150,28 @@ TEST(File, SyncsAndRemoves) {
   EXPECT_EQ(file->remove().error().kind, ErrorKind::kNotFound);
 }
 
+TEST(ReadExactly, GivesAllThatWasAskedForOrSaysWhatWasMissing) {
+  Scratch scratch;
+  const std::filesystem::path path = scratch / "x";
+  std::ofstream(path) << "0123456789";
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string text(4, '?');
+  const auto bytes = std::as_writable_bytes(std::span(text));
+  ASSERT_TRUE(read_exactly(fd, 6, bytes, path));
+  EXPECT_EQ(text, "6789");
+  ASSERT_TRUE(read_exactly(fd, 20, bytes.first(0), path));
+
+  const auto cut = read_exactly(fd, 7, bytes, path);
+  ASSERT_FALSE(cut);
+  EXPECT_EQ(cut.error().kind, ErrorKind::kShortTransfer);
+  EXPECT_EQ(cut.error().path, path);
+  EXPECT_EQ(cut.error().offset, 7u);
+  EXPECT_EQ(cut.error().wanted, 4u);
+  EXPECT_EQ(cut.error().got, 3u);
+  ::close(fd);
+  EXPECT_EQ(read_exactly(fd, 0, bytes, path).error().errno_value, EBADF);
+}
+
 TEST(FileDeathTest, AMovedFromFileIsNotUsed) {
   Scratch scratch;
   auto file = File::create(scratch / "x", {});

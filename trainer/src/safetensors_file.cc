@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
+#include <spillway/aio/file.h>
 #include <spillway/trainer/safetensors.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -107,23 +108,7 @@ Result<void> SafetensorsFile::read(const SafeTensor& tensor, std::uint64_t offse
 }
 
 Result<void> SafetensorsFile::read_at(std::uint64_t offset, std::span<std::byte> to) const {
-  for (std::size_t got = 0; got < to.size();) {
-    const ssize_t count =
-        ::pread(fd_, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
-    if (count < 0 && errno == EINTR) continue;
-    if (count > 0) {
-      got += static_cast<std::size_t>(count);
-      continue;
-    }
-    auto failed = count < 0 ? errno_error("read", path_.string(), errno)
-                            : make_error(ErrorKind::kShortTransfer, "read", path_.string(),
-                                         "the file ends too early");
-    failed.value().offset = offset;
-    failed.value().wanted = to.size();
-    failed.value().got = got;
-    return failed;
-  }
-  return {};
+  return aio::read_exactly(fd_, offset, to, path_.string());
 }
 
 }  // namespace spillway::trainer

@@ -1,6 +1,7 @@
 #include "saved_file.h"
 
 #include <fcntl.h>
+#include <spillway/aio/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,23 +33,7 @@ Result<SavedFile> SavedFile::open(const std::filesystem::path& path) {
 
 Result<void> SavedFile::read(const std::filesystem::path& path, std::uint64_t offset,
                              std::span<std::byte> to) const {
-  for (std::size_t got = 0; got < to.size();) {
-    const ssize_t count =
-        ::pread(fd_, to.data() + got, to.size() - got, static_cast<off_t>(offset + got));
-    if (count < 0 && errno == EINTR) continue;
-    if (count > 0) {
-      got += static_cast<std::size_t>(count);
-      continue;
-    }
-    auto failed = count < 0 ? errno_error("read", path.string(), errno)
-                            : make_error(ErrorKind::kShortTransfer, "read", path.string(),
-                                         "the file ends too early");
-    failed.value().offset = offset;
-    failed.value().wanted = to.size();
-    failed.value().got = got;
-    return failed;
-  }
-  return {};
+  return aio::read_exactly(fd_, offset, to, path.string());
 }
 
 Result<std::string> read_text(const std::filesystem::path& path) {

@@ -9,9 +9,11 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/aio/export.h>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace spillway::aio {
@@ -88,5 +90,10 @@ class SPILLWAY_API File {
 
   std::shared_ptr<Open> open_;
 };
+
+// pread of all of `to` from a descriptor, however opened; kShortTransfer when the file ends before.
+// `path` is for the error. Blocks.
+SPILLWAY_API Result<void> read_exactly(int fd, std::uint64_t offset, std::span<std::byte> to,
+                                       const std::string& path);
 
 }  // namespace spillway::aio
