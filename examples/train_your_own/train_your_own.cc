@@ -68,7 +68,13 @@ void train(const std::string& directory, int steps) {
               static_cast<unsigned long long>(engine.states().parameter_count()),
               static_cast<unsigned long long>(engine.states().trainable_parameter_count()));
 
-  // 4. Steps: the loss of a batch, through zero::run wherever a unit is used.
+  // 4. Steps: the loss of a batch, through zero::run wherever a unit is used. A step's last writes
+  // may be counted with the next, so the bytes are told from the start.
+  unsigned long long read = 0, written = 0;
+  const auto count = [&](const StepReport& report) {
+    read += report.nvme_read_bytes;
+    written += report.nvme_written_bytes;
+  };
   for (int step = 1; step <= steps; ++step) {
     const at::Tensor labels = at::randint(2, {kSamples}, at::kLong);
     const at::Tensor radius = at::rand({kSamples}).sqrt();
@@ -79,11 +85,13 @@ void train(const std::string& directory, int steps) {
       for (const UnitId block : {block1, block2}) x = zero::run(pass, block, {x});
       return zero::run(pass, head, {x, labels}).sum() / kSamples;
     });
+    count(report);
     if (step % 10 != 1 && step != steps) continue;
     std::printf("step %3d  loss %.4f  %.3f s  NVMe read %llu written %llu\n", step, report.loss,
-                report.seconds, static_cast<unsigned long long>(report.nvme_read_bytes),
-                static_cast<unsigned long long>(report.nvme_written_bytes));
+                report.seconds, read, written);
   }
+  count(engine.finish_update());
+  std::printf("in all: NVMe read %llu written %llu\n", read, written);
 }
 
 int main(int argc, char** argv) {
