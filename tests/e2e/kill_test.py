@@ -14,8 +14,12 @@ from program import bits, read_metrics
 from resume_test import ResumeTest
 
 MANY_STEPS = 100_000
-# At the entry of the Nth such call of the process, whatever it does: beginning, recovering, saving, tidying.
-POINTS = ("mkdir", "openat", "write", "fdatasync", "fsync", "renameat2", "unlink", "close")
+# Calls at whose entry a run is killed, and how many of them one thread surely makes: of a run from its start, which
+# recovers, saves and tidies; and of one that saves, where each save has threads of its own.
+POINTS_OF_A_START = {"mkdir": 12, "unlink": 12, "openat": 400, "close": 400, "write": 400, "fdatasync": 1, "fsync": 1,
+                     "renameat2": 1}
+POINTS_OF_SAVES = {"mkdir": 4, "unlink": 4, "openat": 20, "close": 20, "write": 20, "link": 4, "fdatasync": 1,
+                   "fsync": 2, "renameat2": 1}
 
 
 class KillTest(ResumeTest):
@@ -71,17 +75,23 @@ class KillTest(ResumeTest):
         self.kill(run)
 
     def kill_at_a_point(self):
-        point, number = self.draw.choice(POINTS), self.draw.randint(1, 12)
-        if point in ("openat", "close", "write"):  # of which a program does many before it is a program
-            number = self.draw.randint(20, 400)
-        run = self.begin("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={point}", "-e",
-                         f"inject={point}:signal=KILL:when={number}")
+        """Of any thread's calls the Nth; strace counts each thread's alone, from the run's start or from a save on."""
+        saves = self.draw.randint(0, 4)
+        point, most = self.draw.choice(sorted((POINTS_OF_SAVES if saves else POINTS_OF_A_START).items()))
+        number = self.draw.randint(1, most)
+        trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={point}",
+                 "-e", f"inject={point}:signal=KILL:when={number}"]
+        run = self.begin(*([] if saves else trace))
+        begun = self.acknowledged
         for line in run.stdout:
-            self.note(line)
-            if self.acknowledged > 1000:
+            if self.note(line) and (saves := saves - 1) == 0:
+                watch = program.subprocess.Popen([*trace, "-p", str(run.pid)], stdout=program.subprocess.DEVNULL,
+                                                 stderr=program.subprocess.DEVNULL, start_new_session=True)
+                self.addCleanup(self.kill, watch)
+            if self.acknowledged > begun + 1000:
                 self.fail(f"call {number} of {point} never comes")
         run.wait(program.TIMEOUT_S)
-        self.assertEqual(run.returncode, -signal.SIGKILL, run.stderr.read())
+        self.assertEqual(run.returncode, -signal.SIGKILL, f"{point} {number}: {run.stderr.read()}")
         self.kill(run)
 
     def rounds(self, count):
