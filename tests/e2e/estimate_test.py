@@ -16,7 +16,7 @@ MODEL = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 256, "vocab_si
 PARAMETERS = 8 * (12 * 512**2 + 13 * 512) + (256 + 256) * 512 + 2 * 512
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 NEAR = 0.05
-NEAR_MEMORY = 0.08  # 0.1 to 5.1% off so far; what the heap keeps of freed memory differs by 5% from run to run
+NEAR_MEMORY = 0.08  # 0.2 to 4.9% off so far; what the heap keeps of freed memory differs by 5% from run to run
 
 
 class EstimateTest(EndToEndTest):
@@ -24,7 +24,7 @@ class EstimateTest(EndToEndTest):
 
     ORDER = "--set", f"{ZERO}offload_optimizer.update_order=forward"  # the same bytes whatever is clipped
 
-    def compare(self, *options, steps=2):
+    def compare(self, *options, steps=8):
         told = subprocess.run([program.PROGRAM, "estimate", "--json", "--model", str(self.model_file), "--config",
                                str(self.config), *options], capture_output=True, text=True, env=program.ENVIRONMENT)
         self.assertEqual(told.returncode, 0, told.stderr)
@@ -143,7 +143,8 @@ class EstimateTest(EndToEndTest):
 
     def everything_on_nvme(self, batch):
         self.compare(*self.offload("nvme", "nvme"), *self.cached(0), "--set", f"train_batch_size={batch}", "--set",
-                     f"{ZERO}offload_gradients.device=nvme", "--set", "activation_checkpointing.device=nvme")
+                     f"{ZERO}offload_gradients.device=nvme", "--set", "activation_checkpointing.device=nvme",
+                     steps=8 if batch < 32 else 4)
 
     def test_gradients_and_activations_on_nvme(self):
         self.everything_on_nvme(4)
@@ -152,7 +153,7 @@ class EstimateTest(EndToEndTest):
         self.everything_on_nvme(32)
 
     def test_a_larger_batch(self):
-        self.compare(*self.offload("none", "nvme"), *self.cached(0), "--set", "train_batch_size=32")
+        self.compare(*self.offload("none", "nvme"), *self.cached(0), "--set", "train_batch_size=32", steps=4)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,17 @@ TEST(StepTimeTest, InForwardOrderTheUpdateOverlapsAndItsWritesTrailIntoBackward)
   EXPECT_FALSE(updates_in_background(input)) << "the device updates what it holds";
 }
 
+TEST(StepTimeTest, InForwardOrderTheReadsOfTheUpdatePassWithinForward) {
+  EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kNvme);
+  input.config.update_order = UpdateOrder::kForward;
+  MachineSpeeds speeds = fast();
+  speeds.mixed_bytes = 4 * kGB;  // each direction by itself, at 2 GB a second
+  speeds.write_bytes = 2 * kGB;
+  const double reads = estimate(input).traffic.update_read / (2 * kGB);
+  speeds.flops = step_flops(input) / (2 * reads);
+  EXPECT_NEAR(time_of(input, speeds).seconds, reads + 2 * reads * 3 / 4, 1e-9);
+}
+
 TEST(StepTimeTest, WhatWaitsOnNvmeIsWrittenInOnePhaseAndReadInTheNext) {
   EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kCpu);
   input.config.gradients.device = OffloadDevice::kNvme;

@@ -256,13 +256,15 @@ MemoryRow compute_row(const EstimateInput& input) {
 
 // What glibc's malloc keeps of freed memory: it unmaps only blocks above the largest that was freed
 // so far (32 MiB at most), and gives the end of a heap back only beyond twice that. Such a block is
-// the fp32 values of the largest unit; the main thread has a heap, and the other threads.
-MemoryRow heap_row(const std::vector<UnitTiles>& units) {
+// the fp32 values of the largest unit; the main thread has a heap, and the other threads. Beside
+// that, what comes and goes in a step leaves holes: of one and a half times its size, as found.
+MemoryRow heap_row(const std::vector<UnitTiles>& units, std::uint64_t working_bytes) {
   constexpr std::uint64_t kMostMapped = std::uint64_t{32} << 20, kHeaps = 2;
   std::uint64_t largest = 0;
   for (const UnitTiles& unit : units) largest = std::max(largest, unit.elements);
   MemoryRow row{kHeapRow, {}};
   row.bytes.ram = kHeaps * 2 * std::min<std::uint64_t>(4 * largest, kMostMapped);
+  row.bytes.ram += working_bytes + working_bytes / 2;
   return row;
 }
 
@@ -336,10 +338,9 @@ Estimate estimate(const EstimateInput& input) {
   const GradientPlan gradients = gradient_plan(input, units, taken);
   result.rows.insert(result.rows.begin() + 2,
                      {gradient_row(input, units, gradients), activation_row(input)});
-  for (MemoryRow& row :
-       std::vector{fetched_row(input, units, weights), compute_row(input), heap_row(units)}) {
-    result.rows.push_back(std::move(row));
-  }
+  const MemoryRow working = compute_row(input);
+  result.rows.insert(result.rows.end(), {fetched_row(input, units, weights), working,
+                                         heap_row(units, working.bytes.ram)});
   for (const MemoryRow& row : result.rows) result.total += row.bytes;
   result.traffic = traffic_of(input, weights, moments, stored_gradients(input, units, gradients));
   result.checkpoint_bytes = checkpoint_bytes_of(input, units);

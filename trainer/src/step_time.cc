@@ -99,7 +99,8 @@ struct Model {
   }
 };
 
-double seconds_in_order(const StepTime& time, const StepTraffic& traffic) {
+double seconds_in_order(const StepTime& time, const StepTraffic& traffic,
+                        const MachineSpeeds& speeds) {
   const bool one = time.one_processor;
   const double backward = time.backward.seconds(one);
   if (!time.in_background) return time.forward.seconds(one) + backward + time.update.seconds(one);
@@ -110,7 +111,9 @@ double seconds_in_order(const StepTime& time, const StepTraffic& traffic) {
   const double moved = traffic.update_read + traffic.update_written;
   const double writes =
       moved > 0 ? time.update[Resource::kStorage] * traffic.update_written / moved : 0;
-  both[Resource::kStorage] -= std::min(idle, writes);
+  const double read = traffic.forward_read + traffic.update_read;
+  const double reads = read > 0 && time.storage_known ? read / speeds.read_bytes : 0;
+  both[Resource::kStorage] = std::max(both[Resource::kStorage] - std::min(idle, writes), reads);
   return both.seconds(one) + backward;
 }
 
@@ -169,7 +172,7 @@ StepTime step_time(const EstimateInput& input, const Estimate& estimate,
   time.update = model.update();
   time.in_background = updates_in_background(input);
   time.during_backward = time.in_background && keeps_generations(input.config);
-  time.seconds = seconds_in_order(time, estimate.traffic);
+  time.seconds = seconds_in_order(time, estimate.traffic, speeds);
   PhaseTime all = time.forward;
   (all += time.backward) += time.update;
   if (time.one_processor) {

@@ -3,9 +3,9 @@
 //
 // Each phase of a step (forward, backward, update) uses each resource for some time; a phase takes
 // as long as its busiest one. In forward order the update is one phase with the forward that
-// follows, and its writes may trail into what backward leaves of the storage's time. Units that run
-// on the CPU share its time with copies, gradient sums and the update. The bound is what all phases
-// together would take with everything overlapped: the time of the busiest resource.
+// follows; its writes may trail into what backward leaves of the storage's time, its reads may not.
+// Units that run on the CPU share its time with copies, gradient sums and the update. The bound is
+// what all phases together would take with everything overlapped: the time of the busiest resource.
 #pragma once
 
 #include <spillway/trainer/estimate.h>
