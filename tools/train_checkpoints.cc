@@ -137,7 +137,7 @@ std::uint64_t TrainCheckpoints::resume(trainer::ZeroEngine& engine) {
     tell(fmt::format("resumed {} of {} ranks in {:.1f} s", from_->directory().string(),
                      manifest.world_size, took.count()));
     for (const std::string& note : notes) tell("note: " + note);
-    const auto now = facts();
+    const auto now = training_facts();
     for (const auto& [name, value] : manifest.training) {
       const auto other = now.find(name);
       if (other == now.end() || other->second == value) continue;
@@ -193,7 +193,7 @@ void TrainCheckpoints::tell_cost(std::uint64_t each) const {
                   states.nvme_path.string());
 }
 
-std::map<std::string, std::string> TrainCheckpoints::facts() const {
+std::map<std::string, std::string> TrainCheckpoints::training_facts() const {
   const trainer::Config& config = inputs_.config.config;
   return {{"train_batch_size", std::to_string(config.train_batch_size)},
           {"context", std::to_string(inputs_.context)},
@@ -209,29 +209,40 @@ bool TrainCheckpoints::after_step(trainer::ZeroEngine& engine) {
   const std::uint64_t step = engine.steps_done();
   const bool due = options_.checkpoint_every > 0 && step % options_.checkpoint_every == 0;
   const bool last = step == options_.steps;
-  const bool saves = asked || due || last;
-  if (on_its_way_) go_on(/*wait=*/saves);
-  if (saves) begin_save(engine);
-  if (asked || last) go_on(/*wait=*/true);
+  if (on_its_way_) go_on(/*wait=*/false);
+  if (asked || due || last) {
+    engine.when_quiet(
+        [this, facts = facts_after(step)](trainer::ModelStates& states, double waited_seconds) {
+          begin_save(states, facts, waited_seconds);
+        });
+  }
+  if (asked || last) {
+    engine.quiet_states();
+    go_on(/*wait=*/true);
+  }
   if (!asked || last) return false;
   tell(fmt::format("stopped after step {}, as a signal asked; the same command goes on from there",
                    step));
   return true;
 }
 
-void TrainCheckpoints::begin_save(trainer::ZeroEngine& engine) {
+trainer::CheckpointFacts TrainCheckpoints::facts_after(std::uint64_t step) const {
+  const std::uint64_t samples = (step - done_before_) * inputs_.config.config.train_batch_size;
+  return {.step = step,
+          .samples_seen = samples_before_ + samples,
+          .model = inputs_.model,
+          .training = training_facts()};
+}
+
+void TrainCheckpoints::begin_save(trainer::ModelStates& states,
+                                  const trainer::CheckpointFacts& facts, double waited_seconds) {
+  if (on_its_way_) go_on(/*wait=*/true);
   const auto start = std::chrono::steady_clock::now();
-  trainer::CheckpointFacts facts;
-  facts.step = engine.steps_done();
-  facts.samples_seen =
-      samples_before_ + (facts.step - done_before_) * inputs_.config.config.train_batch_size;
-  facts.model = inputs_.model;
-  facts.training = this->facts();
-  auto save = std::make_unique<trainer::CheckpointSave>(engine.quiet_states(), facts,
-                                                        options_.checkpoint_dir, *files_);
+  auto save =
+      std::make_unique<trainer::CheckpointSave>(states, facts, options_.checkpoint_dir, *files_);
   for (const std::string& note : save->notes()) tell("note: " + note);
   const std::chrono::duration<double> stopped = std::chrono::steady_clock::now() - start;
-  on_its_way_ = {std::move(save), start, stopped.count()};
+  on_its_way_ = {std::move(save), start, waited_seconds + stopped.count()};
 }
 
 void TrainCheckpoints::go_on(bool wait) {

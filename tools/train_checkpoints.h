@@ -37,9 +37,10 @@ class TrainCheckpoints {
   // Loads that checkpoint, if there is one, and makes sure that what the run will save has room.
   // Returns the steps that are done.
   std::uint64_t resume(trainer::ZeroEngine& engine);
-  // Saves where it is due; what of it need not stop training goes on beside the next steps. One
-  // that is due while another is on its way waits for that. Returns whether the run shall end now,
-  // as a signal to any rank asked; it is saved then, as after the last step.
+  // Saves where it is due: within the next step, when its states are quiet anyway, or at once where
+  // there is none; what of it need not stop training goes on beside. One that is due while another
+  // is on its way waits for that. Returns whether the run shall end now, as a signal to any rank
+  // asked; it is saved then, as after the last step.
   bool after_step(trainer::ZeroEngine& engine);
 
  private:
@@ -50,10 +51,12 @@ class TrainCheckpoints {
   void open(const std::filesystem::path& path);
   void check_space(trainer::ZeroEngine& engine, std::uint64_t done);
   void tell_cost(std::uint64_t each) const;
-  void begin_save(trainer::ZeroEngine& engine);
+  trainer::CheckpointFacts facts_after(std::uint64_t step) const;
+  void begin_save(trainer::ModelStates& states, const trainer::CheckpointFacts& facts,
+                  double waited_seconds);
   // Asks after the one that is on its way; with `wait` until it is complete.
   void go_on(bool wait);
-  std::map<std::string, std::string> facts() const;
+  std::map<std::string, std::string> training_facts() const;
   void tell(const std::string& line) const;
   // With the way out, where a bad checkpoint is not the only one.
   trainer::Failure refusal(const Error& error, const std::filesystem::path& path) const;

@@ -117,9 +117,9 @@ inline std::unique_ptr<ZeroEngine> own_engine(const Config& config, Communicator
   return std::make_unique<ZeroEngine>(config, own_model(), ranks, at::kCPU);
 }
 
-inline void train_own(ZeroEngine& engine) {
+inline StepReport train_own(ZeroEngine& engine) {
   const Samples samples = samples_of(engine.steps_done() + 1, 8);
-  engine.step([&](zero::Pass& pass) {
+  return engine.step([&](zero::Pass& pass) {
     const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
       return zero::run(pass, unit, inputs);
     };

@@ -4,10 +4,11 @@
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/optimizer_layout.h>
 
-#include <fstream>
+#include <span>
 #include <utility>
 
 #include "rank_agreement.h"
+#include "saved_file.h"
 #include "shard_job.h"
 #include "state_items.h"
 
@@ -18,21 +19,22 @@ using std::filesystem::path;
 
 // What rank 0 says of a shard: its index lies where all ranks write.
 CheckpointShard describe_shard(const path& directory, std::uint32_t rank) {
+  constexpr std::size_t kTail = 64;  // the seal and a little more
   CheckpointShard shard{.index = rank_name(rank) + ".json"};
-  const path file = directory / shard.index;
-  std::ifstream stream(file, std::ios::binary | std::ios::ate);
-  constexpr std::streamoff kTail = 64;  // the seal and a little more
-  const std::streamoff size = stream ? std::streamoff(stream.tellg()) : 0;
-  std::string tail(kTail, '\0');
-  if (size > kTail) stream.seekg(size - kTail).read(tail.data(), kTail);
-  if (!stream || size <= kTail) {
-    throw Failure(make_error(ErrorKind::kNotFound, "write checkpoint", file.string(),
+  const path path = directory / shard.index;
+  auto file = SavedFile::open(path);
+  if (!file && file.error().kind != ErrorKind::kNotFound) throw Failure(file.error());
+  if (!file || file->size_bytes() < kTail) {
+    throw Failure(make_error(ErrorKind::kNotFound, "write checkpoint", path.string(),
                              "the shard of rank " + std::to_string(rank) +
                                  " is not there: all ranks must write to one directory, on a "
                                  "filesystem that they share")
                       .value());
   }
-  shard.size_bytes = static_cast<std::uint64_t>(size);
+  shard.size_bytes = file->size_bytes();
+  std::string tail(kTail, '\0');
+  value_or_throw(
+      file->read(path, shard.size_bytes - kTail, std::as_writable_bytes(std::span(tail))));
   shard.checksum = seal_of(tail);
   return shard;
 }
@@ -91,12 +93,12 @@ CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts
     remove_unfinished();
     throw;
   }
-  start([this] { job_->complete(cancelled_); });
+  start([this] { job_->complete(); });
 }
 
 CheckpointSave::~CheckpointSave() {
   if (phase_ == Phase::kComplete) return;
-  cancelled_ = true;
+  job_->cancel();
   if (work_.valid()) work_.wait();
   remove_unfinished();
 }
@@ -153,6 +155,7 @@ bool CheckpointSave::poll() {
 
 void CheckpointSave::finish(const std::function<bool()>& stop) {
   constexpr auto kAtATime = std::chrono::milliseconds(50);
+  if (job_) job_->hurry();
   while (!poll()) {
     if (stop && stop()) throw Interrupted();
     if (work_.valid()) work_.wait_for(kAtATime);
@@ -161,7 +164,7 @@ void CheckpointSave::finish(const std::function<bool()>& stop) {
 
 // On every rank, when `failed` of them have.
 void CheckpointSave::fail(std::exception_ptr failure, double failed) {
-  cancelled_ = true;
+  job_->cancel();
   if (work_.valid()) work_.wait();
   std::string who = "other ranks";
   try {  // nobody writes any more after it

@@ -6,7 +6,9 @@
 #include <spillway/trainer/failure.h>
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 namespace spillway::trainer {
@@ -24,6 +26,24 @@ std::string padded(std::uint32_t number) {
 
 std::size_t round_up(std::size_t bytes, std::size_t multiple) {
   return (bytes + multiple - 1) / multiple * multiple;
+}
+
+// Bytes of a sealed tile's plane, from one of its blocks on, with its checksums.
+void compare(const swapper::SealedTile& tile, std::uint32_t plane, std::size_t first_byte,
+             std::span<const std::byte> bytes) {
+  const swapper::SealedTile::PlaneSums& sums = tile.planes[plane];
+  for (std::size_t at = 0; at < bytes.size(); at += sums.block_bytes) {
+    const std::size_t block = (first_byte + at) / sums.block_bytes;
+    const swapper::BlockIdentity identity{
+        .tile = tile.tile, .plane = plane, .generation = tile.generation, .block = block};
+    const std::size_t count = std::min(sums.block_bytes, bytes.size() - at);
+    if (swapper::block_checksum(identity, bytes.subspan(at, count)) == sums.values[block]) continue;
+    throw Failure(make_error(ErrorKind::kCorrupt, "copy states", tile.segment->path(),
+                             "block " + std::to_string(block) + " of tile " +
+                                 std::to_string(tile.tile) + ", plane " + std::to_string(plane) +
+                                 ", is not what was written")
+                      .value());
+  }
 }
 
 // Whole checksum blocks and whole pages.
@@ -137,9 +157,9 @@ void ShardJob::copy_memory(ModelStates& states, const std::vector<swapper::Item>
   meet_until(index_.extents.size());
 }
 
-void ShardJob::complete(const std::atomic<bool>& cancelled) {
+void ShardJob::complete() {
   for (auto& [key, segment] : segments_) {
-    if (cancelled) throw Interrupted();
+    if (cancelled_) throw Interrupted();
     if (segment.file) {
       value_or_throw(files_.sync(*segment.sealed));
     } else {
@@ -151,7 +171,7 @@ void ShardJob::complete(const std::atomic<bool>& cancelled) {
     if (segment.file) {
       refer(part, *segment.file);
     } else {
-      copy(part, cancelled);
+      copy(part);
     }
   }
   if (writer_) index_.files[writer_file_] = value_or_throw(writer_->finish());
@@ -187,42 +207,35 @@ void ShardJob::refer(const SealedPart& part, std::uint32_t file) {
   }
 }
 
-void ShardJob::copy(const SealedPart& part, const std::atomic<bool>& cancelled) {
+void ShardJob::copy(const SealedPart& part) {
   CheckpointExtent& extent = index_.extents[part.extent];
   for (std::uint32_t plane = 0; plane < part.layout->plane_count(); ++plane) {
-    const swapper::SealedTile::PlaneSums& sums = part.tile.planes[plane];
     const std::uint64_t start =
         part.tile.offset + part.layout->plane_offset(plane, extent.elements);
     const std::size_t size_bytes = part.layout->plane_bytes(plane, extent.elements);
-    const std::size_t step = copy_step(sums.block_bytes);
+    const std::size_t step = copy_step(part.tile.planes[plane].block_bytes);
     const aio::Buffer buffer =
         aio::Buffer::allocate(std::min(step, round_up(size_bytes, swapper::kPlaneAlignment)));
     for (std::size_t done = 0; done < size_bytes; done += step) {
-      if (cancelled) throw Interrupted();
       const std::size_t count = std::min(step, size_bytes - done);
+      read(*part.tile.segment, start + done,
+           {buffer.data(), round_up(count, swapper::kPlaneAlignment)});
       const std::span bytes(buffer.data(), count);
-      value_or_throw(part.tile.segment->read(
-          start + done, {buffer.data(), round_up(count, swapper::kPlaneAlignment)}));
-      for (std::size_t at = 0; at < count; at += sums.block_bytes) {
-        const std::size_t block = (done + at) / sums.block_bytes;
-        const swapper::BlockIdentity identity{.tile = part.tile.tile,
-                                              .plane = plane,
-                                              .generation = part.tile.generation,
-                                              .block = block};
-        if (swapper::block_checksum(identity,
-                                    bytes.subspan(at, std::min(sums.block_bytes, count - at))) ==
-            sums.values[block]) {
-          continue;
-        }
-        throw Failure(make_error(ErrorKind::kCorrupt, "copy states", part.tile.segment->path(),
-                                 "the block at " + std::to_string(start + done + at) +
-                                     " is not what was written")
-                          .value());
-      }
+      compare(part.tile, plane, done, bytes);
       const std::uint64_t offset = value_or_throw(writer().append(bytes));
       if (done == 0) extent.planes[part.first_plane + plane] = {writer_file_, offset};
     }
   }
+}
+
+void ShardJob::read(const swapper::SealedSegment& segment, std::uint64_t offset,
+                    std::span<std::byte> to) const {
+  if (cancelled_) throw Interrupted();
+  const auto start = std::chrono::steady_clock::now();
+  value_or_throw(segment.read(offset, to));
+  if (hurried_) return;
+  // The longer it took, the more of training's I/O is waiting on the drive.
+  std::this_thread::sleep_for((std::chrono::steady_clock::now() - start) / 2);
 }
 
 std::uint32_t ShardJob::add_file(ShardFile file) {

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,12 @@ class ShardJob {
 
   // First: seals, links, and copies what lies in memory. Afterwards the states may change again.
   void take(ModelStates& states, RankAgreement& ranks);
-  // Then, on any thread: the rest, until the shard is whole and durable. Interrupted soon after
-  // `cancelled` is set.
-  void complete(const std::atomic<bool>& cancelled);
+  // Then, on any thread: the rest, until the shard is whole and durable. What it copies from the
+  // swap files it reads with pauses, for training reads there, too.
+  void complete();
+  // From another thread meanwhile: complete() does without pauses, or throws Interrupted, soon.
+  void hurry() noexcept { hurried_ = true; }
+  void cancel() noexcept { cancelled_ = true; }
 
   // What the user should know of how it was saved; after take().
   const std::vector<std::string>& notes() const noexcept { return notes_; }
@@ -64,7 +68,9 @@ class ShardJob {
                    RankAgreement& ranks);
   void clone(Segment& segment);
   void refer(const SealedPart& part, std::uint32_t file);
-  void copy(const SealedPart& part, const std::atomic<bool>& cancelled);
+  void copy(const SealedPart& part);
+  void read(const swapper::SealedSegment& segment, std::uint64_t offset,
+            std::span<std::byte> to) const;
   std::uint32_t add_file(ShardFile file);
   std::string next_name();
   ShardWriter& writer();
@@ -82,6 +88,8 @@ class ShardJob {
   std::uint32_t writer_file_ = 0;
   std::uint32_t links_made_ = 0;
   std::vector<std::string> notes_;
+  std::atomic<bool> hurried_{false};
+  std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace spillway::trainer

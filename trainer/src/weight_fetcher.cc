@@ -68,6 +68,8 @@ void WeightFetcher::invalidate() {
   loaded_.clear();
 }
 
+void WeightFetcher::settle() { loader_->settle(); }
+
 void WeightFetcher::forget(UnitId unit) {
   if (const auto coming = coming_.find(unit); coming != coming_.end()) {
     coming->second.weights->abandon();

@@ -28,7 +28,7 @@ class WeightLoader {
   // Starts filling `incoming`; what cannot be read is told to it. A unit that is being updated is
   // waited for first. Does not block.
   void load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming);
-  // Block until nothing is loaded any more; nothing of that unit. REQUIRES: what was under way is
+  // Block until nothing is loaded any more; nothing of that unit. Soon, where what is under way was
   // abandoned.
   void settle();
   void settle(UnitId unit);

@@ -68,6 +68,7 @@ zero::Pass ZeroEngine::make_pass(bool training) {
 
 zero::Pass ZeroEngine::inference_pass() {
   end_update();
+  use_quiet_states();
   count_bytes();
   inferring_ = true;
   return make_pass(/*training=*/false);
@@ -75,10 +76,29 @@ zero::Pass ZeroEngine::inference_pass() {
 
 ModelStates& ZeroEngine::quiet_states() {
   end_update();
+  use_quiet_states();
   fetcher_.invalidate();
   count_bytes();
   inferring_ = true;  // what moves now is no step's
   return states_;
+}
+
+void ZeroEngine::when_quiet(UseStates use) {
+  SPILLWAY_CHECK(!when_quiet_, "one at a time waits for quiet states");
+  when_quiet_ = std::move(use);
+}
+
+void ZeroEngine::use_quiet_states() {
+  if (!when_quiet_) return;
+  const TraceSpan span(states_.trace(), Lane::kWait, "use of quiet states");
+  const auto start = std::chrono::steady_clock::now();
+  end_update();
+  fetcher_.settle();
+  count_bytes();
+  const bool inferring = std::exchange(inferring_, true);  // what moves now is no step's
+  std::exchange(when_quiet_, {})(states_, seconds_since(start));
+  count_bytes();
+  inferring_ = inferring;
 }
 
 // What was moved since the last call belongs to training, unless it was inference's.
@@ -179,6 +199,7 @@ void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
     optimizer_.background().wait_until_computed();  // the gradients of the step before are used up
   }
   barrier_seconds_ += seconds_since(start);
+  use_quiet_states();
   gradients_.clear();
   try {
     run_backward(loss, report);

@@ -12,7 +12,6 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/communicator.h>
 
-#include <atomic>
 #include <chrono>
 #include <exception>
 #include <filesystem>
@@ -61,7 +60,6 @@ class CheckpointSave {
   CheckpointManifest manifest_;  // without shards
   std::unique_ptr<ShardJob> job_;
   std::vector<std::string> notes_;
-  std::atomic<bool> cancelled_{false};
   Phase phase_ = Phase::kShards;
   std::future<void> work_;  // of this rank, in this phase
 };

@@ -39,6 +39,9 @@ class WeightFetcher {
   void release(UnitId unit);
   // Forgets what is in memory or on its way: the tiles are about to change. Blocks.
   void invalidate();
+  // Waits until nothing is on its way: tiers may be asked for what wants them idle. What was read
+  // stays. REQUIRES: no update is under way.
+  void settle();
   // Lets go of what is on its way of a unit that is not used again before its tiles change, which
   // they now may. Blocks, seldom.
   void forget(UnitId unit);

@@ -64,6 +64,13 @@ class ZeroEngine {
   // The states as the last step left them, to be saved or replaced before the next call of anything
   // here: waits for the update as finish_update, tells nothing, and nobody holds or reads weights.
   ModelStates& quiet_states();
+  // Calls `use` with these states, once, at the next moment at which waiting for them costs least:
+  // between forward and backward of the next step, where its update is over and no other has begun,
+  // or before an inference pass or quiet_states(). It may read them and seal them, not change them;
+  // what it throws is thrown by the call it was made in. `waited_seconds`: training waited for what
+  // moved to end. REQUIRES: no other is waiting.
+  using UseStates = std::function<void(ModelStates& states, double waited_seconds)>;
+  void when_quiet(UseStates use);
   // The next step is number `steps_done` + 1: the states are those of a checkpoint.
   void resume_after(std::uint64_t steps_done) noexcept { step_ = steps_done; }
 
@@ -86,6 +93,7 @@ class ZeroEngine {
   void run_passes(const LossFunction& loss_of, StepReport* report);
   void run_backward(const at::Tensor& loss, StepReport* report);
   void end_update();
+  void use_quiet_states();
   void count_update(const swapper::StreamStats& update);
   void count_bytes();
   void report_counts(StepReport* report);
@@ -101,6 +109,7 @@ class ZeroEngine {
   bool clipped_ = false;  // in the last step: then this one will be too, most likely
   std::uint64_t step_ = 0;
   bool inferring_ = false;  // what moves now is no step's
+  UseStates when_quiet_;
   // Since the last report.
   double compute_seconds_ = 0;
   double update_seconds_ = 0;
