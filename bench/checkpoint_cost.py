@@ -156,8 +156,8 @@ def drop_caches():
 
 
 def parse_options():
-    parser = options_of(__doc__, rounds=3, steps=16)
-    parser.add_argument("--every", default=5, type=int, help="steps from one save to the next (default: %(default)s)")
+    parser = options_of(__doc__, rounds=3, steps=28)
+    parser.add_argument("--every", default=10, type=int, help="steps from one save to the next (default: %(default)s)")
     options = parse(parser)
     if options.every < 1:
         parser.error("--every is at least 1")

@@ -242,9 +242,9 @@ class Training {
   Communicator& ranks_;
   trainer::ModelSpec model_;
   trainer::GptUnits units_;
-  std::optional<TrainCheckpoints> checkpoints_;
   std::optional<TrainInitialWeights> initial_;
   std::optional<ZeroEngine> engine_;
+  std::optional<TrainCheckpoints> checkpoints_;  // what is being saved are the engine's states
   std::optional<TrainMetrics> metrics_;
   RunTotals totals_;
 };

@@ -60,6 +60,7 @@ ShardJob::ShardJob(ModelStates& states, std::filesystem::path directory, Checkpo
     : directory_(std::move(directory)),
       name_(rank_name(states.communicator().rank())),
       files_(files),
+      tiers_(states.tiers()),
       weight_layout_(states.tiers().weights().layout()),
       optimizer_layout_(states.tiers().optimizer().layout()) {
   index_.rank = states.communicator().rank();
@@ -127,7 +128,6 @@ void ShardJob::link_segments() {
                              .size_bytes = segment.sealed->size_bytes(),
                              .checksums = {},
                              .of_planes = true});
-    ++links_made_;
   }
 }
 
@@ -158,6 +158,7 @@ void ShardJob::copy_memory(ModelStates& states, const std::vector<swapper::Item>
 }
 
 void ShardJob::complete() {
+  training_read_bytes_ = tiers_.nvme_read_bytes();
   for (auto& [key, segment] : segments_) {
     if (cancelled_) throw Interrupted();
     if (segment.file) {
@@ -229,13 +230,22 @@ void ShardJob::copy(const SealedPart& part) {
 }
 
 void ShardJob::read(const swapper::SealedSegment& segment, std::uint64_t offset,
-                    std::span<std::byte> to) const {
+                    std::span<std::byte> to) {
+  leave_room_for_training();
   if (cancelled_) throw Interrupted();
-  const auto start = std::chrono::steady_clock::now();
   value_or_throw(segment.read(offset, to));
-  if (hurried_) return;
-  // The longer it took, the more of training's I/O is waiting on the drive.
-  std::this_thread::sleep_for((std::chrono::steady_clock::now() - start) / 2);
+  read_bytes_ += to.size();
+}
+
+void ShardJob::leave_room_for_training() const {
+  constexpr std::uint64_t kShare = 12;  // of what training reads, one in so many
+  constexpr std::chrono::milliseconds kLookEvery{2};
+  constexpr std::chrono::seconds kMostWait{1};  // where training reads next to nothing
+  const auto start = std::chrono::steady_clock::now();
+  while (!hurried_ && !cancelled_ && std::chrono::steady_clock::now() - start < kMostWait &&
+         tiers_.nvme_read_bytes() - training_read_bytes_ < kShare * read_bytes_) {
+    std::this_thread::sleep_for(kLookEvery);
+  }
 }
 
 std::uint32_t ShardJob::add_file(ShardFile file) {

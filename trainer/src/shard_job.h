@@ -33,10 +33,10 @@ class ShardJob {
 
   // First: seals, links, and copies what lies in memory. Afterwards the states may change again.
   void take(ModelStates& states, RankAgreement& ranks);
-  // Then, on any thread: the rest, until the shard is whole and durable. What it copies from the
-  // swap files it reads with pauses, for training reads there, too.
+  // Then, on any thread: the rest, until the shard is whole and durable. Of the swap files it reads
+  // a small share of what training reads there meanwhile, which it thus slows down by no more.
   void complete();
-  // From another thread meanwhile: complete() does without pauses, or throws Interrupted, soon.
+  // From another thread meanwhile: complete() reads as fast as it can, or throws Interrupted, soon.
   void hurry() noexcept { hurried_ = true; }
   void cancel() noexcept { cancelled_ = true; }
 
@@ -69,8 +69,8 @@ class ShardJob {
   void clone(Segment& segment);
   void refer(const SealedPart& part, std::uint32_t file);
   void copy(const SealedPart& part);
-  void read(const swapper::SealedSegment& segment, std::uint64_t offset,
-            std::span<std::byte> to) const;
+  void read(const swapper::SealedSegment& segment, std::uint64_t offset, std::span<std::byte> to);
+  void leave_room_for_training() const;
   std::uint32_t add_file(ShardFile file);
   std::string next_name();
   ShardWriter& writer();
@@ -78,6 +78,7 @@ class ShardJob {
   const std::filesystem::path directory_;
   const std::string name_;
   CheckpointFiles& files_;
+  const StateTiers& tiers_;
   const swapper::Layout weight_layout_;
   const swapper::Layout optimizer_layout_;
   ShardIndex index_;
@@ -86,8 +87,9 @@ class ShardJob {
   std::map<const swapper::SealedSegment*, Segment> segments_;
   std::optional<ShardWriter> writer_;
   std::uint32_t writer_file_ = 0;
-  std::uint32_t links_made_ = 0;
   std::vector<std::string> notes_;
+  std::uint64_t read_bytes_ = 0;           // by copy()
+  std::uint64_t training_read_bytes_ = 0;  // when it began
   std::atomic<bool> hurried_{false};
   std::atomic<bool> cancelled_{false};
 };

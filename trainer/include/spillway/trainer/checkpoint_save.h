@@ -28,7 +28,7 @@ class ShardJob;
 class CheckpointSave {
  public:
   // `directory`/step-N. REQUIRES: as save_checkpoint; no other one of these states is on its way.
-  // `files` is used until this one is complete or gone.
+  // The states and `files` outlive this.
   CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
                  const std::filesystem::path& directory, CheckpointFiles& files);
   ~CheckpointSave();
