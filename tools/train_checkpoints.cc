@@ -172,7 +172,10 @@ void TrainCheckpoints::check_space(trainer::ZeroEngine& engine, std::uint64_t do
 
 // Where there are two generations of the states while training goes on, and in what room.
 void TrainCheckpoints::tell_cost(std::uint64_t each) const {
-  const trainer::OffloadConfig& states = inputs_.config.config.offload_optimizer;
+  const trainer::Config& config = inputs_.config.config;
+  const bool optimizer = config.offload_optimizer.device == trainer::OffloadDevice::kNvme;
+  const trainer::OffloadConfig& states =
+      optimizer ? config.offload_optimizer : config.offload_param;
   if (states.device != trainer::OffloadDevice::kNvme) return;
   struct stat swap {
   }, saved{};
