@@ -8,13 +8,15 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from free_port import free_port
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else ""
 TIMEOUT_S = 120
@@ -41,11 +43,8 @@ def words(count, seed=7):
 
 def environments_of_ranks(count):
     """One for each rank on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": str(port)}
+              "MASTER_PORT": str(free_port())}
     return [ENVIRONMENT | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 

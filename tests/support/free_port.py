@@ -1,0 +1,9 @@
+"""A TCP port of this machine that nobody listens on."""
+
+import socket
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
