@@ -58,6 +58,24 @@ TEST_F(ConfigBackwardTest, GradientsWaitInFp32UnlessToldOtherwise) {
   EXPECT_EQ(config("{}", cpu).gradients.device, OffloadDevice::kCpu);
 }
 
+TEST_F(ConfigBackwardTest, WhatWaitsOnNvmeIsReadBesideForwardUnlessToldOtherwise) {
+  const auto order = [&](std::vector<std::string> places) {
+    for (std::string& place : places) place = "zero_optimization." + place;
+    places.push_back("zero_optimization.offload_gradients.nvme_path=/swap");
+    for (const char* states : {"offload_param", "offload_optimizer"}) {
+      places.push_back("zero_optimization." + std::string(states) + ".nvme_path=/swap");
+    }
+    return std::string(to_string(resolved_update_order(config("{}", {.overrides = places}))));
+  };
+  EXPECT_EQ(order({}), "after_backward");
+  EXPECT_EQ(order({"offload_gradients.device=nvme"}), "forward");
+  EXPECT_EQ(order({"offload_optimizer.device=nvme"}), "forward");
+  EXPECT_EQ(order({"offload_param.device=nvme", "offload_optimizer.device=nvme"}), "backward");
+  EXPECT_EQ(order({"offload_param.device=nvme", "offload_optimizer.device=nvme",
+                   "offload_gradients.device=nvme"}),
+            "forward");
+}
+
 TEST_F(ConfigBackwardTest, KeysThatDoNothingSayWhy) {
   const auto fate = [&](const std::string& keys, const std::string& name) {
     return report(checkpointing(keys), "activation_checkpointing." + name);

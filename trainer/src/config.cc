@@ -211,10 +211,9 @@ UpdateOrder resolved_update_order(const Config& config) {
   if (config.update_order != UpdateOrder::kAuto) return config.update_order;
   const bool weights = config.offload_param.device == OffloadDevice::kNvme;
   const bool states = config.offload_optimizer.device == OffloadDevice::kNvme;
-  if (weights && states && config.gradients.device != OffloadDevice::kNvme) {
-    return UpdateOrder::kBackward;
-  }
-  return weights || states ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
+  const bool gradients = config.gradients.device == OffloadDevice::kNvme;
+  if (weights && states && !gradients) return UpdateOrder::kBackward;
+  return weights || states || gradients ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
 }
 
 const char* to_string(OffloadDevice device) {

@@ -1,8 +1,8 @@
 // UpdateOrder: when a step's tiles are updated. All orders give the same bits.
 //
 // kAuto is kBackward where weights and optimizer states lie on NVMe and gradients do not, if the
-// drive has room; kForward where it has none or less is on NVMe, since weights in RAM would be
-// copied; kAfterBackward where there is no I/O to hide.
+// drive has room; kForward wherever else one of the three is; kAfterBackward where there is no I/O
+// to hide.
 #pragma once
 
 namespace spillway::trainer {
