@@ -114,8 +114,9 @@ void GradientStore::place(const GradientPlan& plan) {
     total += static_cast<std::int64_t>(unit.partition.part_elements(kTrainable));
   }
   if (plan.device == OffloadDevice::kNvme && total > 0) {
-    states_->tiers().add_note(std::string("gradients: on NVMe in ") + (half ? "bf16" : "fp32") +
-                              ", " + config.nvme_path.string() + ": " + plan.reason);
+    std::string note = "gradients: on NVMe in ";
+    note.append(half ? "bf16" : "fp32").append(", ").append(config.nvme_path.string());
+    states_->tiers().add_note(note.append(": ").append(plan.reason));
     sums_apart_ = true;
     spill_ = std::make_unique<GradientSpill>(*states_);
     return;
