@@ -139,7 +139,7 @@ class UnfinishedTest(ExportTest):
 
     def test_of_several_at_a_time_one_is_done(self):
         model = self.folder / "model"
-        for left_by_a_killed_one in (False, True) * 4:
+        for left_by_a_killed_one in (False, True) * 2:
             if left_by_a_killed_one:
                 run = self.begin_and_stop(model, files=2)
                 run.kill()
