@@ -167,7 +167,11 @@ void TrainCheckpoints::check_space(trainer::ZeroEngine& engine, std::uint64_t do
       fmt::format(
           "{} checkpoints of {} (--keep {}; {} are there, and one more while it is written)",
           coming, pinned_pool::format_bytes(each), options_.keep, present.size())));
-  tell_cost(each);
+  trainer::StateTiers& tiers = engine.quiet_states().tiers();
+  const bool on_files = tiers.weights().storage_bytes() + tiers.optimizer().storage_bytes() > 0;
+  if (on_files) return tell_cost(each);
+  tell("states in memory: training waits while a checkpoint's " + pinned_pool::format_bytes(each) +
+       " are written");
 }
 
 // Where there are two generations of the states while training goes on, and in what room.
@@ -176,7 +180,6 @@ void TrainCheckpoints::tell_cost(std::uint64_t each) const {
   const bool optimizer = config.offload_optimizer.device == trainer::OffloadDevice::kNvme;
   const trainer::OffloadConfig& states =
       optimizer ? config.offload_optimizer : config.offload_param;
-  if (states.device != trainer::OffloadDevice::kNvme) return;
   struct stat swap {
   }, saved{};
   if (::stat(states.nvme_path.c_str(), &swap) != 0 ||

@@ -92,6 +92,13 @@ class ModesTest(ResumeTest):
         self.assertIn("nothing to train", self.run_to(2, *self.saving()).stdout)
         self.assertEqual(self.checkpoints(), ["step-00000002"])
 
+    def test_what_a_save_costs_is_told(self):
+        in_memory, links = "states in memory: training waits", "checkpoints are links of the swap files"
+        for number, (places, told) in enumerate(((("cpu", "none"), in_memory), (("none", "nvme"), links),
+                                                 (("nvme", "none"), links), (("nvme", "nvme"), links))):
+            saving = self.saving(directory=self.folder / f"saved-{number}")
+            self.assertIn(told, self.run_to(1, *saving, *self.offload(*places)).stdout)
+
     def test_what_stays_follows_keep_and_keep_every(self):
         self.run_to(7, *self.saving(1, "--keep", 2, "--keep-every", 3))
         self.assertEqual(self.checkpoints(), [f"step-0000000{step}" for step in (3, 6, 7)])
