@@ -30,13 +30,18 @@ class BackgroundSaveTest(EndToEndTest):
         self.metrics = self.folder / "metrics.jsonl"
         self.preexec = {}
         if bytes_per_second:
-            try:
-                throttle = BlkioThrottle(self.disk.path)
-                self.addCleanup(throttle.close)
-                throttle.limit(bytes_per_second)
-            except LookupError as reason:
-                self.skipTest(str(reason))
-            self.preexec = {"preexec_fn": throttle.enter}
+            self.limit(bytes_per_second)
+
+    def limit(self, bytes_per_second):
+        """What runs write there from here on; skips where that cannot be limited."""
+        try:
+            throttle = BlkioThrottle(self.disk.path)
+            self.addCleanup(throttle.close)
+            throttle.limit(bytes_per_second)
+        except LookupError as reason:
+            self.skipTest(str(reason))
+        self.preexec = {"preexec_fn": throttle.enter}
+        return throttle
 
     def begin(self, steps, every, *options, **popen):
         self.metrics.unlink(missing_ok=True)
@@ -116,10 +121,7 @@ class BackgroundSaveTest(EndToEndTest):
     def test_kill_beside_a_copy(self):
         self.use(500)
         self.assertEqual(self.finish(self.begin(1, 1)).returncode, 0)
-        throttle = BlkioThrottle(self.disk.path)
-        self.addCleanup(throttle.close)
-        throttle.limit(20 << 20)
-        self.preexec = {"preexec_fn": throttle.enter}
+        throttle = self.limit(20 << 20)
         run, step = self.begin_and_wait_for_a_copy()
         run.kill()
         run.communicate()
