@@ -140,9 +140,10 @@ class CheckpointCost:
                          spread(ratios(self.resumed[form], self.read[form]))])
         print_table(["checkpoints", "training waited s", "of a step", "until it is complete s",
                      "a step beside it, of one without", "such steps", "resume s", "fio reads it in s", "ratio"], rows)
-        print("Training waited: from the end of a step until the next may begin (the update in the background is "
-              "waited for, as for an evaluation). Aimed at: under 1 % of a step plus an fdatasync; a step beside a "
-              "save at most 1.10 of one without. Losses of all runs were the same to the last bit.\n\n"
+        print("Training waited: between forward and backward of the next step, for what moved to end and the save to "
+              "begin, and for its end where the next one was due. Aimed at: under 1 % of a step plus an "
+              "fdatasync; a step beside a save at most 1.10 of one without. Losses of all runs were the same to the "
+              "last bit.\n\n"
               "Seconds of every counted step, a run between bars:\n")
         print_repetitions(self.runs, WARM_UP, seconds_of)
         for form in PLACES:
