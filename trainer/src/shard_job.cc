@@ -28,9 +28,10 @@ std::size_t round_up(std::size_t bytes, std::size_t multiple) {
   return (bytes + multiple - 1) / multiple * multiple;
 }
 
-// Bytes of a sealed tile's plane, from one of its blocks on, with its checksums.
-void compare(const swapper::SealedTile& tile, std::uint32_t plane, std::size_t first_byte,
-             std::span<const std::byte> bytes) {
+// Bytes of a sealed tile's plane, from one of its blocks on, with its checksums. The plane begins
+// at `start` of the segment.
+void compare(const swapper::SealedTile& tile, std::uint32_t plane, std::uint64_t start,
+             std::size_t first_byte, std::span<const std::byte> bytes) {
   const swapper::SealedTile::PlaneSums& sums = tile.planes[plane];
   for (std::size_t at = 0; at < bytes.size(); at += sums.block_bytes) {
     const std::size_t block = (first_byte + at) / sums.block_bytes;
@@ -39,9 +40,9 @@ void compare(const swapper::SealedTile& tile, std::uint32_t plane, std::size_t f
     const std::size_t count = std::min(sums.block_bytes, bytes.size() - at);
     if (swapper::block_checksum(identity, bytes.subspan(at, count)) == sums.values[block]) continue;
     throw Failure(make_error(ErrorKind::kCorrupt, "copy states", tile.segment->path(),
-                             "block " + std::to_string(block) + " of tile " +
+                             "the block at " + std::to_string(start + first_byte + at) + " (tile " +
                                  std::to_string(tile.tile) + ", plane " + std::to_string(plane) +
-                                 ", is not what was written")
+                                 ") is not what was written")
                       .value());
   }
 }
@@ -222,7 +223,7 @@ void ShardJob::copy(const SealedPart& part) {
       read(*part.tile.segment, start + done,
            {buffer.data(), round_up(count, swapper::kPlaneAlignment)});
       const std::span bytes(buffer.data(), count);
-      compare(part.tile, plane, done, bytes);
+      compare(part.tile, plane, start, done, bytes);
       const std::uint64_t offset = value_or_throw(writer().append(bytes));
       if (done == 0) extent.planes[part.first_plane + plane] = {writer_file_, offset};
     }
