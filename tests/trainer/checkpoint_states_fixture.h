@@ -7,16 +7,14 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
-#include <sys/stat.h>
 
-#include <fstream>
-#include <iterator>
+#include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "../support/scratch.h"
+#include "directory_files.h"
 #include "own_model.h"
 #include "tiny_gpt.h"
 
@@ -28,31 +26,6 @@ inline Checkpoint opened(const std::filesystem::path& directory) {
   auto checkpoint = Checkpoint::open(directory);
   if (!checkpoint) throw Failure(checkpoint.error());
   return std::move(*checkpoint);
-}
-
-inline std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-inline std::map<std::string, std::string> contents(const std::filesystem::path& directory) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    files[entry.path().filename()] = bytes_of(entry.path());
-  }
-  return files;
-}
-
-// Of all files in it.
-inline std::set<ino_t> inodes(const std::filesystem::path& directory) {
-  std::set<ino_t> found;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
-    struct stat status {};
-    if (::stat(entry.path().c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
-      found.insert(status.st_ino);
-    }
-  }
-  return found;
 }
 
 // Every byte of the checkpoint is what was written.
@@ -101,6 +74,11 @@ class CheckpointStatesTest : public ::testing::Test {
     }
     return trace;
   }
+  std::filesystem::path at(std::uint64_t step) const { return saved_ / checkpoint_name(step); }
+  // Saves after every second of six steps, `look`s at each, and expects that none changes
+  // meanwhile.
+  using Look = std::function<void(const std::filesystem::path&)>;
+  void expect_saved_for_good(const Config& config, const Look& look);
   static Trace rest(const Trace& all) {
     return {{all.losses.begin() + kSavedAt, all.losses.end()},
             {all.grad_norms.begin() + kSavedAt, all.grad_norms.end()}};
@@ -125,6 +103,23 @@ inline StepReport train_own(ZeroEngine& engine) {
     };
     return own_losses(run, samples.points, samples.wanted).sum() / 8.0;
   });
+}
+
+inline void CheckpointStatesTest::expect_saved_for_good(const Config& config, const Look& look) {
+  const auto engine = own_engine(config, *ranks_);
+  std::map<std::uint64_t, std::map<std::string, std::string>> saved;
+  for (std::uint64_t step = 1; step <= 6; ++step) {
+    train_own(*engine);
+    if (step % 2 != 0) continue;
+    save_checkpoint(engine->quiet_states(), {.step = step}, saved_.path(), *files_);
+    saved[step] = contents(at(step));
+    look(at(step));
+  }
+  for (const auto& [step, files] : saved) {
+    EXPECT_EQ(contents(at(step)) == files, true) << "step " << step << " has changed";
+    EXPECT_TRUE(whole(at(step)));
+    std::filesystem::remove_all(at(step));
+  }
 }
 
 }  // namespace spillway::trainer::testing

@@ -93,7 +93,6 @@ class ElasticTest : public CheckpointStatesTest {
     train_own(*engine);
     save_checkpoint(engine->quiet_states(), {.step = 1}, saved_.path(), *files_);
   }
-  std::filesystem::path at(std::uint64_t step) const { return saved_ / checkpoint_name(step); }
 
   std::vector<std::string> notes_;
 };
