@@ -17,10 +17,10 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
-#include <spillway/trainer/hi_lo.h>
-#include <spillway/trainer/sum_of_squares.h>
 #include <sys/utsname.h>
 #include <torch/version.h>
+#include "trainer/kernels/hi_lo.h"
+#include "trainer/kernels/sum_of_squares.h"
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 #include "checksum_cost.h"
 
-#include <spillway/trainer/optimizer_layout.h>
 #include <xxhash.h>
+#include "trainer/plan/optimizer_layout.h"
 
 #include <algorithm>
 #include <cstdio>

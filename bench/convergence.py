@@ -5,7 +5,7 @@ What two seeds differ by with exact states is the noise that a difference is to 
 
     bench/convergence.py --plays "$SPILLWAY_PLAYS" > bench/results/convergence.md     (tools/setup.sh names the plays)
 
-All states are in memory: where they live changes no bit (tests/trainer/optimizers_test.cc)."""
+All states are in memory: where they live changes no bit (tests/trainer/stream/optimizers_test.cc)."""
 
 import argparse
 import json

@@ -1,8 +1,8 @@
 #include "update_memory.h"
 
-#include <spillway/trainer/block_quantisation.h>
-#include <spillway/trainer/hi_lo.h>
 #include <sys/mman.h>
+#include "trainer/kernels/block_quantisation.h"
+#include "trainer/kernels/hi_lo.h"
 
 #include <algorithm>
 #include <bit>

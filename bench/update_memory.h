@@ -2,7 +2,7 @@
 // of its update: a loop over the same streams in place, with no arithmetic.
 #pragma once
 
-#include <spillway/trainer/optimizer_update.h>
+#include "trainer/kernels/update.h"
 
 #include <array>
 #include <cstddef>

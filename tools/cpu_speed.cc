@@ -6,10 +6,10 @@
 #include <malloc.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/swapper/block_hash.h>
-#include <spillway/trainer/gpt.h>
-#include <spillway/trainer/optimizer_layout.h>
-#include <spillway/trainer/step_time.h>
 #include <torch/csrc/autograd/autograd.h>
+#include "trainer/models/gpt2/model.h"
+#include "trainer/plan/optimizer_layout.h"
+#include "trainer/plan/step_time.h"
 
 #include <algorithm>
 #include <atomic>

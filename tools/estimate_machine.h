@@ -3,7 +3,7 @@
 #pragma once
 
 #include <spillway/trainer/estimate.h>
-#include <spillway/trainer/step_time.h>
+#include "trainer/plan/step_time.h"
 
 #include <cstdint>
 #include <limits>

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
-#include <spillway/trainer/cache_plan.h>
-#include <spillway/trainer/generation_room.h>
-#include <spillway/trainer/optimizer_layout.h>
+#include "trainer/plan/cache_plan.h"
+#include "trainer/plan/generation_room.h"
+#include "trainer/plan/optimizer_layout.h"
 
 #include <algorithm>
 #include <array>

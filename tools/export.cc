@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
-#include <spillway/trainer/gpt2_layout.h>
 #include <spillway/trainer/weight_export.h>
+#include "trainer/models/gpt2/tensors.h"
 
 #include <chrono>
 #include <memory>

@@ -6,7 +6,7 @@
 #include <c10/util/Logging.h>
 #include <fmt/format.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/gpt.h>
+#include "trainer/models/gpt2/model.h"
 
 #include <algorithm>
 #include <chrono>

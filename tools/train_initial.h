@@ -1,8 +1,8 @@
 // `spillway train --init-from`: weights to begin with, of a GPT-2 in Hugging Face's layout.
 #pragma once
 
-#include <spillway/trainer/gpt2_weights.h>
 #include <spillway/trainer/zero_engine.h>
+#include "trainer/interchange/hf_import.h"
 
 #include <CLI/CLI.hpp>
 #include <string>

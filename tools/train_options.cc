@@ -2,7 +2,7 @@
 
 #include <ATen/Context.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/gpt2_weights.h>
+#include "trainer/interchange/hf_import.h"
 
 namespace spillway::tools {
 namespace {

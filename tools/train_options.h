@@ -5,7 +5,7 @@
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/data.h>
-#include <spillway/trainer/gpt_config.h>
+#include "trainer/models/gpt2/config.h"
 
 #include <cstdint>
 #include <optional>

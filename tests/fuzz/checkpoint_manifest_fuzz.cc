@@ -2,7 +2,7 @@
 // 0xff. Sealed, they are an error with words in it, or within bounds and written as they were read;
 // unsealed they are refused.
 #include <spillway/aio/check.h>
-#include <spillway/trainer/checkpoint_manifest.h>
+#include "trainer/checkpoint/format/manifest.h"
 
 namespace spillway::trainer {
 namespace {

@@ -1,6 +1,6 @@
 // The reader of a model's config.json: an error with words in it, or a model whose sizes add up.
 #include <spillway/aio/check.h>
-#include <spillway/trainer/gpt_config.h>
+#include "trainer/models/gpt2/config.h"
 
 #include <fstream>
 

@@ -1,7 +1,7 @@
 // The reader of safetensors files: an error with words in it, or tensors that lie side by side in
 // the file, whose every byte can be read, and which are written as they were read.
 #include <spillway/aio/check.h>
-#include <spillway/trainer/safetensors.h>
+#include "trainer/files/safetensors.h"
 
 #include <fstream>
 

@@ -73,7 +73,7 @@ def breach_of_include(root, path, folder, quoted, name):
     if re.match(FORBIDDEN_INCLUDES[folder], name):
         return f"{name}: not for {folder}"
     # A header of one's own, in the layer's own folder.
-    own = [path.parent / name, root / folder / name, root / folder / "src" / name]
+    own = [path.parent / name, root / name, root / folder / name, root / folder / "src" / name]
     if quoted and not layer and not any(is_within(f, root / folder) for f in own):
         return f"{name}: no header of {folder}"
     return None

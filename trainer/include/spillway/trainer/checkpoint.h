@@ -7,7 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
-#include <spillway/trainer/checkpoint_manifest.h>
+#include "trainer/checkpoint/format/manifest.h"
 
 #include <cstddef>
 #include <cstdint>

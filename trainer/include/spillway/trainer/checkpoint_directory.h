@@ -9,7 +9,7 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/swapper/directory_lock.h>
-#include <spillway/trainer/checkpoint_files.h>
+#include "trainer/checkpoint/files.h"
 
 #include <cstdint>
 #include <filesystem>

@@ -8,9 +8,9 @@
 // before it is complete, what was written is removed.
 #pragma once
 
-#include <spillway/trainer/checkpoint_manifest.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/communicator.h>
+#include "trainer/checkpoint/format/manifest.h"
 
 #include <chrono>
 #include <exception>

@@ -8,8 +8,8 @@
 #pragma once
 
 #include <spillway/trainer/checkpoint.h>
-#include <spillway/trainer/checkpoint_files.h>
-#include <spillway/trainer/model_states.h>
+#include "trainer/checkpoint/files.h"
+#include "trainer/states/model_states.h"
 
 #include <cstdint>
 #include <filesystem>

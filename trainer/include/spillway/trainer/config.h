@@ -9,14 +9,14 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/error.h>
-#include <spillway/trainer/backward_config.h>
-#include <spillway/trainer/optimizer_format.h>
-#include <spillway/trainer/update_order.h>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
+#include "trainer/config/backward_config.h"
+#include "trainer/config/update_order.h"
+#include "trainer/kernels/optimizer_format.h"
 
 namespace spillway::trainer {
 

@@ -6,12 +6,12 @@
 #pragma once
 
 #include <spillway/trainer/config.h>
-#include <spillway/trainer/gpt_config.h>
-#include <spillway/trainer/state_buffers.h>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
+#include "trainer/models/gpt2/config.h"
+#include "trainer/plan/state_buffers.h"
 
 namespace spillway::trainer {
 

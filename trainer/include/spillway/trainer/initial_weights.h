@@ -2,7 +2,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
-#include <spillway/trainer/model_states.h>
+#include "trainer/states/model_states.h"
 
 #include <cstdint>
 #include <functional>

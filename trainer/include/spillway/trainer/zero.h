@@ -12,10 +12,10 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <spillway/trainer/activation_store.h>
-#include <spillway/trainer/gradient_store.h>
-#include <spillway/trainer/model_states.h>
-#include <spillway/trainer/weight_fetcher.h>
+#include "trainer/states/model_states.h"
+#include "trainer/stream/activation_store.h"
+#include "trainer/stream/gradient_store.h"
+#include "trainer/stream/weight_fetcher.h"
 
 #include <atomic>
 #include <cstdint>

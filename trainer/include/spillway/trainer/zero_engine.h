@@ -5,12 +5,12 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <spillway/trainer/activation_store.h>
-#include <spillway/trainer/gradient_store.h>
-#include <spillway/trainer/model_states.h>
-#include <spillway/trainer/optimizer_step.h>
-#include <spillway/trainer/weight_fetcher.h>
 #include <spillway/trainer/zero.h>
+#include "trainer/states/model_states.h"
+#include "trainer/stream/activation_store.h"
+#include "trainer/stream/gradient_store.h"
+#include "trainer/stream/optimizer_step.h"
+#include "trainer/stream/weight_fetcher.h"
 
 #include <atomic>
 #include <chrono>

@@ -1,0 +1,219 @@
+#include "trainer/checkpoint/format/manifest.h"
+#include <xxhash.h>
+#include "trainer/plan/optimizer_layout.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "trainer/files/sealed_json.h"
+
+namespace spillway::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* kManifestKind = "spillway checkpoint";
+constexpr std::uint64_t kMost = std::uint64_t{1} << 62;
+constexpr std::uint64_t kMostElements = std::uint64_t{1} << 48;  // of a parameter
+constexpr std::uint64_t kMostRanks = std::uint64_t{1} << 20;
+
+const std::vector<std::string> kKinds{"AdamW", "Adam", "Lion", "Adagrad"};
+const std::vector<std::string> kDtypes{"fp32", "bf16"};
+const std::vector<std::string> kStateDtypes{"fp32", "bf16", "int8"};
+
+ordered_json json_of(const GptConfig& model) {
+  return {{"n_layer", model.n_layer},
+          {"n_embd", model.n_embd},
+          {"n_head", model.n_head},
+          {"n_positions", model.n_positions},
+          {"vocab_size", model.vocab_size},
+          {"tie_word_embeddings", model.tie_word_embeddings},
+          {"attn_pdrop", model.attn_pdrop},
+          {"embd_pdrop", model.embd_pdrop},
+          {"resid_pdrop", model.resid_pdrop},
+          {"layer_norm_epsilon", model.layer_norm_epsilon},
+          {"initializer_range", model.initializer_range}};
+}
+
+GptConfig read_model(const ordered_json& json, JsonFields& fields) {
+  const auto number = [&](const char* key) {
+    return static_cast<std::uint32_t>(
+        fields.number(json, key, std::numeric_limits<std::uint32_t>::max()));
+  };
+  GptConfig model;
+  model.n_layer = number("n_layer");
+  model.n_embd = number("n_embd");
+  model.n_head = number("n_head");
+  model.n_positions = number("n_positions");
+  model.vocab_size = number("vocab_size");
+  model.tie_word_embeddings = fields.flag(json, "tie_word_embeddings");
+  model.attn_pdrop = fields.real(json, "attn_pdrop");
+  model.embd_pdrop = fields.real(json, "embd_pdrop");
+  model.resid_pdrop = fields.real(json, "resid_pdrop");
+  model.layer_norm_epsilon = fields.real(json, "layer_norm_epsilon");
+  model.initializer_range = fields.real(json, "initializer_range");
+  return model;
+}
+
+CheckpointParameter read_parameter(const ordered_json& json, JsonFields& fields) {
+  CheckpointParameter parameter;
+  parameter.name = fields.text(json, "name");
+  parameter.frozen = fields.flag(json, "frozen");
+  std::uint64_t elements = 1;
+  const ordered_json& shape = fields.array(json, "shape");
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const std::uint64_t size = fields.element(shape, i, kMostElements);
+    parameter.shape.push_back(static_cast<std::int64_t>(size));
+    if (size > 0 && elements > kMostElements / size) {
+      fields.refuse("parameter '" + parameter.name + "' has too many elements");
+      return parameter;
+    }
+    elements *= size;
+  }
+  return parameter;
+}
+
+ordered_json json_of(const CheckpointPlanes& planes) {
+  ordered_json json = ordered_json::array();
+  for (std::size_t i = 0; i < planes.all.size(); ++i) {
+    const swapper::Plane& plane = planes.all[i];
+    json.push_back({{"name", plane.name},
+                    {"bytes_per_block", plane.bytes_per_block},
+                    {"elements_per_block", plane.elements_per_block},
+                    {"of_frozen_parameters", i < planes.weight_count}});
+  }
+  return json;
+}
+
+Result<void> check_head(const ordered_json& json, const std::string& name) {
+  JsonFields fields(name);
+  const std::string kind = fields.text(json, "kind");
+  const std::uint64_t version = fields.number(json, "format_version", kMost);
+  if (kind != kManifestKind) fields.refuse("it is no manifest of a checkpoint");
+  if (auto outcome = fields.outcome(); !outcome) return outcome;
+  if (version >= 1 && version <= kCheckpointVersion) return {};
+  return make_error(ErrorKind::kUnsupported, "read checkpoint", name,
+                    "format version " + std::to_string(version) +
+                        "; this program reads up to version " + std::to_string(kCheckpointVersion));
+}
+
+void read_parameters(const ordered_json& json, JsonFields& fields, CheckpointManifest* manifest) {
+  std::set<std::string> names;
+  for (const ordered_json& parameter : fields.array(json, "parameters")) {
+    manifest->parameters.push_back(read_parameter(parameter, fields));
+    if (!names.insert(manifest->parameters.back().name).second) {
+      fields.refuse("parameter '" + manifest->parameters.back().name + "' is there twice");
+    }
+  }
+}
+
+void read_shards(const ordered_json& json, JsonFields& fields, CheckpointManifest* manifest) {
+  std::set<std::string> names;
+  for (const ordered_json& shard : fields.array(json, "shards")) {
+    manifest->shards.push_back({.index = fields.file_name(shard, "index"),
+                                .size_bytes = fields.number(shard, "size_bytes", kMost),
+                                .checksum = fields.hex(fields.text(shard, "checksum"))});
+    if (!names.insert(manifest->shards.back().index).second)
+      fields.refuse("a shard is there twice");
+  }
+  if (manifest->shards.empty() || manifest->shards.size() != manifest->world_size) {
+    fields.refuse("world_size is not the number of shards");
+  }
+}
+
+}  // namespace
+
+const char* to_string(OptimizerKind kind) { return kKinds[static_cast<std::size_t>(kind)].c_str(); }
+const char* to_string(Dtype dtype) { return kDtypes[static_cast<std::size_t>(dtype)].c_str(); }
+const char* to_string(StateDtype dtype) {
+  return kStateDtypes[static_cast<std::size_t>(dtype)].c_str();
+}
+
+std::uint64_t checksum_of(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+std::uint64_t element_count(const CheckpointParameter& parameter) {
+  std::uint64_t elements = 1;
+  for (const std::int64_t size : parameter.shape) elements *= static_cast<std::uint64_t>(size);
+  return elements;
+}
+
+CheckpointPlanes checkpoint_planes(const OptimizerFormat& format) {
+  Config config;
+  config.dtype = format.weights;
+  config.optimizer.kind = format.kind;
+  config.optimizer.state_dtype = format.states;
+  CheckpointPlanes planes{weight_layout(config).planes(), 0};
+  planes.weight_count = static_cast<std::uint32_t>(planes.all.size());
+  const swapper::Layout states = optimizer_layout(config);
+  planes.all.insert(planes.all.end(), states.planes().begin(), states.planes().end());
+  return planes;
+}
+
+std::uint64_t plane_bytes(const swapper::Plane& plane, std::uint64_t elements) {
+  const std::uint64_t blocks = (elements + plane.elements_per_block - 1) / plane.elements_per_block;
+  return blocks * plane.bytes_per_block;
+}
+
+std::string to_text(const CheckpointManifest& manifest) {
+  ordered_json json{
+      {"kind", kManifestKind},
+      {"format_version", kCheckpointVersion},
+      {"step", manifest.step},
+      {"seed", manifest.seed},
+      {"samples_seen", manifest.samples_seen},
+      {"world_size", manifest.world_size},
+      {"dtype", to_string(manifest.format.weights)},
+      {"optimizer", to_string(manifest.format.kind)},
+      {"state_dtype", to_string(manifest.format.states)},
+      {"model", manifest.model ? json_of(*manifest.model) : ordered_json()},
+      {"training", manifest.training},
+      {"planes", json_of(checkpoint_planes(manifest.format))},
+  };
+  ordered_json& parameters = json["parameters"] = ordered_json::array();
+  for (const CheckpointParameter& parameter : manifest.parameters) {
+    parameters.push_back(
+        {{"name", parameter.name}, {"shape", parameter.shape}, {"frozen", parameter.frozen}});
+  }
+  ordered_json& shards = json["shards"] = ordered_json::array();
+  for (const CheckpointShard& shard : manifest.shards) {
+    shards.push_back({{"index", shard.index},
+                      {"size_bytes", shard.size_bytes},
+                      {"checksum", hex_of(shard.checksum)}});
+  }
+  return seal(json);
+}
+
+Result<CheckpointManifest> parse_manifest(std::string_view text, const std::string& name) {
+  auto unsealed = unseal(text, name);
+  if (!unsealed) return tl::unexpected(unsealed.error());
+  const ordered_json& json = *unsealed;
+  if (auto head = check_head(json, name); !head) return tl::unexpected(head.error());
+  JsonFields fields(name);
+  CheckpointManifest manifest;
+  manifest.step = fields.number(json, "step", kMost);
+  manifest.seed = fields.number(json, "seed", std::numeric_limits<std::uint64_t>::max());
+  manifest.samples_seen = fields.number(json, "samples_seen", kMost);
+  manifest.world_size = static_cast<std::uint32_t>(fields.number(json, "world_size", kMostRanks));
+  manifest.format.weights = static_cast<Dtype>(fields.choice(json, "dtype", kDtypes));
+  manifest.format.kind = static_cast<OptimizerKind>(fields.choice(json, "optimizer", kKinds));
+  manifest.format.states =
+      static_cast<StateDtype>(fields.choice(json, "state_dtype", kStateDtypes));
+  if (json.contains("model") && !json["model"].is_null()) {
+    manifest.model = read_model(fields.object(json, "model"), fields);
+  }
+  for (const auto& [key, value] : fields.object(json, "training").items()) {
+    manifest.training[key] = fields.text(json["training"], key.c_str());
+  }
+  if (fields.array(json, "planes") != json_of(checkpoint_planes(manifest.format))) {
+    fields.refuse("'planes' are not those of its optimizer and dtypes");
+  }
+  read_parameters(json, fields, &manifest);
+  read_shards(json, fields, &manifest);
+  if (auto outcome = fields.outcome(); !outcome) return tl::unexpected(outcome.error());
+  return manifest;
+}
+
+}  // namespace spillway::trainer

@@ -1,0 +1,132 @@
+#include <algorithm>
+#include <cmath>
+
+#include "trainer/config/json_document.h"
+#include "trainer/config/keys.h"
+#include "trainer/config/nearest_name.h"
+
+namespace spillway::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Integers up to here are exact in the double that 5e8 is read as.
+constexpr double kLargestInteger = 9007199254740992.0;  // 2^53
+
+std::string expected_type(const KeyRule& rule) {
+  switch (rule.type) {
+    case ValueType::kBool:
+      return "true or false";
+    case ValueType::kInteger:
+      return "a whole number";
+    case ValueType::kNumber:
+      return "a number";
+    case ValueType::kNumberPair:
+      return "a list of two numbers";
+    case ValueType::kString:
+      return "a string";
+  }
+  return "a value";
+}
+
+std::string out_of_range(const KeyRule& rule, double number) {
+  const bool above = rule.below_maximum ? number >= rule.maximum : number > rule.maximum;
+  if (number >= rule.minimum && !above) return {};
+  const std::string low = number_text(rule.minimum);
+  if (std::isinf(rule.maximum)) return number_text(number) + " is below " + low;
+  return number_text(number) + " is not in [" + low + ", " + number_text(rule.maximum) +
+         (rule.below_maximum ? ")" : "]");
+}
+
+void read_integer(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
+  const double number = json.get<double>();
+  if (number != std::floor(number) || std::abs(number) > kLargestInteger) {
+    read.problem = "a whole number is expected, found " + text_of(json);
+    return;
+  }
+  const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(number));
+  if (number > 0 && integer % rule.multiple_of != 0) {
+    read.problem = std::to_string(integer) + " is not a multiple of " +
+                   std::to_string(rule.multiple_of) +
+                   (rule.note.empty() ? "" : " (" + rule.note + ")");
+    return;
+  }
+  read.problem = out_of_range(rule, number);
+  if (!read.problem.empty()) return;
+  read.value = KeyValue{.integer = integer, .number = number};
+}
+
+void read_bool(const ordered_json& json, ReadValue& read) {
+  if (json.is_boolean()) {
+    read.value = KeyValue{.boolean = json.get<bool>()};
+  } else if (json == "true" || json == "false") {
+    read.value = KeyValue{.boolean = json == "true"};
+    read.warning = "write " + json.get<std::string>() + " without quotes";
+  }
+}
+
+void read_pair(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
+  if (!json.is_array() || json.size() != 2 || !json[0].is_number() || !json[1].is_number()) return;
+  const double first = json[0].get<double>();
+  const double second = json[1].get<double>();
+  read.problem = out_of_range(rule, first);
+  if (read.problem.empty()) read.problem = out_of_range(rule, second);
+  if (read.problem.empty()) read.value = KeyValue{.number = first, .second = second};
+}
+
+void read_string(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
+  const auto text = json.get<std::string>();
+  if (rule.choices.empty() ||
+      std::find(rule.choices.begin(), rule.choices.end(), text) != rule.choices.end()) {
+    read.value = KeyValue{.text = text};
+    return;
+  }
+  read.problem = "'" + text + "' is none of";
+  for (const std::string& choice : rule.choices) read.problem += " " + choice;
+  const std::string nearest = nearest_name(text, rule.choices);
+  if (!nearest.empty()) read.problem += ", did you mean '" + nearest + "'?";
+}
+
+}  // namespace
+
+std::string number_text(double number) {
+  if (number == std::floor(number) && std::abs(number) < 1e15) {
+    return std::to_string(static_cast<std::int64_t>(number));
+  }
+  return ordered_json(number).dump();
+}
+
+ReadValue read_value(const KeyRule& rule, const ordered_json& json) {
+  ReadValue read;
+  if (json == "auto" && rule.may_be_auto) {
+    read.is_auto = true;
+    return read;
+  }
+  if (json.is_null() && rule.may_be_null) return read;
+  switch (rule.type) {
+    case ValueType::kBool:
+      read_bool(json, read);
+      break;
+    case ValueType::kInteger:
+      if (json.is_number()) read_integer(rule, json, read);
+      break;
+    case ValueType::kNumber:
+      if (json.is_number()) {
+        read.problem = out_of_range(rule, json.get<double>());
+        if (read.problem.empty()) read.value = KeyValue{.number = json.get<double>()};
+      }
+      break;
+    case ValueType::kNumberPair:
+      read_pair(rule, json, read);
+      break;
+    case ValueType::kString:
+      if (json.is_string()) read_string(rule, json, read);
+      break;
+  }
+  if (!read.value && read.problem.empty()) {
+    read.problem = expected_type(rule) + " is expected, found " + text_of(json);
+  }
+  return read;
+}
+
+}  // namespace spillway::trainer

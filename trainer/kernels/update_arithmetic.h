@@ -1,0 +1,88 @@
+// What the reference and the SIMD kernels of the update share: planes of one weight decay, and the
+// storage formats of single values. Internal to optimizer_update.
+#pragma once
+
+#include "trainer/kernels/update.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace spillway::trainer {
+
+inline float bf16_value(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+// To nearest even. Every NaN becomes 0x7fc0.
+inline std::uint16_t bf16_bits(float value) {
+  if (std::isnan(value)) return 0x7fc0;
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// A permutation of 32 bits whose every output bit depends on every input bit: two rounds of
+// multiply and shift, constants by C. Wellons ("lowbias32").
+inline std::uint32_t scramble(std::uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x7feb352du;
+  x = (x ^ (x >> 15)) * 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+
+// Up with the probability of what is cut off. Every NaN becomes 0x7fc0.
+inline std::uint16_t bf16_bits_at_random(float value, std::uint32_t random) {
+  if (std::isnan(value)) return 0x7fc0;
+  return static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(value) + (random & 0xffff)) >>
+                                    16);
+}
+
+// Calls body(constants, first, count) for each part of [first, first + count) with one weight
+// decay.
+template <typename Body>
+void for_each_run(const UpdateConstants& constants, std::span<const DecayRun> runs,
+                  std::uint64_t first, std::uint64_t count, const Body& body) {
+  if (runs.empty()) {
+    body(constants, first, count);
+    return;
+  }
+  // The last run that begins at or before `first`.
+  auto run = std::upper_bound(runs.begin() + 1, runs.end(), first,
+                              [](std::uint64_t i, const DecayRun& r) { return i < r.offset; });
+  for (--run; run != runs.end() && run->offset < first + count; ++run) {
+    const std::uint64_t begin = std::max(first, run->offset);
+    const std::uint64_t end = std::min(first + count, run->offset + run->elements);
+    if (begin < end) {
+      body(run->decay ? constants : constants.without_weight_decay(), begin, end - begin);
+    }
+  }
+}
+
+// `count` elements from `first` on, all with the weight decay of the constants, states in fp32 or
+// bf16. The second on the SIMD target of this CPU.
+void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                          std::uint64_t first, std::uint64_t count);
+void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
+                     std::uint64_t first, std::uint64_t count);
+
+// Adds what the planes of one number an element (not absmax) hold of the elements: by the CPU's
+// rounds, by the reference's, or by those of several planes at a time. REQUIRES: `first` is a
+// multiple of kHashedTogether; so is `count`, but for the hashes' last call.
+void add_elements(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                  UpdateHashes& hashes);
+void add_elements_reference(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                            UpdateHashes& hashes);
+void add_elements_simd(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,
+                       UpdateHashes& hashes);
+
+// Elements whose 16-bit planes are whole lines of a BlockHash, for any vector.
+inline constexpr std::uint64_t kHashedTogether = 64;
+// The same with hashes. REQUIRES: both are multiples of kHashedTogether.
+void update_hashed_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
+                             std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                             UpdateHashes& after);
+void update_hashed_simd(const UpdateConstants& constants, const UpdatePlanes& planes,
+                        std::uint64_t first, std::uint64_t count, UpdateHashes& before,
+                        UpdateHashes& after);
+
+}  // namespace spillway::trainer

@@ -1,0 +1,19 @@
+// Apart from the layouts: who reads a checkpoint needs those, and not the update's arithmetic.
+#include "trainer/plan/optimizer_layout.h"
+
+namespace spillway::trainer {
+
+UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
+                                 float grad_scale) {
+  const OptimizerConfig& optimizer = config.optimizer;
+  return UpdateConstants::at_step({.kind = optimizer.kind,
+                                   .learning_rate = learning_rate,
+                                   .beta1 = optimizer.beta1,
+                                   .beta2 = optimizer.beta2,
+                                   .epsilon = optimizer.epsilon,
+                                   .weight_decay = optimizer.weight_decay,
+                                   .seed = config.seed},
+                                  step, grad_scale);
+}
+
+}  // namespace spillway::trainer

@@ -1,0 +1,91 @@
+// ModelStates: a model's units, partitioned over the ranks, with their states in tiers.
+//
+// Built unit by unit: each is made, its fp32 values are split into planes and written out, and its
+// memory is dropped before the next one is made, so the whole model never exists in one memory.
+// Afterwards a unit's parameters are empty until a WeightFetcher fills them. One thread at a time.
+#pragma once
+
+#include <spillway/trainer/communicator.h>
+#include <spillway/trainer/config.h>
+#include <spillway/trainer/trace.h>
+#include <spillway/trainer/unit.h>
+#include "trainer/plan/partition.h"
+#include "trainer/states/state_tiers.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace spillway::trainer {
+
+// kOfSeed: drawn from config.seed, and written. kToCome: load_checkpoint or set_initial_weights
+// writes them before anything else uses them.
+enum class InitialValues { kOfSeed, kToCome };
+
+class ModelStates {
+ public:
+  // Throws Failure, and Interrupted once `stop` (may be null) is set: making a large model takes
+  // minutes. All ranks call it with the same arguments.
+  ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
+              at::Device device, const std::atomic<bool>* stop = nullptr,
+              InitialValues initial = InitialValues::kOfSeed);
+
+  struct UnitState {
+    UnitPartition partition;
+    std::shared_ptr<Unit> module;
+    std::vector<at::Tensor> parameters;        // the module's own, in the partition's order
+    swapper::TileId first_tile = 0;            // in weights(); its tiles follow each other
+    swapper::TileId first_optimizer_tile = 0;  // of its trainable tiles, in optimizer()
+    struct Borrowed {
+      UnitId owner;
+      std::uint32_t parameter;
+    };
+    std::vector<Borrowed> borrows;
+  };
+
+  const Config& config() const noexcept { return config_; }
+  Communicator& communicator() const noexcept { return *communicator_; }
+  at::Device device() const noexcept { return device_; }
+  at::ScalarType weight_type() const noexcept;
+  std::span<UnitState> units() noexcept { return units_; }
+  std::span<const UnitState> units() const noexcept { return units_; }
+  StateTiers& tiers() noexcept { return *tiers_; }
+  const StateTiers& tiers() const noexcept { return *tiers_; }
+  // Where what is done with the states is recorded; null (at first): nowhere.
+  Trace* trace() const noexcept { return trace_; }
+  void set_trace(Trace* trace) noexcept { trace_ = trace; }
+
+  // Whether every tile was written: what is yet to come is not to be used.
+  bool has_values() const noexcept { return has_values_; }
+  void set_has_values() noexcept { has_values_ = true; }
+
+  std::uint64_t parameter_count() const;  // of the model, all ranks, no padding
+  std::uint64_t trainable_parameter_count() const;
+  // The unit itself and the owners it borrows from, ascending, without repetition.
+  std::vector<UnitId> units_needed(UnitId unit) const;
+  // Whether the user has asked to stop.
+  bool stop_requested() const noexcept {
+    return stop_ != nullptr && stop_->load(std::memory_order_relaxed);
+  }
+
+ private:
+  void measure(const ModelSpec& model);
+  void open_tiers();
+  void initialise(const ModelSpec& model, InitialValues initial);
+  void write_unit(UnitState& unit, const std::vector<at::Tensor>& values);
+  void resolve_borrows(const ModelSpec& model);
+
+  Config config_;
+  bool has_values_ = false;
+  Communicator* communicator_;
+  at::Device device_;
+  const std::atomic<bool>* stop_;
+  Trace* trace_ = nullptr;
+  std::vector<UnitState> units_;
+  std::unique_ptr<StateTiers> tiers_;
+};
+
+}  // namespace spillway::trainer

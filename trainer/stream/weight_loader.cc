@@ -1,0 +1,121 @@
+#include "trainer/stream/weight_loader.h"
+
+#include <spillway/trainer/failure.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace spillway::trainer {
+namespace {
+
+// A read that is waited for can no longer be hurried, so one that nobody needs yet is looked at
+// instead, this often. The drive does not stand still for it: other reads are under way.
+constexpr std::chrono::milliseconds kLookEvery{1};
+
+}  // namespace
+
+WeightLoader::WeightLoader(ModelStates& states, BackgroundUpdate& update)
+    : states_(&states), update_(&update), thread_([this] { run(); }) {}
+
+WeightLoader::~WeightLoader() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    for (Job& job : jobs_) job.incoming->abandon();
+    changed_.notify_all();
+  }
+  thread_.join();
+}
+
+void WeightLoader::load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming) {
+  const std::lock_guard lock(mutex_);
+  jobs_.push_back({unit, tiles, std::move(incoming)});
+  changed_.notify_all();
+}
+
+void WeightLoader::settle() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return jobs_.empty(); });
+}
+
+void WeightLoader::settle(UnitId unit) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return std::ranges::none_of(jobs_, [&](const Job& job) { return job.unit == unit; });
+  });
+}
+
+void WeightLoader::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
+    if (jobs_.empty()) return;
+    const Job job = jobs_.front();
+    lock.unlock();
+    try {
+      if (!job.incoming->abandoned()) fill(job);
+    } catch (...) {
+      job.incoming->fail(std::current_exception());
+    }
+    lock.lock();
+    jobs_.pop_front();
+    changed_.notify_all();
+  }
+}
+
+void WeightLoader::fill(const Job& job) {
+  const auto& unit = states_->units()[job.unit];
+  swapper::Tier& weights = states_->tiers().weights();
+  if (job.tiles == Tiles::kAll) update_->wait_until_written(job.unit);
+  std::vector<std::size_t> moved;
+  for (std::size_t i = 0; i < unit.partition.tiles().size(); ++i) {
+    if (job.tiles == Tiles::kFrozen && unit.partition.tiles()[i].section != kFrozen) continue;
+    const auto tile = static_cast<swapper::TileId>(unit.first_tile + i);
+    if (const std::byte* resident = weights.resident(tile, 0)) {
+      job.incoming->put(i, resident);
+    } else {
+      moved.push_back(i);
+    }
+  }
+  std::deque<Read> reads;
+  for (std::size_t next = 0, done = 0; done < moved.size(); ++done) {
+    if (job.incoming->abandoned()) break;
+    start_reads(job, moved, &next, &reads);
+    hurry_when_urgent(*job.incoming, &reads);
+    // Off the list first: when its wait throws, it must not be waited for again.
+    Read read = std::move(reads.front());
+    reads.pop_front();
+    const auto lease = value_or_throw(read.transfer.wait());
+    job.incoming->put(read.tile, lease.data());
+  }
+  // Left when abandoned: the tile may be written next, and transfers of one tile do not overtake.
+  for (Read& read : reads) static_cast<void>(read.transfer.wait());
+}
+
+// Returns when the oldest read need not be waited for, or somebody waits for the unit and all are
+// hurried.
+void WeightLoader::hurry_when_urgent(IncomingUnit& incoming, std::deque<Read>* reads) {
+  while (!incoming.abandoned() && !reads->front().transfer.done()) {
+    if (!incoming.urgent_within(kLookEvery)) continue;
+    for (Read& read : *reads) read.transfer.expedite();
+    return;
+  }
+}
+
+void WeightLoader::start_reads(const Job& job, const std::vector<std::size_t>& tiles,
+                               std::size_t* next, std::deque<Read>* reads) {
+  StateTiers& tiers = states_->tiers();
+  pinned_pool::Pool& pool = *tiers.weight_pool();
+  const auto first_tile = states_->units()[job.unit].first_tile;
+  for (; *next < tiles.size(); ++*next) {
+    pinned_pool::Lease lease = reads->empty() ? pool.acquire() : pool.try_acquire();
+    if (!lease) return;
+    const auto tile = static_cast<swapper::TileId>(first_tile + tiles[*next]);
+    const auto priority = job.incoming->urgent() ? aio::Priority::kUrgent : aio::Priority::kNormal;
+    reads->push_back({tiles[*next], tiers.weights().read(tile, {.first = 0, .count = 1},
+                                                         std::move(lease), priority)});
+  }
+}
+
+}  // namespace spillway::trainer
