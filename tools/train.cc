@@ -78,8 +78,9 @@ class Training {
     }
     open_initial_weights();
     const bool to_come = initial_ || (checkpoints_ && checkpoints_->will_resume());
-    engine_.emplace(traced, model_, ranks, inputs.device, &stop_now(),
-                    to_come ? trainer::InitialValues::kToCome : trainer::InitialValues::kOfSeed);
+    engine_.emplace(
+        traced, model_, ranks, inputs.device, &stop_now(),
+        to_come ? trainer::InitialValues::kLoadedLater : trainer::InitialValues::kOfSeed);
     engine_->set_trace(trace);
   }
 

@@ -60,8 +60,8 @@ File::File(std::string path, bool writable, int flags) : open_(std::make_shared<
 
 // O_DIRECT is set after opening: open(O_CREAT | O_DIRECT) leaves an empty file behind where the
 // filesystem has no direct I/O, and preallocation by writing needs no alignment without it.
-Result<void> File::make_direct(Direct wish) {
-  if (wish == Direct::kOff) {
+Result<void> File::make_direct(Direct policy) {
+  if (policy == Direct::kOff) {
     open_->why_not_direct = "not asked for";
     return {};
   }
@@ -80,7 +80,7 @@ Result<void> File::make_direct(Direct wish) {
     open_->offset_alignment = alignment.offset;
     return {};
   }
-  if (wish == Direct::kAuto) return {};
+  if (policy == Direct::kAuto) return {};
   return make_error(ErrorKind::kUnsupported, "open", path(),
                     "direct I/O is required, but " + why_not_direct());
 }

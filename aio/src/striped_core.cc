@@ -59,11 +59,11 @@ void StripedCore::put_request(StripedRequest* request) noexcept {
   free_requests_.push_back(request);
 }
 
-StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Request& wish,
+StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Request& wanted,
                                     Buffer buffer, Engine::Callback callback,
                                     std::uint32_t references) {
-  SPILLWAY_CHECK(wish.buffer_offset <= buffer.capacity() &&
-                     wish.size_bytes <= buffer.capacity() - wish.buffer_offset,
+  SPILLWAY_CHECK(wanted.buffer_offset <= buffer.capacity() &&
+                     wanted.size_bytes <= buffer.capacity() - wanted.buffer_offset,
                  "the request does not fit into its Buffer");
   SPILLWAY_CHECK(direction == Direction::kRead || members_.front()->file.writable(),
                  "a write needs a StripedFile that was opened writable");
@@ -71,8 +71,8 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
   const std::shared_ptr<StripedCore> alive = shared_from_this();
   StripedRequest* const request = take_request();
   request->direction = direction;
-  request->wish = wish;
-  request->data = buffer.data() + wish.buffer_offset;
+  request->spec = wanted;
+  request->data = buffer.data() + wanted.buffer_offset;
   request->buffer = std::move(buffer);
   request->callback = std::move(callback);
   request->cut_to = 0;
@@ -83,8 +83,9 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
   request->done.store(false, std::memory_order_relaxed);
   request->references.store(references, std::memory_order_relaxed);
   request->core = alive;
-  const bool inside = wish.offset <= size_bytes_ && wish.size_bytes <= size_bytes_ - wish.offset;
-  if (!inside || wish.size_bytes == 0) {
+  const bool inside =
+      wanted.offset <= size_bytes_ && wanted.size_bytes <= size_bytes_ - wanted.offset;
+  if (!inside || wanted.size_bytes == 0) {
     if (!inside) {
       fail(request, 0,
            error_of(*request, ErrorKind::kInvalid,
@@ -102,10 +103,10 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
 void StripedCore::put_in_queue(StripedRequest* request) {
   const std::lock_guard guard(mutex_);
   StripedRequest* before = last_;
-  if (request->wish.priority == Priority::kUrgent) {
+  if (request->spec.priority == Priority::kUrgent) {
     before = nullptr;
     for (StripedRequest* at = first_; at != nullptr; at = at->next) {
-      if (at->wish.priority != Priority::kUrgent) break;
+      if (at->request.priority != Priority::kUrgent) break;
       before = at;
     }
   }
@@ -128,18 +129,18 @@ bool StripedCore::cut(std::uint32_t& index) {
   const std::lock_guard guard(mutex_);
   if (first_ == nullptr || free_parts_.empty()) return false;
   StripedRequest* const request = first_;
-  const StripedFile::Request& wish = request->wish;
+  const StripedFile::Request& wanted = request->spec;
   index = free_parts_.back();
   free_parts_.pop_back();
   Part& part = parts_[index];
   part.request = request;
   part.at = request->cut_to;
-  part.extent = map_.extent_at(wish.offset + part.at, wish.size_bytes - part.at);
+  part.extent = map_.extent_at(wanted.offset + part.at, wanted.size_bytes - part.at);
   request->cut_to += part.extent.size_bytes;
   ++request->outstanding;
   request->memory_out.fetch_add(1, std::memory_order_relaxed);
   request->references.fetch_add(1, std::memory_order_relaxed);
-  if (request->cut_to == wish.size_bytes) drop_from_queue(request);
+  if (request->cut_to == wanted.size_bytes) drop_from_queue(request);
   return true;
 }
 
@@ -148,13 +149,13 @@ void StripedCore::start(std::uint32_t index) {
   StripedRequest* const request = part.request;
   Member& member = *members_[part.extent.member];
   Buffer memory(request->data + part.at, part.extent.size_bytes, &give_back_part, request);
-  const Engine::Request wish{.file = &member.file,
-                             .offset = kStripeHeadBytes + part.extent.offset,
-                             .size_bytes = part.extent.size_bytes,
-                             .priority = request->wish.priority,
-                             .deadline = request->wish.deadline};
+  const Engine::Request piece_request{.file = &member.file,
+                                      .offset = kStripeHeadBytes + part.extent.offset,
+                                      .size_bytes = part.extent.size_bytes,
+                                      .priority = request->spec.priority,
+                                      .deadline = request->spec.deadline};
   Ticket ticket = member.engine->start(
-      request->direction, wish, std::move(memory),
+      request->direction, piece_request, std::move(memory),
       [this, index](Completion completion) { part_ended(index, std::move(completion)); });
   bool cancelled = false;
   {
@@ -218,7 +219,7 @@ void StripedCore::part_ended(std::uint32_t index, Completion completion) {
     if (!ok) {
       Error& error = completion.transferred.error();
       const std::uint64_t at = part.at + error.got;
-      const std::string where = "byte " + std::to_string(request->wish.offset + at) +
+      const std::string where = "byte " + std::to_string(request->spec.offset + at) +
                                 " of the striped file is at " +
                                 std::to_string(error.offset + error.got) + " there";
       error.detail = error.detail.empty() ? where : where + ": " + error.detail;
@@ -255,8 +256,8 @@ Error StripedCore::error_of(const StripedRequest& request, ErrorKind kind,
   error.kind = kind;
   error.operation = operation_of(request.direction);
   error.path = members_.front()->file.path();
-  error.offset = request.wish.offset;
-  error.wanted = request.wish.size_bytes;
+  error.offset = request.spec.offset;
+  error.wanted = request.spec.size_bytes;
   error.detail = std::move(detail);
   return error;
 }
@@ -301,12 +302,12 @@ void StripedCore::cancel_all() {
 void StripedCore::complete(StripedRequest* request) {
   if (request->failure) {
     Error& error = *request->failure;
-    error.offset = request->wish.offset;
-    error.wanted = request->wish.size_bytes;
+    error.offset = request->spec.offset;
+    error.wanted = request->spec.size_bytes;
     error.got = request->failed_at;
     request->transferred = tl::unexpected(std::move(error));
   } else {
-    request->transferred = request->wish.size_bytes;
+    request->transferred = request->spec.size_bytes;
   }
   if (request->memory_lost) request->buffer.leak();
   request->buffer_withheld = request->memory_out.load(std::memory_order_acquire) > 0;

@@ -19,7 +19,7 @@ namespace spillway::aio {
 struct StripedRequest {
   // Set at submission. `data` is the first byte of the request inside `buffer`.
   Direction direction = Direction::kRead;
-  StripedFile::Request wish;
+  StripedFile::Request spec;
   std::byte* data = nullptr;
   Buffer buffer;
   Engine::Callback callback;
@@ -67,7 +67,7 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   std::vector<std::unique_ptr<Member>>& members() noexcept { return members_; }
 
   // `references`: 2 with a ticket, 1 without.
-  StripedRequest* submit(Direction direction, const StripedFile::Request& wish, Buffer buffer,
+  StripedRequest* submit(Direction direction, const StripedFile::Request& wanted, Buffer buffer,
                          Engine::Callback callback, std::uint32_t references);
   void cancel(StripedRequest* request);
   // Everything under way, for the StripedFile goes.

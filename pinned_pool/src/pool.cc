@@ -69,7 +69,7 @@ std::string display_name(const PoolOptions& options) {
 
 // Threads of `engine` whose rings must know the memory.
 Result<std::uint32_t> required_registrations(const PoolOptions& options, aio::Engine* engine) {
-  if (options.registration != Wish::kRequired) return 0u;
+  if (options.registration != Policy::kRequired) return 0u;
   SPILLWAY_CHECK(engine != nullptr, "registration is required, and no engine is given");
   if (engine->backend_name() != std::string_view("threads")) return engine->options().thread_count;
   return make_error(ErrorKind::kUnsupported, "register memory", "",
@@ -99,8 +99,8 @@ Result<std::unique_ptr<Pool>> Pool::make(const PoolOptions& options, aio::Engine
   if (!registrations) return tl::unexpected(registrations.error());
   const PlannedMemory planned{.what = display_name(options) + " " + shape(options, stride),
                               .bytes = total,
-                              .locked = options.lock == Wish::kRequired,
-                              .huge_pages = options.huge_pages != Wish::kOff,
+                              .locked = options.lock == Policy::kRequired,
+                              .huge_pages = options.huge_pages != Policy::kOff,
                               .registrations = *registrations};
   if (auto fits = check_plan({planned}, MemoryLimits::read()); !fits) {
     return tl::unexpected(fits.error());

@@ -19,7 +19,7 @@ namespace spillway::pinned_pool {
 
 namespace {
 
-// The memory and what became of each wish about it.
+// The memory and whether each policy was met.
 struct Mapping {
   std::byte* data = nullptr;
   std::size_t size_bytes = 0;
@@ -78,7 +78,7 @@ Result<void> map_huge_pages(Mapping& slab, const SlabOptions& options) {
   const std::size_t size = round_up(options.size_bytes, page);
   const std::string need = format_bytes(options.size_bytes) + " need " +
                            std::to_string(size / page) + " huge pages of " + format_bytes(page);
-  if (options.huge_pages == Wish::kAuto &&
+  if (options.huge_pages == Policy::kAuto &&
       size - options.size_bytes > options.size_bytes / kLargestWaste) {
     return make_error(ErrorKind::kNoMemory, "map huge pages", "",
                       need + ", which wastes " + format_bytes(size - options.size_bytes));
@@ -111,7 +111,7 @@ Result<void> map_huge_pages(Mapping& slab, const SlabOptions& options) {
 // transparent huge pages from the first byte on (it aligns by itself only since 6.7).
 Result<void> map_plain_pages(Mapping& slab, const SlabOptions& options) {
   const std::size_t size = round_up(options.size_bytes, kPage);
-  const bool transparent = options.huge_pages != Wish::kOff && size >= kTransparentHugePage;
+  const bool transparent = options.huge_pages != Policy::kOff && size >= kTransparentHugePage;
   const std::size_t spare = transparent ? kTransparentHugePage : 0;
   void* mapped =
       mmap(nullptr, size + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -147,13 +147,13 @@ Result<void> lock_pages(Mapping& slab) {
   return error;
 }
 
-// Carries out one wish: kRequired hands the failure on, kAuto notes it.
+// Carries out one policy: kRequired hands the failure on, kAuto notes it.
 template <typename Attempt>
-Result<void> grant(Wish wish, const char* what, std::vector<std::string>& report,
+Result<void> grant(Policy policy, const char* what, std::vector<std::string>& report,
                    Attempt&& attempt) {
-  if (wish == Wish::kOff) return {};
+  if (policy == Policy::kOff) return {};
   auto done = attempt();
-  if (done || wish == Wish::kRequired) return done;
+  if (done || policy == Policy::kRequired) return done;
   report.push_back(std::string(what) + ": " + done.error().message());
   return {};
 }
@@ -208,8 +208,8 @@ bool Slab::cuda_registered() const noexcept { return state_->cuda_registered; }
 std::size_t Slab::huge_page_bytes() const noexcept { return state_->mapping.huge_page_bytes; }
 const std::vector<std::string>& Slab::report() const noexcept { return state_->mapping.report; }
 
-Result<void> Slab::register_with(aio::Engine& engine, Wish wish) {
-  return grant(wish, "registered buffers", state_->mapping.report, [&] {
+Result<void> Slab::register_with(aio::Engine& engine, Policy policy) {
+  return grant(policy, "registered buffers", state_->mapping.report, [&] {
     auto registered = engine.register_memory(memory());
     if (registered) state_->engines.push_back(&engine);
     return registered;

@@ -122,7 +122,7 @@ Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
     const pinned_pool::PlannedMemory plan{
         .what = std::to_string(tile_elements.size()) + " tiles in RAM",
         .bytes = size_bytes,
-        .locked = options.lock == pinned_pool::Wish::kRequired};
+        .locked = options.lock == pinned_pool::Policy::kRequired};
     if (auto fits = check_plan({plan}, pinned_pool::MemoryLimits::read()); !fits) {
       return tl::unexpected(std::move(fits.error()));
     }

@@ -145,8 +145,8 @@ TEST(AddressSpace, APoolThatDoesNotFitIsNamed) {
   EXPECT_EQ(under_address_limit([]() -> std::string {
               auto pool = pinned_pool::Pool::create({.buffer_bytes = 512 << 20,
                                                      .buffer_count = 1,
-                                                     .huge_pages = pinned_pool::Wish::kOff,
-                                                     .lock = pinned_pool::Wish::kOff});
+                                                     .huge_pages = pinned_pool::Policy::kOff,
+                                                     .lock = pinned_pool::Policy::kOff});
               if (pool) return "512 MiB in a space of 256";
               return pool.error().kind == ErrorKind::kNoMemory ? "" : pool.error().message();
             }),

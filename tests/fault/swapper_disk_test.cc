@@ -33,7 +33,7 @@ class SwapperOnDisk : public testing::TestWithParam<aio::BackendKind> {
     if (engine_ == nullptr) GTEST_SKIP() << "no such backend on this machine";
     auto pool = pinned_pool::Pool::create({.buffer_bytes = layout_.tile_bytes(kElements),
                                            .buffer_count = kBuffers,
-                                           .lock = pinned_pool::Wish::kOff});
+                                           .lock = pinned_pool::Policy::kOff});
     ASSERT_TRUE(pool) << pool.error().message();
     pool_ = std::move(*pool);
   }

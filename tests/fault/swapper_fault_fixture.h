@@ -40,8 +40,8 @@ class FaultFixture {
     auto pool = pinned_pool::Pool::create({.buffer_bytes = layout_.tile_bytes(options.elements),
                                            .buffer_count = kBuffers,
                                            .name = "test",
-                                           .huge_pages = pinned_pool::Wish::kOff,
-                                           .lock = pinned_pool::Wish::kOff});
+                                           .huge_pages = pinned_pool::Policy::kOff,
+                                           .lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(pool) << pool.error().message();
     pool_ = std::move(*pool);
     auto store = TileStore::create(*engine_, layout_,

@@ -111,13 +111,13 @@ void lock_and_register(std::uint32_t thread_count, const PoolOptions& options) {
   finish_child(text);
 }
 
-PoolOptions four_mib(Wish lock, Wish registration) {
+PoolOptions four_mib(Policy lock, Policy registration) {
   return {.buffer_bytes = 1 * kMiB,
           .buffer_count = 4,
           .name = "optimizer",
-          .huge_pages = Wish::kOff,
+          .huge_pages = Policy::kOff,
           .lock = lock,
-          .cuda = Wish::kOff,
+          .cuda = Policy::kOff,
           .registration = registration};
 }
 
@@ -133,32 +133,32 @@ class MemlockWithEngineDeathTest : public ::testing::Test {
 
 // The kernel counts the two apart: 4 MiB locked and 4 MiB registered fit into 6 MiB.
 TEST_F(MemlockWithEngineDeathTest, LockingAndRegisteringHaveTheLimitToThemselves) {
-  EXPECT_EXIT(lock_and_register(1, four_mib(Wish::kRequired, Wish::kRequired)),
+  EXPECT_EXIT(lock_and_register(1, four_mib(Policy::kRequired, Policy::kRequired)),
               ::testing::ExitedWithCode(0), "^pinned 4\n");
 }
 
 // Each thread's ring counts the memory again: 8 MiB do not fit.
 TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsForbiddenIsReportedAndDoesNoHarm) {
-  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kRequired, Wish::kAuto)),
+  EXPECT_EXIT(lock_and_register(2, four_mib(Policy::kRequired, Policy::kAuto)),
               ::testing::ExitedWithCode(0), "^pinned 0[|]registered buffers: .*RLIMIT_MEMLOCK");
 }
 
 TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsRequiredIsRefusedBeforeAnythingIsMapped) {
-  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kOff, Wish::kRequired)),
+  EXPECT_EXIT(lock_and_register(2, four_mib(Policy::kOff, Policy::kRequired)),
               ::testing::ExitedWithCode(0),
               "^nothing mapped: .*optimizer buffers 4 x 1.0 MiB .4.0 MiB. x 2 I/O threads = 8.0 "
               "MiB, but RLIMIT_MEMLOCK leaves 6.0 MiB .limit 6.0 MiB, registered 0 B.");
 }
 
 TEST_F(MemlockWithEngineDeathTest, RegistrationThatIsNotWishedForIsNotTried) {
-  EXPECT_EXIT(lock_and_register(2, four_mib(Wish::kOff, Wish::kOff)), ::testing::ExitedWithCode(0),
-              "^pinned 0\n");
+  EXPECT_EXIT(lock_and_register(2, four_mib(Policy::kOff, Policy::kOff)),
+              ::testing::ExitedWithCode(0), "^pinned 0\n");
 }
 
 TEST(PoolWithEngine, RequiredRegistrationWithAnEngineWithoutRingsIsRefused) {
   auto engine = aio::Engine::create({.backend = aio::BackendKind::kThreadPool});
   ASSERT_TRUE(engine) << engine.error().message();
-  const auto pool = Pool::create(four_mib(Wish::kOff, Wish::kRequired), engine->get());
+  const auto pool = Pool::create(four_mib(Policy::kOff, Policy::kRequired), engine->get());
   ASSERT_FALSE(pool);
   EXPECT_EQ(pool.error().kind, ErrorKind::kUnsupported);
   EXPECT_THAT(pool.error().message(), HasSubstr("the engine is threads"));
@@ -166,7 +166,7 @@ TEST(PoolWithEngine, RequiredRegistrationWithAnEngineWithoutRingsIsRefused) {
 
 TEST(PoolWithEngineDeathTest, RequiredRegistrationNeedsAnEngine) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_DEATH((void)Pool::create(four_mib(Wish::kOff, Wish::kRequired)), "no engine is given");
+  EXPECT_DEATH((void)Pool::create(four_mib(Policy::kOff, Policy::kRequired)), "no engine is given");
 }
 
 }  // namespace

@@ -65,14 +65,14 @@ TEST_F(HugePages, AreTakenCountedAndGivenBack) {
   EXPECT_EQ(MemoryLimits::read().free_huge_page_bytes, free_before);
 }
 
-TEST_F(HugePages, TooFewAreReportedOrRefusedByTheWish) {
+TEST_F(HugePages, TooFewAreReportedOrRefusedByThePolicy) {
   const std::size_t size = (others_ + 5) * page_;
   auto fallen_back = Slab::create({.size_bytes = size});
   ASSERT_TRUE(fallen_back) << fallen_back.error().message();
   EXPECT_EQ(fallen_back->huge_page_bytes(), 0u);
   EXPECT_THAT(fallen_back->report(), Contains(HasSubstr("huge pages of 2.0 MiB, " +
                                                         std::to_string(others_ + 4) + " free")));
-  const auto refused = Slab::create({.size_bytes = size, .huge_pages = Wish::kRequired});
+  const auto refused = Slab::create({.size_bytes = size, .huge_pages = Policy::kRequired});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kNoMemory);
 }
@@ -83,7 +83,7 @@ TEST_F(HugePages, AreNotWastedOnASmallSlabUnlessDemanded) {
   EXPECT_EQ(small->huge_page_bytes(), 0u);
   EXPECT_EQ(small->size_bytes(), page_ + 4096);
   EXPECT_THAT(small->report(), Contains(HasSubstr("which wastes 2.0 MiB")));
-  auto demanded = Slab::create({.size_bytes = page_ + 4096, .huge_pages = Wish::kRequired});
+  auto demanded = Slab::create({.size_bytes = page_ + 4096, .huge_pages = Policy::kRequired});
   ASSERT_TRUE(demanded) << demanded.error().message();
   EXPECT_EQ(demanded->huge_page_bytes(), 2 * page_);
 }

@@ -25,8 +25,8 @@ void create_pool_that_must_be_locked() {
   auto pool = Pool::create({.buffer_bytes = 4 * kMiB,
                             .buffer_count = 4,
                             .name = "optimizer",
-                            .huge_pages = Wish::kOff,
-                            .lock = Wish::kRequired});
+                            .huge_pages = Policy::kOff,
+                            .lock = Policy::kRequired});
   finish_child(pool ? "created" : pool.error().message());
 }
 
@@ -40,7 +40,7 @@ TEST_F(MemlockDeathTest, APoolThatMustBeLockedIsRefusedWithTheArithmetic) {
 void create_slab_that_must_be_locked() {
   limit_locked_memory(1 * kMiB);
   auto slab =
-      Slab::create({.size_bytes = 4 * kMiB, .huge_pages = Wish::kOff, .lock = Wish::kRequired});
+      Slab::create({.size_bytes = 4 * kMiB, .huge_pages = Policy::kOff, .lock = Policy::kRequired});
   finish_child(slab ? "created" : slab.error().message());
 }
 
@@ -51,7 +51,8 @@ TEST_F(MemlockDeathTest, TheKernelsOwnRefusalIsNamedToo) {
 
 void create_pool_that_may_be_locked() {
   limit_locked_memory(1 * kMiB);
-  auto pool = Pool::create({.buffer_bytes = 4 * kMiB, .buffer_count = 4, .huge_pages = Wish::kOff});
+  auto pool =
+      Pool::create({.buffer_bytes = 4 * kMiB, .buffer_count = 4, .huge_pages = Policy::kOff});
   if (!pool) finish_child(pool.error().message());
   std::string report = (*pool)->slab().locked() ? "locked" : "not locked";
   for (const std::string& line : (*pool)->slab().report()) report += "|" + line;
@@ -66,7 +67,7 @@ TEST_F(MemlockDeathTest, APoolThatMayBeLockedGoesOnAndSaysSo) {
 void lock_drop_and_lock_again() {
   limit_locked_memory(8 * kMiB);
   const SlabOptions options{
-      .size_bytes = 6 * kMiB, .huge_pages = Wish::kOff, .lock = Wish::kRequired};
+      .size_bytes = 6 * kMiB, .huge_pages = Policy::kOff, .lock = Policy::kRequired};
   {
     auto first = Slab::create(options);
     if (!first) finish_child("first: " + first.error().message());

@@ -11,7 +11,7 @@ namespace spillway::pinned_pool {
 namespace {
 
 TEST(Numa, TouchedMemoryLiesOnANode) {
-  auto slab = Slab::create({.size_bytes = 1 << 20, .huge_pages = Wish::kOff, .numa_node = 0});
+  auto slab = Slab::create({.size_bytes = 1 << 20, .huge_pages = Policy::kOff, .numa_node = 0});
   ASSERT_TRUE(slab) << slab.error().message();
   slab->data()[0] = std::byte{1};
   const int node = node_of(slab->data());

@@ -23,7 +23,7 @@ void fill(const Slab& slab, int value) { std::memset(slab.data(), value, slab.si
 
 TEST(Slab, PaysForTheBytesAskedForAndNotForAPowerOfTwo) {
   for (const std::size_t size : {std::size_t{1}, std::size_t{4096}, 5 * kMiB + 1}) {
-    auto slab = Slab::create({.size_bytes = size, .huge_pages = Wish::kOff});
+    auto slab = Slab::create({.size_bytes = size, .huge_pages = Policy::kOff});
     ASSERT_TRUE(slab) << slab.error().message();
     EXPECT_EQ(slab->size_bytes(), (size + 4095) / 4096 * 4096);
     fill(*slab, 7);
@@ -57,8 +57,10 @@ TEST(Slab, WithoutHugetlbItLiesReadyForTransparentHugePages) {
 }
 
 TEST(Slab, AWishThatWasNotMadeIsNotReported) {
-  auto slab = Slab::create(
-      {.size_bytes = 8 * kMiB, .huge_pages = Wish::kOff, .lock = Wish::kOff, .cuda = Wish::kOff});
+  auto slab = Slab::create({.size_bytes = 8 * kMiB,
+                            .huge_pages = Policy::kOff,
+                            .lock = Policy::kOff,
+                            .cuda = Policy::kOff});
   ASSERT_TRUE(slab);
   EXPECT_THAT(slab->report(), ::testing::IsEmpty());
   EXPECT_FALSE(slab->locked());
@@ -66,7 +68,7 @@ TEST(Slab, AWishThatWasNotMadeIsNotReported) {
 
 TEST(Slab, MoreThanTheAddressSpaceIsAnError) {
   for (const std::size_t size : {std::size_t{1} << 60, ~std::size_t{0} - 5}) {
-    const auto slab = Slab::create({.size_bytes = size, .huge_pages = Wish::kOff});
+    const auto slab = Slab::create({.size_bytes = size, .huge_pages = Policy::kOff});
     ASSERT_FALSE(slab);
     EXPECT_EQ(slab.error().kind, ErrorKind::kNoMemory);
     EXPECT_EQ(slab.error().errno_value, ENOMEM);
@@ -74,7 +76,7 @@ TEST(Slab, MoreThanTheAddressSpaceIsAnError) {
 }
 
 TEST(Slab, CudaIsRegisteredOrTheReasonIsGiven) {
-  auto slab = Slab::create({.size_bytes = kMiB, .huge_pages = Wish::kOff});
+  auto slab = Slab::create({.size_bytes = kMiB, .huge_pages = Policy::kOff});
   ASSERT_TRUE(slab);
   if (cuda_status().device_count > 0) {
     EXPECT_TRUE(slab->cuda_registered());
@@ -84,7 +86,7 @@ TEST(Slab, CudaIsRegisteredOrTheReasonIsGiven) {
   EXPECT_NE(cuda_status().reason, "");
   EXPECT_THAT(slab->report(),
               Contains(AllOf(StartsWith("CUDA: "), HasSubstr(cuda_status().reason))));
-  const auto required = Slab::create({.size_bytes = kMiB, .cuda = Wish::kRequired});
+  const auto required = Slab::create({.size_bytes = kMiB, .cuda = Policy::kRequired});
   ASSERT_FALSE(required);
   EXPECT_EQ(required.error().kind, ErrorKind::kUnsupported);
 }

@@ -28,8 +28,8 @@ class CachedTierTest : public testing::Test {
     auto pool = pinned_pool::Pool::create({.buffer_bytes = kTileBytes,
                                            .buffer_count = 3,
                                            .name = "test",
-                                           .huge_pages = pinned_pool::Wish::kOff,
-                                           .lock = pinned_pool::Wish::kOff});
+                                           .huge_pages = pinned_pool::Policy::kOff,
+                                           .lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(pool) << pool.error().message();
     pool_ = std::move(*pool);
   }
@@ -46,7 +46,7 @@ class CachedTierTest : public testing::Test {
     EXPECT_TRUE(store) << store.error().message();
     auto tier = CachedTier::create(
         std::move(*store), resident_tiles(tiles),
-        {.ram = {.lock = pinned_pool::Wish::kOff, .huge_pages = pinned_pool::Wish::kOff},
+        {.ram = {.lock = pinned_pool::Policy::kOff, .huge_pages = pinned_pool::Policy::kOff},
          .chunk_bytes = tiles_a_chunk * kTileBytes});
     EXPECT_TRUE(tier) << tier.error().message();
     return std::move(*tier);
@@ -148,7 +148,7 @@ TEST_F(CachedTierTest, TheProcessShrinksByWhatIsGivenBack) {
   ASSERT_TRUE(store) << store.error().message();
   auto tier = CachedTier::create(
       std::move(*store), std::vector<bool>(kTiles, true),
-      {.ram = {.lock = pinned_pool::Wish::kOff, .huge_pages = pinned_pool::Wish::kOff},
+      {.ram = {.lock = pinned_pool::Policy::kOff, .huge_pages = pinned_pool::Policy::kOff},
        .chunk_bytes = 16 * kMiB});
   ASSERT_TRUE(tier) << tier.error().message();
   for (TileId tile = 0; tile < kTiles; ++tile) {
@@ -157,8 +157,8 @@ TEST_F(CachedTierTest, TheProcessShrinksByWhatIsGivenBack) {
   auto pool = pinned_pool::Pool::create({.buffer_bytes = 8 * kMiB,
                                          .buffer_count = 1,
                                          .name = "test",
-                                         .huge_pages = pinned_pool::Wish::kOff,
-                                         .lock = pinned_pool::Wish::kOff});
+                                         .huge_pages = pinned_pool::Policy::kOff,
+                                         .lock = pinned_pool::Policy::kOff});
   ASSERT_TRUE(pool) << pool.error().message();
   const std::uint64_t before = pinned_pool::memory_usage().resident_bytes;
   const auto freed = (*tier)->demote(100 * kMiB, **pool);

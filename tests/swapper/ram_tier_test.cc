@@ -9,10 +9,10 @@ namespace spillway::swapper {
 namespace {
 
 using pinned_pool::Lease;
-using pinned_pool::Wish;
+using pinned_pool::Policy;
 
 const Layout kLayout({{"moment", 1}, {"scale", 4, 256}});
-const RamTierOptions kPlain{.lock = Wish::kOff, .huge_pages = Wish::kOff, .cuda = Wish::kOff};
+const RamTierOptions kPlain{.lock = Policy::kOff, .huge_pages = Policy::kOff, .cuda = Policy::kOff};
 
 Lease heap_lease(std::size_t bytes) { return Lease(aio::Buffer::allocate(bytes)); }
 

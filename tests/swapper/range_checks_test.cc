@@ -30,8 +30,8 @@ class RangeChecksTest : public testing::Test {
     auto pool = pinned_pool::Pool::create({.buffer_bytes = kLayout.tile_bytes(kElements),
                                            .buffer_count = 2,
                                            .name = "test",
-                                           .huge_pages = pinned_pool::Wish::kOff,
-                                           .lock = pinned_pool::Wish::kOff});
+                                           .huge_pages = pinned_pool::Policy::kOff,
+                                           .lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(pool) << pool.error().message();
     pool_ = std::move(*pool);
     store_ = make_store({});
@@ -201,7 +201,7 @@ TEST_F(RangeChecksTest, WhereNothingIsCheckedTheCallsDoNothing) {
   store_ = make_store({.checksums = false});
   ASSERT_TRUE(ok(write_tile(*store_, 1, kLayout.all(), 1)));
   EXPECT_TRUE(ok(visit(1, twice)));
-  auto ram = make_ram_tier(kLayout, {kElements}, {.lock = pinned_pool::Wish::kOff});
+  auto ram = make_ram_tier(kLayout, {kElements}, {.lock = pinned_pool::Policy::kOff});
   ASSERT_TRUE(ram);
   const Item resident{{.tier = ram->get(),
                        .planes = kLayout.all(),
@@ -212,7 +212,7 @@ TEST_F(RangeChecksTest, WhereNothingIsCheckedTheCallsDoNothing) {
 }
 
 TEST_F(RangeChecksTest, ATileBehindACacheIsChecked) {
-  auto ram = make_ram_tier(kLayout, {kElements}, {.lock = pinned_pool::Wish::kOff});
+  auto ram = make_ram_tier(kLayout, {kElements}, {.lock = pinned_pool::Policy::kOff});
   ASSERT_TRUE(ram);
   TileStore* const stored = store_.get();
   const auto split =

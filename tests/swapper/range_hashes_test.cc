@@ -21,8 +21,8 @@ class RangeHashesTest : public testing::Test {
     auto pool = pinned_pool::Pool::create({.buffer_bytes = kLayout.tile_bytes(kElements),
                                            .buffer_count = 2,
                                            .name = "test",
-                                           .huge_pages = pinned_pool::Wish::kOff,
-                                           .lock = pinned_pool::Wish::kOff});
+                                           .huge_pages = pinned_pool::Policy::kOff,
+                                           .lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(pool) << pool.error().message();
     pool_ = std::move(*pool);
     for (TileId tile = 0; tile < 2; ++tile) {

@@ -32,7 +32,7 @@ class StreamOverTiers : public testing::Test {
   }
 
   std::unique_ptr<Tier> in_ram(std::vector<std::uint64_t> elements) {
-    auto tier = make_ram_tier(kLayout, std::move(elements), {.lock = pinned_pool::Wish::kOff});
+    auto tier = make_ram_tier(kLayout, std::move(elements), {.lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(tier) << tier.error().message();
     return std::move(*tier);
   }

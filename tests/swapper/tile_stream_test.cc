@@ -22,8 +22,8 @@ std::unique_ptr<pinned_pool::Pool> make_pool(std::size_t buffers) {
   auto pool = pinned_pool::Pool::create({.buffer_bytes = kLayout.tile_bytes(kElements),
                                          .buffer_count = buffers,
                                          .name = "test",
-                                         .huge_pages = pinned_pool::Wish::kOff,
-                                         .lock = pinned_pool::Wish::kOff});
+                                         .huge_pages = pinned_pool::Policy::kOff,
+                                         .lock = pinned_pool::Policy::kOff});
   EXPECT_TRUE(pool) << pool.error().message();
   return std::move(*pool);
 }

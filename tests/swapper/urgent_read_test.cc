@@ -29,7 +29,7 @@ class UrgentReadTest : public testing::Test {
         {.directories = {directory_.path()}, .segment_bytes = 1 << 30, .checksums = false});
     EXPECT_TRUE(store) << store.error().message();
     stored_ = store->get();
-    auto in_ram = make_ram_tier(layout_, {kElements}, {.lock = pinned_pool::Wish::kOff});
+    auto in_ram = make_ram_tier(layout_, {kElements}, {.lock = pinned_pool::Policy::kOff});
     EXPECT_TRUE(in_ram) << in_ram.error().message();
     std::vector<bool> cached(kTiles + 1);
     cached.back() = true;

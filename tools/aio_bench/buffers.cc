@@ -36,8 +36,9 @@ std::uint64_t Buffers::bytes_for(const std::vector<Setting>& settings) {
 
 Result<Buffers> Buffers::create(const std::vector<Setting>& settings, const Pattern& pattern,
                                 int numa_node) {
-  auto slab = pinned_pool::Slab::create(
-      {.size_bytes = bytes_for(settings), .cuda = pinned_pool::Wish::kOff, .numa_node = numa_node});
+  auto slab = pinned_pool::Slab::create({.size_bytes = bytes_for(settings),
+                                         .cuda = pinned_pool::Policy::kOff,
+                                         .numa_node = numa_node});
   if (!slab) return tl::unexpected(slab.error());
   Buffers buffers(std::move(*slab), buffer_bytes_for(settings));
   for (std::size_t i = 0; i < count_for(settings); ++i) pattern.fill(buffers.source(i));

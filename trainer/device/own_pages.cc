@@ -19,9 +19,9 @@ at::Tensor empty_on_own_pages(at::IntArrayRef sizes, const at::TensorOptions& op
   const std::size_t bytes =
       static_cast<std::size_t>(c10::multiply_integers(sizes)) * options.dtype().itemsize();
   if (!options.device().is_cpu() || bytes < kMinBytes) return at::empty(sizes, options);
-  using pinned_pool::Wish;
+  using pinned_pool::Policy;
   pinned_pool::SlabOptions slab{.size_bytes = bytes};
-  slab.huge_pages = slab.lock = slab.cuda = Wish::kOff;
+  slab.huge_pages = slab.lock = slab.cuda = Policy::kOff;
   // Shared, because a deleter is copied.
   const auto pages =
       std::make_shared<pinned_pool::Slab>(value_or_throw(pinned_pool::Slab::create(slab)));

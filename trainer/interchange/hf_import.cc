@@ -208,7 +208,7 @@ Result<void> Gpt2Weights::read(const std::string& parameter, std::uint64_t first
   const auto found = sources_.find(parameter);
   SPILLWAY_CHECK(found != sources_.end(), "a parameter of the model");
   const Source& source = found->second;
-  return source.rows == 0 ? read_flat(source, first, to) : read_turned(source, first, to);
+  return source.rows == 0 ? read_flat(source, first, to) : read_transposed(source, first, to);
 }
 
 Result<void> Gpt2Weights::read_flat(const Source& source, std::uint64_t first,
@@ -220,8 +220,8 @@ Result<void> Gpt2Weights::read_flat(const Source& source, std::uint64_t first,
   return {};
 }
 
-Result<void> Gpt2Weights::read_turned(const Source& source, std::uint64_t first,
-                                      std::span<float> to) {
+Result<void> Gpt2Weights::read_transposed(const Source& source, std::uint64_t first,
+                                          std::span<float> to) {
   const std::uint64_t height = rows_at_a_time(group_values_, source.rows, source.columns);
   while (!to.empty()) {
     const std::uint64_t row = first / source.columns / height * height;

@@ -60,7 +60,7 @@ class Gpt2Weights {
   Result<void> check_rest(const GptConfig& config, const Found& rest);
   Result<void> compare_tied_head(const Source& head);
   Result<void> read_flat(const Source& source, std::uint64_t first, std::span<float> to);
-  Result<void> read_turned(const Source& source, std::uint64_t first, std::span<float> to);
+  Result<void> read_transposed(const Source& source, std::uint64_t first, std::span<float> to);
   Result<void> load_group(const Source& source, std::uint64_t first_row);
 
   std::filesystem::path directory_;

@@ -21,9 +21,9 @@
 
 namespace spillway::trainer {
 
-// kOfSeed: drawn from config.seed, and written. kToCome: load_checkpoint or set_initial_weights
-// writes them before anything else uses them.
-enum class InitialValues { kOfSeed, kToCome };
+// kOfSeed: drawn from config.seed, and written. kLoadedLater: load_checkpoint or
+// set_initial_weights writes them before anything else uses them.
+enum class InitialValues { kOfSeed, kLoadedLater };
 
 class ModelStates {
  public:

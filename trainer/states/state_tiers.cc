@@ -15,16 +15,16 @@
 #include <system_error>
 #include <utility>
 
-#include "trainer/states/state_tiers_where.h"
+#include "trainer/states/store_spec.h"
 
 namespace spillway::trainer {
 namespace {
 
-using pinned_pool::Wish;
+using pinned_pool::Policy;
 
-Wish lock_wish(const OffloadConfig& offload) {
-  if (!offload.pin_memory.has_value()) return Wish::kAuto;
-  return *offload.pin_memory ? Wish::kRequired : Wish::kOff;
+Policy lock_policy(const OffloadConfig& offload) {
+  if (!offload.pin_memory.has_value()) return Policy::kAuto;
+  return *offload.pin_memory ? Policy::kRequired : Policy::kOff;
 }
 
 std::vector<std::filesystem::path> drives_of(const Config& config) {
@@ -72,23 +72,23 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
   const auto where = [&](const char* name, swapper::Layout layout,
                          const std::vector<std::uint64_t>& elements, const OffloadConfig& offload) {
     const bool on_nvme = offload.device == OffloadDevice::kNvme;
-    return Where{.name = name,
-                 .layout = std::move(layout),
-                 .tiles = elements,
-                 .offload = offload,
-                 .lock = on_nvme ? lock_directory(offload.nvme_path) : nullptr,
-                 .max_in_cpu_elements = offload.max_in_cpu_elements};
+    return StoreSpec{.name = name,
+                     .layout = std::move(layout),
+                     .tiles = elements,
+                     .offload = offload,
+                     .lock = on_nvme ? lock_directory(offload.nvme_path) : nullptr,
+                     .max_in_cpu_elements = offload.max_in_cpu_elements};
   };
-  Where weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
-  Where states =
+  StoreSpec weights = where("weights", weight_layout(config), tiles.all, config.offload_param);
+  StoreSpec states =
       where("optimizer", optimizer_layout(config), tiles.trainable, config.offload_optimizer);
 
-  const auto needs_buffers = [&](const Where& store) {
+  const auto needs_buffers = [&](const StoreSpec& store) {
     return !store.tiles.empty() &&
            (store.offload.device == OffloadDevice::kNvme ||
             (device.is_cuda() && store.offload.device == OffloadDevice::kNone));
   };
-  const auto counts = [&](const Where& store) {
+  const auto counts = [&](const StoreSpec& store) {
     return TileCounts{.tiles = store.tiles.size(),
                       .max_unit_tiles = tiles.max_unit_tiles,
                       .largest_bytes = store.largest_bytes()};
@@ -167,8 +167,8 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   options.buffer_bytes = bytes;
   options.buffer_count = count;
   options.name = std::string(name) + " buffers";
-  options.lock = lock_wish(offload);
-  options.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
+  options.lock = lock_policy(offload);
+  options.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
   options.numa_node = numa_node_;
   auto pool = value_or_throw(pinned_pool::Pool::create(options, engine_.get()));
   for (const std::string& line : pool->slab().report()) {
@@ -177,10 +177,11 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   return pool;
 }
 
-std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceTier** on_device) {
+std::unique_ptr<swapper::Tier> StateTiers::make_tier(const StoreSpec& where,
+                                                     DeviceTier** on_device) {
   swapper::RamTierOptions ram;
-  ram.lock = lock_wish(where.offload);
-  ram.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
+  ram.lock = lock_policy(where.offload);
+  ram.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
   const auto in_ram = [&](const std::vector<std::uint64_t>& elements) {
     return value_or_throw(swapper::make_ram_tier(where.layout, elements, ram));
   };
@@ -191,7 +192,7 @@ std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceT
         *on_device = tier.get();
         return tier;
       }
-      ram.lock = ram.huge_pages = ram.cuda = Wish::kOff;
+      ram.lock = ram.huge_pages = ram.cuda = Policy::kOff;
       return in_ram(where.tiles);
     case OffloadDevice::kCpu:
       return in_ram(where.tiles);
@@ -201,10 +202,10 @@ std::unique_ptr<swapper::Tier> StateTiers::make_tier(const Where& where, DeviceT
   return make_nvme_tier(where);
 }
 
-std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const Where& where) {
+std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const StoreSpec& where) {
   swapper::RamTierOptions ram;
-  ram.lock = lock_wish(where.offload);
-  ram.cuda = device_.is_cuda() ? Wish::kAuto : Wish::kOff;
+  ram.lock = lock_policy(where.offload);
+  ram.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
   swapper::TileStoreOptions options;
   options.directories = {where.lock->directory()};
   options.locks = {where.lock};

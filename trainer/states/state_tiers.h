@@ -89,7 +89,7 @@ class StateTiers {
  private:
   static std::uint64_t left_bytes(const pinned_pool::MemoryLimits& limits,
                                   const pinned_pool::MemoryUsage& usage);
-  struct Where;
+  struct StoreSpec;
   // A rank's own directory under nvme_path: made and locked by us, removed when dropped.
   struct Directory {
     std::filesystem::path path;
@@ -99,16 +99,16 @@ class StateTiers {
 
   void open_engine(const std::vector<std::filesystem::path>& drives);
   // Whether tiles on files keep room for two generations: as asked for, or where there is plenty.
-  bool has_two_generations(const Config& config, const Where& weights, const Where& states,
+  bool has_two_generations(const Config& config, const StoreSpec& weights, const StoreSpec& states,
                            Communicator& communicator);
   // What max_in_cpu of "auto" comes to for the two stores.
-  CachePlan plan_caches(const Config& config, const Where& weights, const Where& states,
+  CachePlan plan_caches(const Config& config, const StoreSpec& weights, const StoreSpec& states,
                         const Tiles& tiles, Communicator& communicator);
   std::shared_ptr<swapper::DirectoryLock> lock_directory(const std::filesystem::path& root);
   std::unique_ptr<pinned_pool::Pool> make_pool(const char* name, std::size_t buffer_bytes,
                                                std::size_t count, const OffloadConfig& offload);
-  std::unique_ptr<swapper::Tier> make_tier(const Where& where, DeviceTier** on_device);
-  std::unique_ptr<swapper::Tier> make_nvme_tier(const Where& where);
+  std::unique_ptr<swapper::Tier> make_tier(const StoreSpec& where, DeviceTier** on_device);
+  std::unique_ptr<swapper::Tier> make_nvme_tier(const StoreSpec& where);
 
   std::uint32_t weight_bytes_;
   std::uint32_t rank_;

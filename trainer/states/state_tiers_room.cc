@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "trainer/states/state_tiers_where.h"
+#include "trainer/states/store_spec.h"
 
 namespace spillway::trainer {
 namespace {
@@ -21,12 +21,12 @@ std::uint64_t gradient_room(const Config& config, std::uint64_t elements) {
 
 }  // namespace
 
-bool StateTiers::has_two_generations(const Config& config, const Where& weights,
-                                     const Where& states, Communicator& communicator) {
+bool StateTiers::has_two_generations(const Config& config, const StoreSpec& weights,
+                                     const StoreSpec& states, Communicator& communicator) {
   if (!keeps_generations(config)) return false;
   if (config.update_order == UpdateOrder::kBackward) return true;
   std::vector<StoredBytes> stores;
-  for (const Where* store : {&weights, &states}) {
+  for (const StoreSpec* store : {&weights, &states}) {
     stores.push_back({store->lock->directory(), store->nvme_bytes()});
   }
   const std::string lacking = lacking_room(stores, communicator.local_world_size());
@@ -36,18 +36,19 @@ bool StateTiers::has_two_generations(const Config& config, const Where& weights,
   return false;
 }
 
-CachePlan StateTiers::plan_caches(const Config& config, const Where& weights, const Where& states,
-                                  const Tiles& tiles, Communicator& communicator) {
+CachePlan StateTiers::plan_caches(const Config& config, const StoreSpec& weights,
+                                  const StoreSpec& states, const Tiles& tiles,
+                                  Communicator& communicator) {
   CacheNeeds needs;
   local_ranks_ = needs.local_ranks = communicator.local_world_size();
-  const auto must_be_locked = [](const Where& store) {
+  const auto must_be_locked = [](const StoreSpec& store) {
     return store.caches_what_is_free() && store.offload.pin_memory.value_or(false);
   };
   needs.free_bytes = free_ram_bytes(pinned_pool::MemoryLimits::read(),
                                     must_be_locked(weights) || must_be_locked(states));
   communicator.barrier();  // the others have looked too, before anything is taken
   const bool on_device = device_.is_cuda();
-  for (const Where* store : {&weights, &states}) {
+  for (const StoreSpec* store : {&weights, &states}) {
     const TileCounts counts{.tiles = store->tiles.size(),
                             .max_unit_tiles = tiles.max_unit_tiles,
                             .largest_bytes = store->largest_bytes()};

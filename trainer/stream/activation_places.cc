@@ -80,7 +80,7 @@ ActivationPlaces::Place ActivationPlaces::make_place(std::uint64_t bytes) {
   }
   pinned_pool::SlabOptions options;
   options.size_bytes = bytes;
-  if (!states_->device().is_cuda()) options.cuda = pinned_pool::Wish::kOff;
+  if (!states_->device().is_cuda()) options.cuda = pinned_pool::Policy::kOff;
   place.slab = value_or_throw(pinned_pool::Slab::create(options));
   return place;
 }

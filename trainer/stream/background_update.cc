@@ -116,7 +116,7 @@ void BackgroundUpdate::take_back() {
   phase_ = Phase::kIdle;
   uncomputed_ = 0;
   idle_ = true;
-  so_far_ = told_ = {};  // the next thread's stream counts from 0
+  so_far_ = reported_ = {};  // the next thread's stream counts from 0
 }
 
 // What was kept of the item when it was computed ahead is dropped or restored, now or as soon as it
@@ -336,12 +336,12 @@ swapper::StreamStats BackgroundUpdate::finish() {
 
 swapper::StreamStats BackgroundUpdate::take_stats() {
   const std::lock_guard lock(mutex_);
-  const swapper::StreamStats before = std::exchange(told_, so_far_);
-  return {.seconds = told_.seconds - before.seconds,
-          .compute_seconds = told_.compute_seconds - before.compute_seconds,
-          .read_wait_seconds = told_.read_wait_seconds - before.read_wait_seconds,
-          .write_wait_seconds = told_.write_wait_seconds - before.write_wait_seconds,
-          .drive_idle_seconds = told_.drive_idle_seconds - before.drive_idle_seconds};
+  const swapper::StreamStats before = std::exchange(reported_, so_far_);
+  return {.seconds = reported_.seconds - before.seconds,
+          .compute_seconds = reported_.compute_seconds - before.compute_seconds,
+          .read_wait_seconds = reported_.read_wait_seconds - before.read_wait_seconds,
+          .write_wait_seconds = reported_.write_wait_seconds - before.write_wait_seconds,
+          .drive_idle_seconds = reported_.drive_idle_seconds - before.drive_idle_seconds};
 }
 
 }  // namespace spillway::trainer

@@ -128,7 +128,7 @@ class BackgroundUpdate final : private swapper::TileStream::Source {
   bool idle_ = true;                    // nothing is read, computed or written
   bool cancelled_ = false;
   swapper::StreamStats so_far_;
-  swapper::StreamStats told_;
+  swapper::StreamStats reported_;
   std::exception_ptr failure_;
   std::thread thread_;
 };

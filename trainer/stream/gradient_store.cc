@@ -132,9 +132,10 @@ void GradientStore::place(const GradientPlan& plan) {
   } else {
     pinned_pool::SlabOptions options;
     options.size_bytes = memory_bytes_;
-    options.cuda = states_->device().is_cuda() ? pinned_pool::Wish::kAuto : pinned_pool::Wish::kOff;
+    options.cuda =
+        states_->device().is_cuda() ? pinned_pool::Policy::kAuto : pinned_pool::Policy::kOff;
     if (states_->config().offload_optimizer.device == OffloadDevice::kNone) {
-      options.lock = options.huge_pages = options.cuda = pinned_pool::Wish::kOff;
+      options.lock = options.huge_pages = options.cuda = pinned_pool::Policy::kOff;
     }
     slab_ = value_or_throw(pinned_pool::Slab::create(options));
     all = at::from_blob(slab_->data(), {total}, type);

@@ -136,8 +136,8 @@ void ZeroEngine::report_counts(StepReport* report) {
       fetcher_.take_update_wait_seconds() + std::exchange(barrier_seconds_, 0);
   const double activations_waited = activations_.wait_seconds();
   report->io_wait_seconds = fetcher_.take_read_wait_seconds() + report->update_wait_seconds +
-                            activations_waited - activations_wait_told_;
-  activations_wait_told_ = activations_waited;
+                            activations_waited - activations_wait_reported_;
+  activations_wait_reported_ = activations_waited;
   report->compute_seconds = std::exchange(compute_seconds_, 0);
   report->update_seconds = std::exchange(update_seconds_, 0);
   report->update_drive_busy_seconds = std::exchange(drive_busy_seconds_, 0);

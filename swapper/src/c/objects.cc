@@ -17,9 +17,9 @@ aio::LogCallback Log::callback() {
           .context = this};
 }
 
-pinned_pool::Wish wish_of(std::int32_t value) {
-  if (value == SPILLWAY_OFF) return pinned_pool::Wish::kOff;
-  return value == SPILLWAY_REQUIRED ? pinned_pool::Wish::kRequired : pinned_pool::Wish::kAuto;
+pinned_pool::Policy policy_of(std::int32_t value) {
+  if (value == SPILLWAY_OFF) return pinned_pool::Policy::kOff;
+  return value == SPILLWAY_REQUIRED ? pinned_pool::Policy::kRequired : pinned_pool::Policy::kAuto;
 }
 
 aio::Direct direct_of(std::int32_t value) {

@@ -79,8 +79,8 @@ struct StoreObject : Object {
   std::uint64_t largest_tile_bytes = 0;
 };
 
-// The wish of an option that was checked with want_choice().
-pinned_pool::Wish wish_of(std::int32_t value);
+// The policy of an option that was checked with want_choice().
+pinned_pool::Policy policy_of(std::int32_t value);
 aio::Direct direct_of(std::int32_t value);
 
 // A deadline `timeout_ms` from now; nothing for one that is negative or too far away to be told.

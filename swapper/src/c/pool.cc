@@ -40,9 +40,9 @@ spillway_status spillway_pool_create(spillway_engine* engine, const spillway_poo
         pinned_pool::Pool::create({.buffer_bytes = given.buffer_bytes,
                                    .buffer_count = given.buffer_count,
                                    .name = given.name == nullptr ? "" : given.name,
-                                   .huge_pages = wish_of(given.huge_pages),
-                                   .lock = wish_of(given.lock),
-                                   .registration = wish_of(given.registration),
+                                   .huge_pages = policy_of(given.huge_pages),
+                                   .lock = policy_of(given.lock),
+                                   .registration = policy_of(given.registration),
                                    .log = object->log.callback()},
                                   engine == nullptr ? nullptr : object->engine->engine.get());
     if (!made) return failed(made.error());

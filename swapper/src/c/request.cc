@@ -71,18 +71,19 @@ spillway_status submit(aio::Direction direction, spillway_engine* engine, const 
     remove_object(std::exchange(*request, nullptr), Kind::kRequest, what);
     return buffer.error();
   }
-  aio::Engine::Request wish{.file = &needs.file->file,
-                            .offset = given.offset,
-                            .size_bytes = given.size_bytes,
-                            .buffer_offset = given.lease == nullptr ? 0 : given.lease_offset};
-  if (given.urgent != 0) wish.priority = aio::Priority::kUrgent;
-  if (given.deadline_ms != 0) wish.deadline = *deadline_in(given.deadline_ms);
+  aio::Engine::Request transfer{.file = &needs.file->file,
+                                .offset = given.offset,
+                                .size_bytes = given.size_bytes,
+                                .buffer_offset = given.lease == nullptr ? 0 : given.lease_offset};
+  if (given.urgent != 0) transfer.priority = aio::Priority::kUrgent;
+  if (given.deadline_ms != 0) transfer.deadline = *deadline_in(given.deadline_ms);
   aio::Engine& target = *needs.engine->engine;
-  needs.ticket = target.start(direction, wish, std::move(*buffer), [object](aio::Completion done) {
-    const std::lock_guard lock(object->mutex);
-    object->completion = std::move(done);
-    object->ended.notify_all();
-  });
+  needs.ticket =
+      target.start(direction, transfer, std::move(*buffer), [object](aio::Completion done) {
+        const std::lock_guard lock(object->mutex);
+        object->completion = std::move(done);
+        object->ended.notify_all();
+      });
   const std::lock_guard lock(object->needs_mutex);
   object->needs = std::move(needs);
   return SPILLWAY_OK;

@@ -113,7 +113,7 @@ TEST_F(InitialWeightsTest, ValuesThatAreToComeAreWrittenOnce) {
   ModelSpec model;
   add_gpt(model, gpt(true));
   ZeroEngine engine(config(OffloadDevice::kNvme, Dtype::kBf16), model, *ranks, at::kCPU, nullptr,
-                    InitialValues::kToCome);
+                    InitialValues::kLoadedLater);
   const StateTiers& tiers = engine.states().tiers();
   EXPECT_EQ(tiers.nvme_written_bytes(), 0u);
   EXPECT_DEATH(engine.inference_pass(), "set before they are used");

@@ -86,7 +86,7 @@ class SPILLWAY_API File {
     file.open_ = open_;
     return file;
   }
-  Result<void> make_direct(Direct wish);
+  Result<void> make_direct(Direct policy);
 
   std::shared_ptr<Open> open_;
 };

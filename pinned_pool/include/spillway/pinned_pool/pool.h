@@ -41,12 +41,12 @@ struct PoolOptions {
   std::size_t buffer_bytes = 0;  // capacity of each; rounded up to 4096
   std::size_t buffer_count = 0;
   std::string name = {};  // for messages: "optimizer", "parameters"
-  Wish huge_pages = Wish::kAuto;
-  Wish lock = Wish::kAuto;
-  Wish cuda = Wish::kAuto;
-  Wish registration = Wish::kAuto;  // with the engine's rings, when an engine is given
+  Policy huge_pages = Policy::kAuto;
+  Policy lock = Policy::kAuto;
+  Policy cuda = Policy::kAuto;
+  Policy registration = Policy::kAuto;  // with the engine's rings, when an engine is given
   int numa_node = -1;
-  aio::LogCallback log = {};  // each wish not granted, and memory left mapped for ever
+  aio::LogCallback log = {};  // each policy not met, and memory left mapped for ever
 };
 
 class SPILLWAY_API Pool {

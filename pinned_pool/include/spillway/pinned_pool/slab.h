@@ -2,7 +2,7 @@
 // when they can be had, registered with io_uring engines and with CUDA.
 //
 // N bytes asked for are N bytes paid for (rounded up to the page size only). Nothing is silent:
-// `report()` says for each wish whether it was granted and why not. Move-only; the destructor
+// `report()` says for each policy whether it was met and why not. Move-only; the destructor
 // unregisters from CUDA and from every engine (which must still exist) and unmaps.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace spillway::pinned_pool {
 
-enum class Wish {
+enum class Policy {
   kOff,       // do not try
   kAuto,      // try; report() says why when it could not be had
   kRequired,  // fail when it cannot be had
@@ -26,15 +26,15 @@ enum class Wish {
 
 struct SlabOptions {
   std::size_t size_bytes = 0;
-  Wish huge_pages = Wish::kAuto;  // hugetlb pages; kAuto falls back to transparent huge pages
-  Wish lock = Wish::kAuto;        // mlock
-  Wish cuda = Wish::kAuto;        // cudaHostRegister; kAuto: only when a CUDA device is there
-  int numa_node = -1;             // -1 = wherever the kernel puts it
+  Policy huge_pages = Policy::kAuto;  // hugetlb pages; kAuto falls back to transparent huge pages
+  Policy lock = Policy::kAuto;        // mlock
+  Policy cuda = Policy::kAuto;        // cudaHostRegister; kAuto: only when a CUDA device is there
+  int numa_node = -1;                 // -1 = wherever the kernel puts it
 };
 
 class SPILLWAY_API Slab {
  public:
-  // kNoMemory when the memory cannot be had; for a kRequired wish that is not granted, its reason.
+  // kNoMemory when the memory cannot be had; for kRequired that cannot be had, its reason.
   // REQUIRES: size_bytes > 0.
   static Result<Slab> create(const SlabOptions& options);
   Slab(Slab&&) noexcept;
@@ -47,10 +47,10 @@ class SPILLWAY_API Slab {
   bool locked() const noexcept;
   bool cuda_registered() const noexcept;
   std::size_t huge_page_bytes() const noexcept;             // how much of it lies on hugetlb pages
-  const std::vector<std::string>& report() const noexcept;  // one line per wish not granted
+  const std::vector<std::string>& report() const noexcept;  // one line per policy not met
 
   // Registers the memory with the engine (kOff does nothing). The engine must outlive the Slab.
-  Result<void> register_with(aio::Engine& engine, Wish wish = Wish::kAuto);
+  Result<void> register_with(aio::Engine& engine, Policy policy = Policy::kAuto);
 
  private:
   struct SPILLWAY_LOCAL State;

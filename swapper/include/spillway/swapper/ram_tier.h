@@ -10,9 +10,9 @@
 namespace spillway::swapper {
 
 struct RamTierOptions {
-  pinned_pool::Wish lock = pinned_pool::Wish::kAuto;
-  pinned_pool::Wish huge_pages = pinned_pool::Wish::kAuto;
-  pinned_pool::Wish cuda = pinned_pool::Wish::kAuto;
+  pinned_pool::Policy lock = pinned_pool::Policy::kAuto;
+  pinned_pool::Policy huge_pages = pinned_pool::Policy::kAuto;
+  pinned_pool::Policy cuda = pinned_pool::Policy::kAuto;
   int numa_node = -1;
 };
 

@@ -117,7 +117,7 @@ class ZeroEngine {
   double barrier_seconds_ = 0;
   double drive_busy_seconds_ = 0;
   double drive_idle_seconds_ = 0;
-  double activations_wait_told_ = 0;
+  double activations_wait_reported_ = 0;
   swapper::TierStats moved_;
   swapper::TierStats seen_;  // the tiers' counts when moved_ was brought up to date
 };

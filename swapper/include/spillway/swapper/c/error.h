@@ -62,12 +62,12 @@ SPILLWAY_API const char* spillway_version_string(void);
 // neither block nor call the object. `warning`: 0 when all is as it should be.
 typedef void (*spillway_log)(void* context, int warning, const char* line);
 
-// What an option may wish for.
-typedef enum spillway_wish {
+// What an option may ask for.
+typedef enum spillway_policy {
   SPILLWAY_AUTO = 0,     // where it can be had
   SPILLWAY_OFF = 1,      // never
   SPILLWAY_REQUIRED = 2  // or the call fails
-} spillway_wish;
+} spillway_policy;
 
 #ifdef __cplusplus
 }

@@ -14,14 +14,14 @@ typedef struct spillway_create_options {
   size_t size;          // sizeof(spillway_create_options)
   uint64_t size_bytes;  // preallocated, so that writes meet no full disk later
   int32_t overwrite;    // 0: an existing file is SPILLWAY_BUSY, and left alone
-  int32_t direct;       // spillway_wish: past the page cache
+  int32_t direct;       // spillway_policy: past the page cache
 } spillway_create_options;
 
 // Zero is the default of every field but `size`.
 typedef struct spillway_open_options {
   size_t size;       // sizeof(spillway_open_options)
   int32_t writable;  // 0: for reading
-  int32_t direct;    // spillway_wish: past the page cache
+  int32_t direct;    // spillway_policy: past the page cache
 } spillway_open_options;
 
 typedef struct spillway_file_info {

@@ -17,10 +17,10 @@ typedef struct spillway_pool_options {
   size_t buffer_bytes;   // of each; rounded up to 4096
   size_t buffer_count;   // all of them are allocated at once
   const char* name;      // for messages; may be NULL
-  int32_t huge_pages;    // spillway_wish
-  int32_t lock;          // spillway_wish: mlock
-  int32_t registration;  // spillway_wish: with io_uring, which then pins no pages per transfer
-  spillway_log log;      // which wish was not granted; NULL: silent
+  int32_t huge_pages;    // spillway_policy
+  int32_t lock;          // spillway_policy: mlock
+  int32_t registration;  // spillway_policy: with io_uring, which then pins no pages per transfer
+  spillway_log log;      // which policy was not met; NULL: silent
   void* log_context;
 } spillway_pool_options;
 

@@ -29,7 +29,7 @@ typedef struct spillway_store_options {
   uint64_t element_count;          // of all tiles together
   uint64_t tile_elements;          // of each tile; the last takes what is left
   const char* name;                // of the files; default "tiles"
-  int32_t direct;                  // spillway_wish: past the page cache
+  int32_t direct;                  // spillway_policy: past the page cache
   spillway_log log;                // leftovers removed, no direct I/O; NULL: silent
   void* log_context;
 } spillway_store_options;

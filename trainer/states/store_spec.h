@@ -12,7 +12,7 @@
 namespace spillway::trainer {
 
 // One of the two stores and what the configuration says about it.
-struct StateTiers::Where {
+struct StateTiers::StoreSpec {
   const char* name;
   swapper::Layout layout;
   const std::vector<std::uint64_t>& tiles;
