@@ -106,7 +106,7 @@ void StripedCore::put_in_queue(StripedRequest* request) {
   if (request->spec.priority == Priority::kUrgent) {
     before = nullptr;
     for (StripedRequest* at = first_; at != nullptr; at = at->next) {
-      if (at->request.priority != Priority::kUrgent) break;
+      if (at->spec.priority != Priority::kUrgent) break;
       before = at;
     }
   }
