@@ -3,8 +3,8 @@
 
 The house style has plain // comments: the one that opens a file is about the file and about the type whose name it
 begins with; one above a run of functions that return the same is about each of them (read and write); one behind a
-member is about that member. Copies, moves and destructors say nothing that their type does not, and are left out. Line
-numbers stay as they are."""
+member is about that member. Copies, moves and destructors without a comment of their own say nothing that their type
+does not, and are left out. Line numbers stay as they are."""
 
 import re
 import sys
@@ -76,7 +76,7 @@ class Filter:
                 self.run, self.returned = self.above, returned[1] if returned else ""
             elif not returned or returned[1] != self.returned:
                 self.run = []
-            self.hidden = bool(SPECIAL_MEMBER.match(code)) and not behind
+            self.hidden = bool(SPECIAL_MEMBER.match(code)) and not behind and not self.above
             documented, self.above = bool(self.above), []
             prefix = "" if documented or behind or self.hidden else self.inherited(code)
         else:

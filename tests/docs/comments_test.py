@@ -30,6 +30,8 @@ class Thing {
     return *this;
   }
   ~Thing();
+  // Waits.
+  ~Thing();
 
   // Moves bytes. REQUIRES: a `<file>`.
   int read(int from,
@@ -68,6 +70,8 @@ struct Options {{
 
 
 
+  /// Waits.
+  ~Thing();
 
   /// Moves bytes. @pre a `<file>`.
   int read(int from,
