@@ -1,7 +1,7 @@
 // BounceBuffers: aligned memory for the parts of a request that direct I/O cannot move in place.
 //
-// A fixed number, so that unaligned requests wait for each other and not for the heap. Mapped, not
-// allocated: pages that no unaligned request touches cost nothing. Used by one thread.
+// Their number is fixed, so unaligned requests wait for each other, not for the heap. The memory is
+// mapped lazily: pages that no unaligned request touches cost nothing. Threads: one.
 #pragma once
 
 #include <sys/mman.h>
@@ -42,7 +42,7 @@ class BounceBuffers {
     return buffer;
   }
   void put(std::byte* buffer) { free_.push_back(buffer); }
-  // The device may still write into some: none of the memory is ever given back.
+  // Never unmaps the memory, because the device may still write into some of it.
   void leak() noexcept { memory_ = nullptr; }
 
  private:

@@ -1,4 +1,5 @@
-// What the kernel says about direct I/O on an open file (statx, STATX_DIOALIGN, Linux 6.1).
+// DioAlignment: the kernel's requirements for direct I/O on an open file (statx, STATX_DIOALIGN,
+// Linux 6.1).
 #pragma once
 
 #include <cstdint>
@@ -6,8 +7,8 @@
 namespace spillway::aio {
 
 struct DioAlignment {
-  bool possible = true;         // false: the filesystem says that this file has no direct I/O
-  bool known = false;           // false: the kernel does not say, and the values are a safe guess
+  bool possible = true;         // false: the filesystem has no direct I/O for this file
+  bool known = false;           // false: the kernel reports nothing; the values are a safe guess
   std::uint32_t memory = 4096;  // bytes
   std::uint32_t offset = 4096;  // bytes, of offsets and lengths
 };

@@ -1,5 +1,5 @@
-// EngineThread: one thread with one Backend; keeps up to queue_depth pieces in flight and judges
-// what their completions say.
+// EngineThread: one thread with one Backend. It keeps up to `queue_depth` pieces in flight and
+// handles their completions: short transfers, retries, failures.
 #pragma once
 
 #include <atomic>
@@ -35,7 +35,7 @@ class EngineThread final : public Worker {
     return (direction == Direction::kRead ? read_latency_ : write_latency_).snapshot();
   }
 
-  // On this thread only (as a Command).
+  // Called on this thread only (by a Command).
   Result<void> register_memory(std::span<std::byte> memory) {
     return backend_->register_memory(memory);
   }
@@ -44,21 +44,21 @@ class EngineThread final : public Worker {
   void unregister_file(int fd, std::uint64_t id);
 
  private:
-  enum class Stage : std::uint8_t { kFill, kMove };  // kFill: an edge block is read to be changed
+  enum class Stage : std::uint8_t { kFill, kMove };  // kFill: reads an edge block before the write
 
-  // A piece on its way.
+  // A piece in flight.
   struct Slot {
     Work work;
     std::byte* memory = nullptr;   // of the operation: the request's, or a bounce buffer
     std::uint32_t done_bytes = 0;  // of this stage
     std::uint32_t retries = 0;     // without progress
-    std::uint32_t generation = 0;  // of user_data, so that a completion cannot be taken twice
+    std::uint32_t generation = 0;  // of user_data, so that no completion is taken twice
     Stage stage = Stage::kMove;
     bool in_use = false;
     bool in_flight = false;  // the Backend has it
     std::uint64_t padded_end = 0;
     std::uint64_t exact_end = 0;
-    std::chrono::steady_clock::time_point submitted;  // where operations are measured
+    std::chrono::steady_clock::time_point submitted;  // set only if latency is measured
   };
 
   struct Counters {
@@ -81,7 +81,7 @@ class EngineThread final : public Worker {
   void fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail);
   void cancel(Slot& slot);
   void cancel_in_flight();
-  // Nobody wants the rest of it.
+  // True if the rest of the slot's piece is no longer wanted.
   bool given_up_on(const Slot& slot) const noexcept {
     return draining_ || slot.work.request->cancelled;
   }
@@ -90,7 +90,7 @@ class EngineThread final : public Worker {
   bool measures() const noexcept {
     return options_.measure_latency || options_.observer.ended != nullptr;
   }
-  // Where the operation of the slot starts: bytes of a block moved in part are moved again.
+  // Returns the start of the slot's next operation: a block that was moved in part is moved again.
   std::uint32_t start_of(const Slot& slot) const noexcept {
     return slot.done_bytes & ~(block_alignment(slot.work.request->file) - 1);
   }
@@ -109,7 +109,7 @@ class EngineThread final : public Worker {
   BounceBuffers bounce_;
   std::thread thread_;
 
-  // All of fixed capacity, made at the start.
+  // All have a fixed capacity, reserved at the start.
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::vector<Operation> ready_;

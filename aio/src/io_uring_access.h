@@ -1,4 +1,4 @@
-// Why this machine refuses io_uring, in words a user can act on.
+// Refusal: why this machine refuses io_uring, and the remedy.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@ namespace spillway::aio {
 
 struct Refusal {
   std::string reason;  // "EPERM: kernel.io_uring_disabled = 2"
-  std::string fix;     // what the user can do
+  std::string fix;     // for the user
 };
 
-// `errno_value` is what io_uring_setup failed with.
+// Explains the `errno_value` of a failed io_uring_setup.
 Refusal explain_io_uring_refusal(int errno_value);
 
 }  // namespace spillway::aio

@@ -1,4 +1,4 @@
-// LatencyCounter: a LatencyHistogram that one thread fills while others look at it.
+// LatencyCounter: a LatencyHistogram that one thread fills while others read it.
 #pragma once
 
 #include <spillway/aio/latency_histogram.h>
@@ -9,7 +9,7 @@ namespace spillway::aio {
 
 class LatencyCounter {
  public:
-  // One thread only.
+  // Called by one thread only.
   void add(LatencyHistogram::Duration duration) noexcept {
     increase(counts_[LatencyHistogram::bucket_of(duration)]);
     if (duration.count() > max_.load(std::memory_order_relaxed)) {

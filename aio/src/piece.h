@@ -1,12 +1,12 @@
-// Piece: the part of a request that one operation moves, cut so that direct I/O accepts it.
+// Piece: the part of a request that one operation moves, cut to the rules of direct I/O.
 //
 //   request        |---------------------------------------|
 //   blocks    |--------|--------|--------|--------|--------|--------|
 //   pieces         edge|     direct or bounce     |edge----|
 //
-// Edges are blocks of the file's alignment that the request covers in part: they go through a
-// bounce buffer, and a write first fills it from the file. Between them the memory is used in
-// place where its address is aligned, else block_size pieces go through the bounce buffer too.
+// An edge is a block of the file's alignment that the request covers in part: it goes through a
+// bounce buffer, which a write first fills from the file. The blocks between the edges are moved in
+// place if the memory is aligned, else through the bounce buffer too.
 #pragma once
 
 #include <spillway/aio/file.h>
@@ -18,7 +18,7 @@
 
 namespace spillway::aio {
 
-// The most that one bounce buffer holds; File refuses direct I/O with alignments above 64 KiB.
+// Size of a bounce buffer. File refuses direct I/O with alignments above 64 KiB.
 inline constexpr std::uint32_t kBounceBytes = 256 << 10;
 
 enum class Route : std::uint8_t { kDirect, kBounce, kEdge };
@@ -32,12 +32,12 @@ struct Piece {
   std::byte* data = nullptr;     // the request's memory for keep_bytes
 };
 
-// Multiples of this are whole blocks, in the file and in memory.
+// Returns the size of a block, in the file and in memory.
 inline std::uint32_t block_alignment(const File& file) {
   return std::max(file.memory_alignment(), file.offset_alignment());
 }
 
-// The piece of `request` that starts at file offset `from`. REQUIRES: from < request.end().
+// Cuts the piece of `request` that starts at file offset `from`. REQUIRES: from < request.end().
 inline Piece cut_piece(const PendingRequest& request, std::uint64_t from,
                        std::uint32_t block_size_bytes) {
   const std::uint64_t alignment = block_alignment(request.file);

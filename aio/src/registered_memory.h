@@ -1,7 +1,7 @@
-// Which memory the kernel knows (IORING_REGISTER_BUFFERS), found by address.
+// RegisteredMemory: the memory registered with a ring (IORING_REGISTER_BUFFERS), by address.
 //
-// One registration is at most 1 GiB (io_uring_register_buffers(3)), so larger memory takes several
-// slots of the ring's table. Used by one thread.
+// A registration has at most 1 GiB (io_uring_register_buffers(3)), so larger memory takes several
+// slots of the ring's table. Threads: one.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ class RegisteredMemory {
     slots_.reserve(slots);
   }
 
-  // Slots that `memory` would take; empty when the table has not so many left. Nothing changes.
+  // Returns the slots that `memory` needs, or none if the table has too few free.
   std::vector<Slot> plan(std::span<std::byte> memory) const {
     std::vector<Slot> result;
     for (std::size_t at = 0; at < memory.size(); at += kSlotBytes) {
@@ -45,7 +45,7 @@ class RegisteredMemory {
     slots_.insert(std::upper_bound(slots_.begin(), slots_.end(), slot.data, starts_after), slot);
   }
 
-  // Takes every slot inside `memory` out and returns them.
+  // Removes every slot inside `memory` and returns them.
   std::vector<Slot> take(std::span<std::byte> memory) {
     std::less_equal<> ordered;  // of pointers into different objects
     std::vector<Slot> result;
@@ -59,8 +59,8 @@ class RegisteredMemory {
     return result;
   }
 
-  // The slot that holds all of [data, data + size_bytes). An operation across the border of two
-  // slots (one in a GiB) finds none and goes unregistered.
+  // Returns the slot that holds all of [data, data + size_bytes). An operation across the border of
+  // two slots (one per GiB) has none and runs unregistered.
   std::optional<std::uint16_t> find(const std::byte* data, std::size_t size_bytes) const {
     auto after = std::upper_bound(slots_.begin(), slots_.end(), data, starts_after);
     if (after == slots_.begin()) return std::nullopt;

@@ -1,7 +1,7 @@
-// PendingRequest: one read or write from its submission to the end of its Ticket.
+// PendingRequest: one read or write, from its submission to the end of its Ticket.
 //
-// Shared by the engine (until completion) and the Ticket (until waited for or dropped); the last of
-// the two hands it back to its RequestPool, which keeps it for the next request.
+// The engine (until completion) and the Ticket (until it is waited for or dropped) share it; the
+// last of the two returns it to its RequestPool for reuse.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -23,7 +23,7 @@ struct RequestList;
 struct PendingRequest {
   // Set at submission. `data` is the first byte of the request inside `buffer`.
   Direction direction = Direction::kRead;
-  File file;  // shares the descriptor: the caller may drop his
+  File file;  // shares the descriptor: the caller may drop its own
   std::uint64_t offset = 0;
   std::size_t size_bytes = 0;
   std::byte* data = nullptr;
@@ -37,53 +37,53 @@ struct PendingRequest {
   std::uint32_t outstanding = 0;  // pieces cut and not ended
   std::optional<Error> failure;   // the one nearest to the start; its `got` is set at the end
   std::uint64_t failed_at = 0;    // file offset
-  bool memory_lost = false;       // the kernel may still use the memory: never give it back
-  // A padded last block reached past the end of the file: cut the file back from `padded_end`.
+  bool memory_lost = false;       // the kernel may still use the memory: never release it
+  // A padded last block reached past the end of the file: truncate the file from `padded_end`.
   std::uint64_t padded_end = 0;
   std::uint64_t exact_end = 0;
-  bool expired = false;         // completed by its deadline: only its memory is still awaited
-  RequestList* list = nullptr;  // where it waits to be cut; nullptr when it does not
+  bool expired = false;         // completed by its deadline; the kernel still has its memory
+  RequestList* list = nullptr;  // the list of requests to cut that has it, if any
   PendingRequest* next = nullptr;
   PendingRequest* previous = nullptr;
   static constexpr std::size_t kNotActive = ~std::size_t{0};
   std::size_t active_index = kNotActive;
-  // Its pieces shall end early. Set under the WorkQueue's lock, read by the threads.
+  // The threads end its pieces early. Set under the WorkQueue's lock, read by the threads.
   std::atomic<bool> cancelled{false};
 
   // Between the engine and the Ticket.
   std::mutex mutex;
   std::condition_variable completed;
   std::atomic<bool> done{false};
-  bool buffer_withheld = false;  // completed while the kernel may use the memory
+  bool buffer_withheld = false;  // completed while the kernel may still use the memory
   Result<std::size_t> transferred = std::size_t{0};
   std::atomic<int> references{0};
-  // Shared, for a Ticket may outlive its Engine.
+  // Shared, because a Ticket may outlive its Engine.
   std::shared_ptr<RequestPool> pool;
 
   std::uint64_t end() const noexcept { return offset + size_bytes; }
   bool fully_cut() const noexcept { return cut_to == end(); }
 
-  // Sets all but `pool` and `references` for a new request.
+  // Sets all fields but `pool` and `references` for a new request.
   void begin(Direction towards, const Engine::Request& request, Buffer memory,
              Engine::Callback on_completion);
-  // Gives back what it holds, ready for the next one.
+  // Releases what it holds, for reuse.
   void clear();
   void drop_file();
 };
 
-// Publishes the result: wakes who waits on the Ticket, or runs the callback. Drops the engine's
-// reference, so `request` must not be used afterwards.
+// Publishes the result: wakes the thread that waits on the Ticket, or runs the callback. Drops the
+// engine's reference, so `request` must not be used afterwards.
 void complete(PendingRequest* request);
 
-// Publishes kDeadline for a request of which the kernel still has some memory: the Buffer stays
-// until end_expired(). Drops one of the engine's references, of which an expired request has two.
+// Publishes kDeadline for a request whose memory the kernel still uses: the engine keeps the Buffer
+// until `end_expired`. Drops one of the two references that the engine has on an expired request.
 void complete_expired(PendingRequest* request);
 void end_expired(PendingRequest* request);
 
 // Drops one reference.
 void release(PendingRequest* request) noexcept;
 
-// Keeps ended requests for reuse. Any thread.
+// RequestPool: keeps ended requests for reuse. Threads: any.
 class RequestPool {
  public:
   explicit RequestPool(std::size_t capacity);
@@ -91,11 +91,11 @@ class RequestPool {
   RequestPool(const RequestPool&) = delete;
   RequestPool& operator=(const RequestPool&) = delete;
 
-  // Allocates only when more requests are held by Tickets than were ever before.
+  // Returns a free request; allocates only if Tickets hold more requests than ever before.
   PendingRequest* take();
   void put(PendingRequest* request) noexcept;
 
-  // The engine's queue, by which a Ticket reaches it; nullptr once the engine goes.
+  // Sets the queue through which Tickets reach the engine; nullptr once the engine is destroyed.
   void set_queue(WorkQueue* queue);
   void cancel(PendingRequest* request);
   void expedite(PendingRequest* request);
@@ -110,7 +110,7 @@ class RequestPool {
   std::size_t made_ = 0;
 };
 
-// True on a thread of the engine that `pool` belongs to: waiting there would wait for itself.
+// True on a thread of the engine that owns `pool`: waiting there would be a deadlock.
 bool on_engine_thread(const RequestPool* pool) noexcept;
 void set_engine_thread(const RequestPool* pool) noexcept;
 

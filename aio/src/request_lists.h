@@ -1,8 +1,8 @@
-// RequestLists: the requests that wait to be cut into pieces, and which of them is next.
+// RequestLists: the requests that wait to be cut into pieces, and the choice of the next one.
 //
-// Urgent ones first, in the order they came. Then reads and writes, each in their order, mixed
-// piece by piece in proportion to the bytes of either that wait: neither is stuck behind gigabytes
-// of the other, and both end at about the same time. Intrusive: nothing is allocated. Guarded by
+// Urgent requests go first, in their order. Then reads and writes, each in their order, mixed piece
+// by piece in proportion to the waiting bytes of either: neither is stuck behind gigabytes of the
+// other, and both end at about the same time. Intrusive lists: no allocation. Threads: guarded by
 // the WorkQueue.
 #pragma once
 
@@ -30,7 +30,7 @@ class RequestLists {
     list.waiting_bytes += waiting_bytes_of(*request);
   }
 
-  // Takes it out with what is not cut of it. REQUIRES: it waits.
+  // Removes a request with its uncut bytes. REQUIRES: it is in a list.
   void remove(PendingRequest* request) {
     RequestList& list = *request->list;
     (request->previous == nullptr ? list.first : request->previous->next) = request->next;
@@ -39,14 +39,14 @@ class RequestLists {
     request->list = nullptr;
   }
 
-  // `bytes` of the waiting request are cut; fully cut it waits no more.
+  // Records that `bytes` more of a waiting request are cut; removes it if it is fully cut.
   void cut(PendingRequest* request, std::uint32_t bytes) {
     request->cut_to += bytes;
     request->list->waiting_bytes -= bytes;
     if (request->fully_cut()) remove(request);
   }
 
-  // Of which request the next piece is cut; nullptr when none waits.
+  // Returns the request whose piece is cut next; nullptr if none waits.
   PendingRequest* next_urgent() const noexcept { return urgent_.first; }
   PendingRequest* next_normal() noexcept {
     if (reads_.first == nullptr) return writes_.first;

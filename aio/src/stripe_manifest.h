@@ -1,9 +1,9 @@
-// The manifest at the head of every member of a striped file: which file it is a part of, which
-// part, and how the bytes are dealt out.
+// StripeManifest: the head of every member of a striped file. It names the file, the member and the
+// distribution of the stripes.
 //
-// A few lines of text and their checksum, so that `head` shows what a file is; version 1 is the
-// only one. It fills the first kStripeHeadBytes of the member, which keeps the stripes behind it
-// aligned to whatever a RAID or a flash drive likes.
+// It is a few lines of text with a checksum, so `head` shows what a file is. Version 1 is the only
+// one. It fills the first kStripeHeadBytes of the member, so that the stripes after it are aligned
+// for a RAID or a flash drive.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -16,7 +16,7 @@
 namespace spillway::aio {
 
 inline constexpr std::uint64_t kStripeHeadBytes = 1 << 20;
-// What is read and written of it: the largest alignment that a File may have.
+// Bytes of it that are read and written: the largest alignment of a File.
 inline constexpr std::size_t kStripeManifestBytes = 64 << 10;
 
 struct StripeManifest {
@@ -30,12 +30,12 @@ struct StripeManifest {
 };
 
 std::string encode(const StripeManifest& manifest);
-// `head`: the first bytes of the member `path`. kInvalid when it is no member or of a version not
-// known, kCorrupt when its text is damaged.
+// Decodes `head`, the first bytes of the member `path`. kInvalid if it is no member or of an
+// unknown version, kCorrupt if its text is damaged.
 Result<StripeManifest> decode_manifest(std::string_view head, const std::string& path);
 
-// Whether the manifests, one of each of `paths` in order, are those of one striped file in the
-// order it was created with. kInvalid names the path that does not fit, and why.
+// Checks that the manifests, one for each of `paths`, belong to one striped file in the order of
+// its creation. kInvalid names the path that does not fit, and the reason.
 Result<void> check_set(std::span<const StripeManifest> manifests,
                        std::span<const std::string> paths);
 

@@ -1,10 +1,10 @@
-// StripedCore: the requests of one StripedFile under way on its Engines.
+// StripedCore: the requests of one StripedFile in flight on its Engines.
 //
-// Requests wait in a queue to be cut into parts; a part comes from a fixed set and goes to the
-// member's Engine, which calls back when it has ended and releases the part's Buffer when no device
-// uses the memory any more. The core lives until the StripedFile, its tickets and all its requests
-// are gone. Its lock is never held while an Engine or a caller's function is called: an Engine that
-// goes, or cancels what had not begun, calls back at once.
+// Requests wait in a queue to be cut into parts. A part comes from a fixed set and goes to the
+// member's Engine, which calls back at its end and releases the part's Buffer once no device uses
+// the memory. The core lives until the StripedFile, its tickets and all its requests are gone. Its
+// lock is never held during a call of an Engine or of the caller's function: an Engine may call
+// back at once, when it is destroyed or when it cancels a part that has not started.
 #pragma once
 
 #include <spillway/aio/striped_file.h>
@@ -29,22 +29,22 @@ struct StripedRequest {
   std::uint32_t outstanding = 0;  // parts cut and not ended
   std::optional<Error> failure;   // the one nearest to the start
   std::uint64_t failed_at = 0;    // bytes from the start of the request
-  bool memory_lost = false;       // a device may use the memory for ever: never give it back
+  bool memory_lost = false;       // a device may use the memory for ever: never release it
   bool cancelled = false;
   bool queued = false;
   StripedRequest* next = nullptr;
 
-  // Parts whose memory a device may still use, ended or not.
+  // Parts, ended or not, whose memory a device may still use.
   std::atomic<std::uint32_t> memory_out{0};
-  // Of the engine side until completion, the ticket, and each part's memory.
+  // One of the engine side until completion, one of the ticket, one of each part's memory.
   std::atomic<std::uint32_t> references{0};
-  std::shared_ptr<StripedCore> core;  // shared, for a request may outlive the StripedFile
+  std::shared_ptr<StripedCore> core;  // shared, because a request may outlive the StripedFile
 
   // Between the core and the ticket.
   std::mutex mutex;
   std::condition_variable completed;
   std::atomic<bool> done{false};
-  bool buffer_withheld = false;  // complete while a device may use the memory
+  bool buffer_withheld = false;  // completed while a device may still use the memory
   Result<std::size_t> transferred = std::size_t{0};
 };
 
@@ -70,10 +70,10 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   StripedRequest* submit(Direction direction, const StripedFile::Request& wanted, Buffer buffer,
                          Engine::Callback callback, std::uint32_t references);
   void cancel(StripedRequest* request);
-  // Everything under way, for the StripedFile goes.
+  // Cancels all requests: the StripedFile is being destroyed.
   void cancel_all();
 
-  // What a caller who stops waiting is told.
+  // Makes the error for a caller that stops waiting.
   Error error_of(const StripedRequest& request, ErrorKind kind, std::string detail) const;
   static void release(StripedRequest* request) noexcept;
 
@@ -83,10 +83,10 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
     std::uint64_t at = 0;  // bytes from the start of the request
     std::uint64_t size_bytes = 0;
     StripeMap::Extent extent;
-    Ticket ticket = {};       // for cancel() alone; from `started` on
+    Ticket ticket = {};       // for `cancel` only; valid once `started`
     bool started = false;     // the Engine has it
     bool ended = false;       // the Engine has called back
-    bool cancelling = false;  // somebody uses the ticket
+    bool cancelling = false;  // a thread uses the ticket
   };
 
   StripedRequest* take_request();
@@ -111,7 +111,7 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   std::vector<std::uint32_t> free_parts_;
   StripedRequest* first_ = nullptr;  // requests not fully cut
   StripedRequest* last_ = nullptr;
-  std::vector<std::unique_ptr<StripedRequest>> requests_;  // all that were ever made
+  std::vector<std::unique_ptr<StripedRequest>> requests_;  // all that exist
   std::vector<StripedRequest*> free_requests_;
 };
 

@@ -1,4 +1,4 @@
-// Where a thread may run.
+// Affinity: the CPUs of a thread.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -6,11 +6,11 @@
 
 namespace spillway::aio {
 
-// Numbers that a CPU set of this kernel interface can hold.
+// CPU numbers in a CPU set of this kernel interface.
 inline constexpr int kMaxCpus = 1024;
 
-// Lets the calling thread, and threads it starts later, run on these CPUs alone; empty: does
-// nothing. kInvalid when the machine does not have them or this process may not use any.
+// Binds the calling thread, and threads that it starts later, to these CPUs; does nothing if
+// `cpus` is empty. kInvalid if the machine does not have them or this process may use none.
 // REQUIRES: each from 0 to kMaxCpus - 1.
 Result<void> run_this_thread_on(const std::vector<int>& cpus);
 

@@ -1,6 +1,7 @@
-// WorkQueue: what the threads of one engine share. Requests wait here to be cut into pieces; a
-// thread takes pieces when it has room for them and hands back how they ended. One lock, taken
-// once per round of a thread, guards it all.
+// WorkQueue: the state that the threads of one engine share.
+//
+// Requests wait here to be cut into pieces. A thread takes pieces when it has room for them and
+// reports their outcomes. One lock, taken once per round of a thread, guards it all.
 #pragma once
 
 #include <atomic>
@@ -21,29 +22,29 @@ namespace spillway::aio {
 
 inline constexpr std::size_t kMaxPending = 1024;
 
-// A piece handed to a thread.
+// A piece for a thread.
 struct Work {
   PendingRequest* request = nullptr;
   Piece piece;
 };
 
-// How a piece ended.
+// The outcome of a piece.
 struct Ended {
   PendingRequest* request = nullptr;
-  std::uint64_t failed_at = 0;                  // file offset, where `failure` is set
+  std::uint64_t failed_at = 0;                  // file offset, if `failure` is set
   std::optional<Error> failure = std::nullopt;  // kind, errno and detail
   bool memory_lost = false;
   std::uint64_t padded_end = 0;  // see PendingRequest
   std::uint64_t exact_end = 0;
 };
 
-// Something to run on a thread, for its Backend allows no other thread in.
+// A function to run on an engine thread, because only that thread may call its Backend.
 struct Command {
   std::function<void()> run;
   bool done = false;  // guarded by the WorkQueue
 };
 
-// A thread as the queue sees it.
+// Worker: the queue's view of an engine thread.
 class Worker {
  public:
   virtual void wake() noexcept = 0;
@@ -55,12 +56,12 @@ class Worker {
   friend class WorkQueue;
   enum Sleep : std::uint8_t { kAwake, kForUrgent, kForAny };
   std::vector<Command*> commands_;
-  // What it can take and has not: a push of that kind must wake it.
+  // The kind of push that must wake it.
   std::atomic<Sleep> sleep_{kAwake};
   bool look_for_cancelled_ = false;  // guarded by the WorkQueue
 };
 
-// Why a request did not run to its end.
+// The errors of requests that were cancelled by the engine's end, or by their caller.
 Error engine_destroyed();
 Error given_up();
 
@@ -71,42 +72,43 @@ class WorkQueue {
     active_.reserve(kMaxPending);
   }
 
-  // Blocks while kMaxPending requests are pending, if it may. False after stop(): not taken.
+  // Adds a request. Blocks while kMaxPending requests are pending, if `may_block`. False after
+  // `stop`: the request was not taken.
   bool push(PendingRequest* request, bool may_block);
 
-  // See Ticket. A request that has ended already stays as it is. True: the caller must complete()
-  // it, for no thread has anything of it.
+  // See Ticket. Does nothing to a request that has ended. True if no thread has any piece of it:
+  // the caller must then `complete` it.
   [[nodiscard]] bool cancel(PendingRequest* request);
   void expedite(PendingRequest* request);
 
-  // Runs `command` on `worker` and waits for its end.
+  // Runs `command` on `worker` and waits until it has run.
   void run_on(Worker& worker, Command& command);
 
   void stop();
 
-  // One round of a thread: gives back `ended`, takes pieces.
+  // One round of a thread: it reports `ended` and takes pieces.
   struct Round {
     std::span<Ended> ended;                             // in
     std::size_t room = 0;                               // in: pieces the thread has room for
     std::size_t bounce_room = 0;                        // in: bounce buffers it has
     std::vector<Work>* work = nullptr;                  // out
-    std::vector<PendingRequest*>* completed = nullptr;  // out: to be completed by the thread
-    std::vector<PendingRequest*>* expired = nullptr;    // out: to complete_expired()
-    std::vector<PendingRequest*>* drained = nullptr;    // out: to end_expired()
-    std::vector<Command*>* commands = nullptr;          // out: to be run, then passed to finish()
+    std::vector<PendingRequest*>* completed = nullptr;  // out: the thread completes them
+    std::vector<PendingRequest*>* expired = nullptr;    // out: for complete_expired()
+    std::vector<PendingRequest*>* drained = nullptr;    // out: for end_expired()
+    std::vector<Command*>* commands = nullptr;          // out: to run, then pass to finish()
     bool stopping = false;                              // out
     bool more_to_take = false;                          // out: come back without waiting
-    bool look_for_cancelled = false;                    // out: some request in flight is cancelled
+    bool look_for_cancelled = false;                    // out: a request in flight is cancelled
     std::chrono::steady_clock::time_point deadline{};   // out: come back by then
   };
   void exchange(Worker& worker, Round& round);
   void finish(std::span<Command* const> commands);
-  // The worker is up: a push need not wake it.
+  // Marks the worker as awake: a push need not wake it.
   static void awake(Worker& worker) {
     worker.sleep_.store(Worker::kAwake, std::memory_order_relaxed);
   }
 
-  // Before the worker's first round.
+  // Adds a worker, before its first round.
   void add(Worker& worker);
 
  private:
@@ -131,7 +133,7 @@ class WorkQueue {
   std::vector<PendingRequest*> active_;  // pushed and not completed
   std::vector<Worker*> workers_;
   std::size_t next_worker_ = 0;
-  // No request that is active ends sooner by its deadline; looked at anew when it has passed.
+  // A lower bound of the deadlines of active requests; recomputed when it has passed.
   std::chrono::steady_clock::time_point next_deadline_ = Engine::kNoDeadline;
   bool stopping_ = false;
 };

@@ -1,10 +1,10 @@
-// Buffer: a move-only handle on memory that an I/O may use.
+// Buffer: a move-only handle on memory for an I/O.
 //
-// An I/O consumes the Buffer and its completion hands it back, so "the memory must outlive the
-// I/O" is a rule of the type. Whoever made the Buffer (a pool, the heap, a test) says how it is
-// given back; that happens exactly once, when the last holder drops it. While the device may
-// still write into the memory the engine is that holder, so an abandoned request never frees
-// memory under an I/O. A Buffer is used by one thread at a time; release may run on any thread.
+// An I/O consumes the Buffer and its completion returns it, so "the memory must outlive the I/O"
+// is a rule of the type. The maker (a pool, the heap, a test) passes a `release` function; it runs
+// exactly once, when the last holder drops the Buffer. The engine is that holder while the device
+// may still write into the memory, so an abandoned request never frees memory under an I/O.
+// Threads: one at a time; `release` may run on any thread.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -19,7 +19,7 @@ class SPILLWAY_API Buffer {
   using Release = void (*)(void* owner, std::byte* data, std::size_t capacity) noexcept;
 
   Buffer() = default;
-  // Memory that `release` gives back; nullptr: nobody does.
+  // Wraps memory that `release` frees; with nullptr nobody frees it.
   Buffer(std::byte* data, std::size_t capacity, Release release, void* owner) noexcept
       : data_(data), capacity_(capacity), release_(release), owner_(owner) {}
   Buffer(Buffer&& other) noexcept { swap(other); }
@@ -31,14 +31,14 @@ class SPILLWAY_API Buffer {
     if (release_ != nullptr) release_(owner_, data_, capacity_);
   }
 
-  // Heap memory aligned to `alignment` (a power of two), freed when dropped.
+  // Allocates heap memory aligned to `alignment` (a power of two) and frees it when dropped.
   static Buffer allocate(std::size_t capacity, std::size_t alignment = 4096);
-  // Memory that the caller owns and promises to keep alive until the Buffer is back or dropped.
+  // Borrows the caller's memory. REQUIRES: it lives until the Buffer is returned and dropped.
   static Buffer borrow(std::span<std::byte> memory) noexcept {
     return {memory.data(), memory.size(), nullptr, nullptr};
   }
 
-  // Forgets the memory without giving it back: for memory that a device may still write into.
+  // Forgets the memory without freeing it, because a device may still write into it.
   void leak() noexcept {
     release_ = nullptr;
     *this = Buffer();
@@ -47,7 +47,7 @@ class SPILLWAY_API Buffer {
   std::byte* data() const noexcept { return data_; }
   std::size_t capacity() const noexcept { return capacity_; }
   void* owner() const noexcept { return owner_; }
-  // The first `bytes` of it.
+  // Returns the first `bytes` of the memory.
   std::span<std::byte> first(std::size_t bytes) const noexcept { return {data_, bytes}; }
   explicit operator bool() const noexcept { return data_ != nullptr; }
 

@@ -1,8 +1,8 @@
-// Callback: what a request calls when it has ended; keeps what it captures inside itself.
+// Callback: the completion callback of a request, with its captures stored inline.
 //
-// std::function may put its captures on the heap, and an engine allocates nothing per I/O: captures
-// of more than kCapacity bytes, or such as cannot be moved without throwing, are a compile error
-// here (put them behind a pointer). Move-only; used by one thread at a time.
+// std::function may allocate its captures on the heap, but an engine allocates nothing per I/O.
+// Captures of more than kCapacity bytes, or with a move that may throw, do not compile here: put
+// them behind a pointer. Move-only. Threads: one at a time.
 #pragma once
 
 #include <spillway/aio/ticket.h>
@@ -20,7 +20,7 @@ class Callback {
   // Empty.
   Callback() = default;
   Callback(std::nullptr_t) {}
-  // Holds what it is given.
+  // Stores `function`.
   template <typename Function>
   requires(!std::is_same_v<std::remove_cvref_t<Function>, Callback> &&
            std::is_invocable_r_v<void, std::decay_t<Function>&, Completion>)
@@ -52,7 +52,7 @@ class Callback {
   ~Callback() { clear(); }
 
   explicit operator bool() const noexcept { return call_ != nullptr; }
-  // Calls what it holds. REQUIRES: not empty.
+  // Calls the stored function. REQUIRES: not empty.
   void operator()(Completion completion) { call_(storage_, std::move(completion)); }
 
  private:

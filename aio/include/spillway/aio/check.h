@@ -1,7 +1,7 @@
-// CHECK(condition, "reason"): a promise the caller made, verified in release builds too.
+// SPILLWAY_CHECK(condition, "reason"): verifies a precondition, in release builds too.
 //
-// A broken promise is a bug in the program, not a failure of the world: the process aborts with
-// the place and the reason. What the world does (EIO, a full disk, a bad file) is a Result.
+// A broken precondition is a bug in the program: the process aborts with the place and the reason.
+// A failure of the environment (EIO, a full disk, a bad file) is a Result instead.
 #pragma once
 
 #include <spillway/aio/export.h>

@@ -1,4 +1,4 @@
-// What an Engine is made with, and what it counts.
+// EngineOptions and EngineStats: the parameters of an Engine and its counters.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -19,22 +19,22 @@ struct EngineOptions {
   std::uint32_t queue_depth = 32;            // operations in flight per thread, 1 to 4096
   std::uint32_t thread_count = 1;            // 1 to 64
   bool single_submit = false;                // one system call per operation (DeepSpeed's knob)
-  bool measure_latency = false;              // fills latency(): two looks at the clock an operation
-  // How long the destructor waits for what is in flight before it gives the memory up for lost.
+  bool measure_latency = false;              // fills latency(): two clock reads per operation
+  // How long the destructor waits for operations in flight before it leaks their memory.
   std::chrono::milliseconds drain_timeout{10'000};
-  LogCallback log = {};  // which engine and why, memory not registered, memory given up for lost
-  IoObserver observer = {};  // what drives did, operation by operation: for a trace
-  // CPUs that the threads may run on (0 to 1023): those near the drive where a machine has several
-  // NUMA nodes; the rings then lie there too. Empty: any. kInvalid when none of them may be used.
+  LogCallback log = {};      // which engine and why, memory not registered, memory leaked
+  IoObserver observer = {};  // called for every operation: for a trace
+  // CPUs of the threads (0 to 1023). On a machine of several NUMA nodes: those near the drive; the
+  // rings are then there too. Empty: any. kInvalid if the process may use none of them.
   std::vector<int> cpus = {};
 };
 
-// What is wrong with the options, in words that name the field; kInvalid.
+// Checks the options; kInvalid names the wrong field.
 SPILLWAY_API Result<void> validate(const EngineOptions& options);
 
 struct EngineStats {
-  std::uint64_t read_bytes = 0;     // bytes that reached their Buffer, bounce included
-  std::uint64_t written_bytes = 0;  // bytes that left for the file
+  std::uint64_t read_bytes = 0;     // read into Buffers, through bounce buffers too
+  std::uint64_t written_bytes = 0;  // written to files
   std::uint64_t read_operations = 0;
   std::uint64_t write_operations = 0;
   std::uint64_t short_transfers = 0;

@@ -1,8 +1,9 @@
-// SPILLWAY_API: what a shared library shows; all else is hidden (-fvisibility=hidden).
+// SPILLWAY_API: marks a symbol that the shared libraries export. All others are hidden
+// (-fvisibility=hidden).
 //
-// It stands on every public class that has functions outside its header, and on every public
-// function. A class declared inside such a class would be shown too, hence SPILLWAY_LOCAL.
-// tests/install/symbols_test.py looks at what the libraries show. C and C++.
+// It marks every public function, and every public class with functions outside its header. A class
+// nested in such a class would be exported too: SPILLWAY_LOCAL hides it.
+// tests/install/symbols_test.py checks the exports. C and C++.
 #pragma once
 
 #ifdef __cplusplus  // beside other [[attributes]] gcc 12 takes none in the older spelling

@@ -1,10 +1,9 @@
-// File: a file opened for direct I/O, with the alignment its kernel and filesystem ask for.
+// File: a file opened for direct I/O, with the alignment that its kernel and filesystem require.
 //
-// Opened with O_DIRECT where the filesystem has it (`direct()` tells; where it has not, the file
-// works through the page cache and `why_not_direct()` says why). Alignments come from statx
-// STATX_DIOALIGN, or are 4096 where the kernel does not say. A File is move-only and may be used
-// by several threads. Its descriptor is closed when it and every request on it are gone: the
-// number cannot come back for another file while a request is on its way. Every call here blocks.
+// It is opened with O_DIRECT if the filesystem supports it (`direct()`), else it works through the
+// page cache (`why_not_direct()`). Alignments come from statx STATX_DIOALIGN, or are 4096 if the
+// kernel reports none. Move-only; any number of threads. The descriptor is closed when the File and
+// every request on it are gone, so its number cannot be reused under a request. Every call blocks.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -19,8 +18,8 @@
 namespace spillway::aio {
 
 enum class Direct {
-  kAuto,      // direct when the filesystem can, else through the page cache
-  kRequired,  // fail with kUnsupported when it cannot
+  kAuto,      // direct if the filesystem supports it, else through the page cache
+  kRequired,  // direct, or fail with kUnsupported
   kOff,       // through the page cache
 };
 
@@ -37,7 +36,7 @@ struct OpenOptions {
 
 class SPILLWAY_API File {
  public:
-  // Creates `path` of exactly `size_bytes`. On failure nothing is left behind.
+  // Creates `path` with exactly `size_bytes`. After a failure no file is left.
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});
 
@@ -45,7 +44,7 @@ class SPILLWAY_API File {
   File& operator=(File&&) noexcept = default;
 
   int fd() const noexcept { return open_ == nullptr ? -1 : open_->fd; }
-  // Never used twice in a process, unlike fd(): a descriptor's number comes back after close.
+  // Unique in the process, unlike `fd()`: the kernel reuses a descriptor's number after close.
   // REQUIRES, here and below: not moved from.
   std::uint64_t id() const noexcept { return open_->id; }
   const std::string& path() const noexcept { return open_->path; }
@@ -57,9 +56,9 @@ class SPILLWAY_API File {
   std::uint32_t offset_alignment() const noexcept { return open_->offset_alignment; }
 
   Result<std::uint64_t> size_bytes() const;
-  // fdatasync. A failure is final: the caller must treat the file's contents as unknown.
+  // Calls fdatasync. A failure is final: afterwards the contents of the file are unknown.
   Result<void> sync();
-  // Unlinks the path; the descriptor stays usable until dropped.
+  // Unlinks the path; the descriptor stays usable until the File is dropped.
   Result<void> remove();
 
  private:
@@ -91,8 +90,8 @@ class SPILLWAY_API File {
   std::shared_ptr<Open> open_;
 };
 
-// pread of all of `to` from a descriptor, however opened; kShortTransfer when the file ends before.
-// `path` is for the error. Blocks.
+// Fills all of `to` with pread, from a descriptor opened in any way. kShortTransfer if the file
+// ends before. `path` is for the error. Blocks.
 SPILLWAY_API Result<void> read_exactly(int fd, std::uint64_t offset, std::span<std::byte> to,
                                        const std::string& path);
 

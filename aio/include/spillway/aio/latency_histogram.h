@@ -1,7 +1,7 @@
-// LatencyHistogram: how long operations took, counted in buckets of at most 1/16 (6.25%) width.
+// LatencyHistogram: counts durations of operations in buckets of at most 1/16 (6.25%) width.
 //
-// A value type of fixed size: no heap. An Engine made with `measure_latency` fills one for each
-// direction. Used by one thread at a time.
+// A value type of fixed size, without heap memory. An Engine with `measure_latency` fills one for
+// each direction. Threads: one at a time.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,7 @@ class LatencyHistogram {
   static constexpr unsigned kPowers = 37;  // 2^4 to 2^40
   static constexpr std::size_t kBuckets = kSteps * kPowers;
 
-  // Where a duration is counted; a negative one as 0.
+  // Returns the bucket of a duration; a negative one counts as 0.
   static std::size_t bucket_of(Duration duration) noexcept {
     auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
     if (ns < kSteps) return static_cast<std::size_t>(ns);
@@ -32,7 +32,7 @@ class LatencyHistogram {
     std::size_t bucket = (std::size_t{shift} << 4) + (ns >> shift);
     return std::min(bucket, kBuckets - 1);
   }
-  // The longest duration that falls into the bucket.
+  // Returns the longest duration of the bucket.
   static Duration upper_bound_of(std::size_t bucket) noexcept {
     if (bucket < kSteps) return Duration(bucket);
     std::size_t shift = (bucket >> 4) - 1;
@@ -54,8 +54,8 @@ class LatencyHistogram {
 
   std::uint64_t count() const noexcept { return count_; }
   Duration max() const noexcept { return max_; }
-  // The shortest duration that at least the share `quantile` (0 to 1) of the operations did not
-  // exceed, to the width of a bucket; 0 when nothing was counted.
+  // Returns the duration that a share `quantile` (0 to 1) of the operations did not exceed, to the
+  // width of a bucket. 0 if nothing was counted.
   Duration percentile(double quantile) const noexcept {
     auto wanted = static_cast<std::uint64_t>(std::ceil(quantile * static_cast<double>(count_)));
     wanted = std::clamp<std::uint64_t>(wanted, 1, std::max<std::uint64_t>(count_, 1));
@@ -67,7 +67,7 @@ class LatencyHistogram {
     return max_;
   }
 
-  // Counts what the other one counted too.
+  // Adds the counts of `other`.
   LatencyHistogram& operator+=(const LatencyHistogram& other) noexcept {
     for (std::size_t i = 0; i < kBuckets; ++i) counts_[i] += other.counts_[i];
     count_ += other.count_;

@@ -1,11 +1,9 @@
-// LogCallback: where the library says what it would otherwise keep to itself.
+// LogCallback: receives messages of the library that are no errors.
 //
-// Libraries print nothing. What is worth knowing and no error (the thread pool was taken instead of
-// io_uring, memory could not be registered, a file works through the page cache, ...) can be asked
-// of the objects (choice(), report(), why_not_direct()); with a LogCallback in the options it is
-// also told when it happens. A value: there is no global logger. `write` may be called by any
-// thread, also one of the engine's, until the object made with it is gone: it must not block, nor
-// call that object.
+// The library prints nothing. The objects answer questions such as "why the thread pool instead of
+// io_uring" (`choice()`, `report()`, `why_not_direct()`). A LogCallback in their options receives
+// the same messages when they happen. It is a value: there is no global logger. Threads: any thread
+// may call `write` until the object is destroyed; it must neither block nor call that object.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +12,16 @@
 namespace spillway::aio {
 
 enum class LogLevel : std::uint8_t {
-  kInfo,     // as it should be
-  kWarning,  // works, but slower or with more memory than it could
+  kInfo,     // all is well
+  kWarning,  // works, but slower or with more memory than possible
 };
 
 struct LogCallback {
-  // `line`: one line without its end, valid during the call.
+  // `line`: one line without the newline, valid during the call.
   void (*write)(void* context, LogLevel level, const char* line) noexcept = nullptr;
-  void* context = nullptr;  // handed to `write`
+  void* context = nullptr;  // passed to `write`
 
-  // Does nothing without a `write`.
+  // Calls `write`, if there is one.
   void operator()(LogLevel level, const std::string& line) const noexcept {
     if (write != nullptr) write(context, level, line.c_str());
   }

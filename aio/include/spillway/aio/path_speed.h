@@ -1,8 +1,8 @@
-// How fast a directory's drive is right now: a short timed write and read.
+// PathSpeed: the present speed of a directory's drive, by a short timed write and read.
 //
-// For dealing bytes out to drives of uneven speed, where a rough figure is enough; aio_bench is the
-// tool that tunes. Uses a file with no name, so nothing is left behind. Blocks for `limit` twice at
-// the most, or until `size_bytes` were moved twice.
+// A rough figure, to distribute bytes over drives of uneven speed; for tuning use aio_bench. It
+// works on an unnamed file, so no file is left. Blocks for at most twice `limit`, or until
+// `size_bytes` were written and read.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -21,12 +21,12 @@ struct PathSpeedOptions {
 struct SPILLWAY_API PathSpeed {
   double write_bytes_per_second = 0;
   double read_bytes_per_second = 0;
-  // As many bytes written as read: the harmonic mean of the two.
+  // Returns the speed of equal parts of reads and writes: the harmonic mean of the two.
   double mixed_bytes_per_second() const;
 };
 
-// Past the page cache where the filesystem can. Data that no drive compresses. kNoSpace, kIo, ...
-// as the writes and reads report them.
+// Measures `directory` with incompressible data, with direct I/O if the filesystem supports it.
+// Returns the errors of its writes and reads (kNoSpace, kIo, ...).
 SPILLWAY_API Result<PathSpeed> measure_path_speed(Engine& engine,
                                                   const std::filesystem::path& directory,
                                                   const PathSpeedOptions& options = {});

@@ -1,7 +1,7 @@
-// Which I/O this machine allows, and exactly why not more.
+// Probes: which I/O this machine allows, and the exact reason for each refusal.
 //
-// Nothing is cached and nothing stays behind: each call asks the kernel, and what a directory
-// allows is tried on a file with no name. Blocks for milliseconds. Any thread.
+// Each call asks the kernel; nothing is cached. A directory is probed with an unnamed file, so no
+// file is left. Blocks for milliseconds. Threads: any.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -15,11 +15,11 @@ namespace spillway::aio {
 struct Capability {
   std::string name = {};  // "io_uring", "registered buffers", "O_DIRECT", ...
   bool available = false;
-  std::string reason = {};  // what was found; when not available, why
-  std::string fix = {};     // what the user can do; empty when available or nothing can be done
+  std::string reason = {};  // the finding; if not available, the cause
+  std::string fix = {};     // the remedy; empty if available or if there is none
 };
 
-// io_uring, SINGLE_ISSUER + DEFER_TASKRUN, registered buffers and files.
+// Probes io_uring, SINGLE_ISSUER + DEFER_TASKRUN, registered buffers and files.
 SPILLWAY_API std::vector<Capability> probe_kernel();
 
 struct PathProbe {
@@ -37,11 +37,11 @@ struct PathProbe {
   std::vector<Capability> capabilities;  // "directory writable", "O_DIRECT", "real disk"
 };
 
-// About a directory (an existing one; else the capability list says so).
+// Probes a directory. If it does not exist, the list of capabilities says so.
 SPILLWAY_API PathProbe probe_path(const std::filesystem::path& directory);
 
-// NUMA node of a block device ("nvme0n1", "sda2", "dm-0") by sysfs, -1 when unknown. A device made
-// of others (RAID, LVM, dm-crypt) or reached over several controllers: the node they all are on.
+// Returns the NUMA node of a block device ("nvme0n1", "sda2", "dm-0") by sysfs, -1 if unknown. For
+// a device of several parts (RAID, LVM, dm-crypt) or controllers: the node that all of them share.
 SPILLWAY_API int numa_node_of_device(const std::string& name,
                                      const std::filesystem::path& sysfs = "/sys");
 

@@ -1,7 +1,7 @@
-// Ticket: one request under way, and Completion: how it ended.
+// Ticket: a handle on one request in flight. Completion: its outcome.
 //
-// Any thread may use a Ticket, one at a time. wait() and wait_until() must not be called in a
-// callback of the same engine.
+// Threads: any thread may use a Ticket, one at a time. A callback must not call `wait` or
+// `wait_until` for its own engine.
 #pragma once
 
 #include <spillway/aio/buffer.h>
@@ -14,20 +14,20 @@
 namespace spillway::aio {
 
 struct Completion {
-  Buffer buffer;                        // the memory the request consumed
-  Result<std::size_t> transferred = 0;  // all bytes asked for, or the reason why not
+  Buffer buffer;                        // the memory of the request
+  Result<std::size_t> transferred = 0;  // all requested bytes, or the failure
 };
 
 enum class Priority : std::uint8_t {
-  kNormal,  // in its turn
-  kUrgent,  // before everything that is not: somebody waits for it
+  kNormal,  // in order
+  kUrgent,  // before all normal requests: a thread waits for it
 };
 
 struct PendingRequest;
 
-// Handle on one request; may outlive the Engine. Move-only. Dropping a Ticket abandons the request:
-// it is cancelled, and its Buffer is released once the kernel has let go of it. For a request that
-// nobody waits for, use a callback.
+// Ticket: a move-only handle on one request; may outlive the Engine. Dropping it cancels the
+// request; its Buffer is released once the kernel is done with it. For a request without a waiting
+// thread, use a callback.
 class [[nodiscard]] SPILLWAY_API Ticket {
  public:
   Ticket() = default;
@@ -36,20 +36,19 @@ class [[nodiscard]] SPILLWAY_API Ticket {
   ~Ticket();
 
   bool valid() const noexcept { return request_ != nullptr; }
-  // Whether wait() would return at once. Does not block.
+  // True if `wait` would return at once. Does not block.
   bool done() const noexcept;
-  // Blocks until the request is complete and consumes the Ticket. REQUIRES: valid().
+  // Blocks until the request is complete and consumes the Ticket. REQUIRES: `valid()`.
   Completion wait();
-  // As wait, but gives up at the deadline with kDeadline: the request is abandoned, and its Buffer
-  // stays with the engine until the kernel is done with it (the returned Buffer is empty).
+  // As `wait`, but cancels at the deadline and returns kDeadline. The Completion then has an empty
+  // Buffer: the engine keeps the memory until the kernel is done with it.
   Completion wait_until(std::chrono::steady_clock::time_point deadline);
 
-  // Asks for an early end; does not block, and may be called again. What has not started never
-  // does; what the kernel has is cancelled where it can be. The request then completes with its
-  // Buffer: with kCancelled, or as if nothing had been said where that came too late.
-  // REQUIRES: valid().
+  // Cancels the request. Does not block; may be called again. Pieces that have not started are
+  // dropped; the kernel is asked to cancel the others. The request then completes with its Buffer:
+  // with kCancelled, or normally if it was too late. REQUIRES: `valid()`.
   void cancel();
-  // Makes the part that has not started urgent: somebody waits for it now. REQUIRES: valid().
+  // Makes the pieces that have not started urgent. REQUIRES: `valid()`.
   void expedite();
 
  private:
