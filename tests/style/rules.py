@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from functions import functions
+
 SOURCE_SUFFIXES = {".cc", ".cu", ".cpp"}
 HEADER_SUFFIXES = {".h", ".cuh"}
 SKIPPED_FOLDERS = {"build", ".git", ".cache", "__pycache__"}
@@ -136,18 +138,8 @@ def sizes(root):
 
 
 def long_functions(relative, lines):
-    """Relies on clang-format: a function's body is indented, and closed by a lone } at column 0."""
-    breaches = []
-    opened = 0
-    for number, line in enumerate(lines, 1):
-        if line == "}" and opened:
-            length = number - opened + 1
-            if length > MAX_LINES["function"]:
-                breaches.append(f"{relative}:{opened}: function of {length} lines, at most "
-                                f"{MAX_LINES['function']}")
-        elif line and line[0] not in " #":
-            opened = number
-    return breaches
+    return [f"{relative}:{first}: function of {count} lines, at most {MAX_LINES['function']}"
+            for first, count in functions("\n".join(lines)) if count > MAX_LINES["function"]]
 
 
 def words(root):
