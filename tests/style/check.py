@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""check.py RULE [FILE]: checks the checkout against one house rule (rules.py). FILE: for `links`.
+"""check.py RULE [FILE]: checks the checkout against one house rule (rules.py, rooms.py). FILE: for `links`.
 
 Exit code 0: kept; 1: broken, a line each; 77: cannot be checked here."""
 
 import sys
 from pathlib import Path
 
+import rooms
 import rules
+
+RULES = {**rules.RULES, "rooms": rooms.rooms, "listed": rooms.listed}
 
 
 def main():
@@ -15,7 +18,7 @@ def main():
         if rule == "links":
             breaches = rules.links(Path(sys.argv[2]).read_text(encoding="utf-8").splitlines())
         else:
-            breaches = rules.RULES[rule](rules.source_root())
+            breaches = RULES[rule](rules.source_root())
     except LookupError as reason:
         print(f"skipped: {reason}")
         return 77
