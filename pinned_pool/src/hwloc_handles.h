@@ -1,4 +1,4 @@
-// Owners of what hwloc allocates.
+// Owning handles of hwloc's objects.
 #pragma once
 
 #include <hwloc.h>

@@ -1,5 +1,5 @@
-// Figures out of the text files of /proc and of cgroups. A file or a key that is not there is
-// std::nullopt: which of them exist depends on the kernel and the container.
+// Readers of the text files of /proc and of cgroups. They return std::nullopt for a file or key
+// that does not exist: that depends on the kernel and the container.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace spillway::pinned_pool {
 
 std::optional<std::string> read_text(const std::filesystem::path& path);
 
-// The number after `key` at the start of a line ("VmRSS:" 1784 kB; "inactive_file" 4096), in bytes
-// when the line ends in kB.
+// Returns the number after `key` at the start of a line ("VmRSS:" 1784 kB; "inactive_file" 4096),
+// in bytes if the line ends in kB.
 std::optional<std::uint64_t> number_after(std::string_view text, std::string_view key);
 
-// The first word after `key` at the start of a line.
+// Returns the first word after `key` at the start of a line.
 std::optional<std::string_view> word_after(std::string_view text, std::string_view key);
 
-// A file that holds one number; "max" is std::nullopt.
+// Reads a file with one number; "max" is std::nullopt.
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
 
 }  // namespace spillway::pinned_pool

@@ -1,6 +1,7 @@
-// The CUDA runtime, opened at run time (dlopen), so that nothing here links CUDA.
+// CudaStatus: the CUDA runtime, opened at run time (dlopen), so that nothing here links CUDA.
 //
-// On a machine without it every call says so. Thread-safe; opened once per process on first use.
+// It is opened once per process, on first use. Without CUDA, cuda_register returns kUnsupported.
+// Threads: any.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -14,12 +15,12 @@ struct CudaStatus {
   int device_count = 0;
   std::string reason;  // why device_count is 0: "libcudart.so not found", "no CUDA device", ...
 };
-// What the runtime found, or why it cannot be used.
+// Returns the number of devices, or the reason for none.
 SPILLWAY_API CudaStatus cuda_status();
 
-// cudaHostRegister with the portable flag; kUnsupported without CUDA.
+// Calls cudaHostRegister with the portable flag; kUnsupported without CUDA.
 SPILLWAY_API Result<void> cuda_register(void* memory, std::size_t size_bytes);
-// cudaHostUnregister of memory that cuda_register took.
+// Calls cudaHostUnregister. REQUIRES: `cuda_register` succeeded for this memory.
 SPILLWAY_API void cuda_unregister(void* memory) noexcept;
 
 }  // namespace spillway::pinned_pool

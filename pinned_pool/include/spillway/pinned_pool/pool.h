@@ -1,11 +1,12 @@
-// Pool: equal buffers cut from one Slab, handed out as move-only Leases.
+// Pool: buffers of equal size, cut from one Slab and lent as move-only Leases.
 //
-// Capacity is fixed at start-up. `acquire` makes the caller wait when all buffers are out (that is
-// the back-pressure of the pipelines); a size that no buffer can ever hold is refused at once with
-// the arithmetic. A Lease is consumed by an I/O and comes back with its completion; dropping it
-// returns the buffer to the pool. All calls are thread-safe. A Pool that goes while a Lease is out
-// (an I/O that never completed holds it) leaves all its memory mapped for ever, since a device may
-// still write there. Under AddressSanitizer a returned buffer is poisoned.
+// The capacity is fixed at start-up. `acquire` blocks while all buffers are lent: that is the
+// back-pressure of the pipelines. An I/O consumes a Lease and its completion returns it; dropping
+// a Lease returns the buffer to the pool. Under AddressSanitizer a returned buffer is poisoned.
+//
+// Threads: any. Ownership: the engine must outlive the Pool. If a Pool is destroyed while an I/O
+// that never completed holds a Lease, all its memory stays mapped, because a device may still write
+// into it.
 #pragma once
 
 #include <spillway/aio/buffer.h>
@@ -20,11 +21,11 @@
 
 namespace spillway::pinned_pool {
 
-// One buffer of a Pool, or nothing. Move-only.
+// Lease: one buffer of a Pool, or empty. Move-only.
 class SPILLWAY_API Lease {
  public:
   Lease() = default;
-  // Takes a Buffer back from a completion: what came from a Lease goes back to its Pool.
+  // Wraps the Buffer of a completion; it still returns to the Pool that lent it.
   explicit Lease(aio::Buffer buffer) noexcept : buffer_(std::move(buffer)) {}
 
   std::byte* data() const noexcept { return buffer_.data(); }
@@ -38,25 +39,24 @@ class SPILLWAY_API Lease {
 };
 
 struct PoolOptions {
-  std::size_t buffer_bytes = 0;  // capacity of each; rounded up to 4096
+  std::size_t buffer_bytes = 0;  // capacity of each; rounded up to a multiple of 4096
   std::size_t buffer_count = 0;
   std::string name = {};  // for messages: "optimizer", "parameters"
   Policy huge_pages = Policy::kAuto;
   Policy lock = Policy::kAuto;
   Policy cuda = Policy::kAuto;
-  Policy registration = Policy::kAuto;  // with the engine's rings, when an engine is given
+  Policy registration = Policy::kAuto;  // with the engine's rings, if there is an engine
   int numa_node = -1;
-  aio::LogCallback log = {};  // each policy not met, and memory left mapped for ever
+  aio::LogCallback log = {};  // each policy not met, and memory that stays mapped
 };
 
 class SPILLWAY_API Pool {
  public:
-  // One Slab of buffer_count x buffer_bytes, checked against the limits first (check_plan), and
-  // registered with `engine` when one is given. A registration that is only wished for and cannot
-  // be had is a line in slab().report(); one that is required is refused before anything is mapped,
-  // with the arithmetic (kNoMemory), or because the engine has no rings (kUnsupported). `engine`
-  // must outlive the Pool. REQUIRES: at least one buffer of one
-  // byte; an engine, when registration is required.
+  // Allocates one Slab of buffer_count x buffer_bytes, after check_plan, and registers it with
+  // `engine`, if given. A registration that fails under kAuto is a line in `slab().report()`. Under
+  // kRequired it is an error before any memory is mapped: kNoMemory with the arithmetic, or
+  // kUnsupported if the engine has no rings. REQUIRES: at least one buffer of one byte; an engine,
+  // if registration is required.
   static Result<std::unique_ptr<Pool>> create(const PoolOptions& options,
                                               aio::Engine* engine = nullptr);
   ~Pool();
@@ -68,14 +68,14 @@ class SPILLWAY_API Pool {
   std::size_t available() const noexcept;
   const Slab& slab() const noexcept;
 
-  // kInvalid, with the arithmetic, when `size_bytes` can never fit into one buffer.
+  // Checks that one buffer can hold `size_bytes`; kInvalid, with the arithmetic, if not.
   Result<void> can_hold(std::size_t size_bytes) const;
 
-  // Waits until a buffer is free.
+  // Blocks until a buffer is free.
   [[nodiscard]] Lease acquire();
-  // Empty when none is free now.
+  // Returns an empty Lease if no buffer is free now.
   [[nodiscard]] Lease try_acquire();
-  // Empty when none came free until the deadline.
+  // Blocks until a buffer is free; returns an empty Lease at the deadline.
   [[nodiscard]] Lease acquire_until(std::chrono::steady_clock::time_point deadline);
 
  private:

@@ -1,9 +1,10 @@
-// Slab: one mapping of memory that devices may move: page-locked, on one NUMA node, on huge pages
-// when they can be had, registered with io_uring engines and with CUDA.
+// Slab: one mapping of memory for transfers: page-locked, on one NUMA node, on huge pages if there
+// are any, registered with io_uring engines and with CUDA.
 //
-// N bytes asked for are N bytes paid for (rounded up to the page size only). Nothing is silent:
-// `report()` says for each policy whether it was met and why not. Move-only; the destructor
-// unregisters from CUDA and from every engine (which must still exist) and unmaps.
+// It takes the requested bytes, rounded up to the page size only. `report()` names each policy that
+// was not met, with the reason. Move-only. The destructor unregisters the memory from CUDA and from
+// every engine, and unmaps it. Ownership: engines must outlive the Slab. Threads: one at a time;
+// the memory itself may be used by any.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -18,10 +19,11 @@
 
 namespace spillway::pinned_pool {
 
+// Policy: whether to use an optional facility.
 enum class Policy {
   kOff,       // do not try
-  kAuto,      // try; report() says why when it could not be had
-  kRequired,  // fail when it cannot be had
+  kAuto,      // try; report() has the reason of a failure
+  kRequired,  // fail without it
 };
 
 struct SlabOptions {
@@ -29,12 +31,12 @@ struct SlabOptions {
   Policy huge_pages = Policy::kAuto;  // hugetlb pages; kAuto falls back to transparent huge pages
   Policy lock = Policy::kAuto;        // mlock
   Policy cuda = Policy::kAuto;        // cudaHostRegister; kAuto: only when a CUDA device is there
-  int numa_node = -1;                 // -1 = wherever the kernel puts it
+  int numa_node = -1;                 // -1 = the kernel's choice
 };
 
 class SPILLWAY_API Slab {
  public:
-  // kNoMemory when the memory cannot be had; for kRequired that cannot be had, its reason.
+  // Maps the memory. kNoMemory if there is not enough; the reason if a kRequired policy fails.
   // REQUIRES: size_bytes > 0.
   static Result<Slab> create(const SlabOptions& options);
   Slab(Slab&&) noexcept;
@@ -46,10 +48,10 @@ class SPILLWAY_API Slab {
   std::span<std::byte> memory() const noexcept { return {data(), size_bytes()}; }
   bool locked() const noexcept;
   bool cuda_registered() const noexcept;
-  std::size_t huge_page_bytes() const noexcept;             // how much of it lies on hugetlb pages
+  std::size_t huge_page_bytes() const noexcept;             // bytes on hugetlb pages
   const std::vector<std::string>& report() const noexcept;  // one line per policy not met
 
-  // Registers the memory with the engine (kOff does nothing). The engine must outlive the Slab.
+  // Registers the memory with `engine` (kOff does nothing). The engine must outlive the Slab.
   Result<void> register_with(aio::Engine& engine, Policy policy = Policy::kAuto);
 
  private:

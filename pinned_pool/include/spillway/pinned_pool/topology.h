@@ -1,8 +1,8 @@
-// Topology: which CPUs and which NUMA node are near a drive, by hwloc and sysfs.
+// Topology: the CPUs and the NUMA node near a drive, by hwloc and sysfs.
 //
-// On a machine of several nodes, I/O threads, their rings and the buffers belong on the node that
-// the drive hangs off: every byte that crosses the link between the nodes costs bandwidth that the
-// compute wants. Immutable after loading: any thread.
+// On a machine of several nodes, I/O threads, their rings and buffers should be on the drive's
+// node: each byte that crosses the link between nodes costs bandwidth that the computation needs.
+// Immutable after loading. Threads: any.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -17,22 +17,22 @@ namespace spillway::pinned_pool {
 
 class SPILLWAY_API Topology {
  public:
-  // This machine, as far as this process may use it (cgroup, affinity). kUnsupported when hwloc
-  // cannot tell.
+  // Loads this machine, limited to what this process may use (cgroup, affinity). kUnsupported if
+  // hwloc fails.
   static Result<Topology> load();
-  // A machine that is not there, in hwloc's notation: "numa:2 core:2 pu:1". kInvalid when that is
-  // no such description.
+  // Makes an imaginary machine from hwloc's notation: "numa:2 core:2 pu:1". kInvalid if
+  // `description` does not parse.
   static Result<Topology> from_synthetic(const std::string& description);
 
   Topology(Topology&&) noexcept;
   Topology& operator=(Topology&&) noexcept;
   ~Topology();
 
-  // Numbers of the nodes as in sysfs, rising; at least one.
+  // Returns the numbers of the nodes as in sysfs, ascending; at least one.
   const std::vector<int>& nodes() const noexcept;
-  // Rising; empty for a node that does not exist or has no CPU that this process may use.
+  // Returns the CPUs of a node that this process may use, ascending; empty for an unknown node.
   std::vector<int> cpus_of_node(int numa_node) const;
-  // Node of a block device ("nvme0n1"), -1 when unknown or not in this topology.
+  // Returns the node of a block device ("nvme0n1"), -1 if unknown or not in this topology.
   int node_of_device(const std::string& device, const std::filesystem::path& sysfs = "/sys") const;
 
  private:
@@ -41,18 +41,19 @@ class SPILLWAY_API Topology {
   std::unique_ptr<State> state_;
 };
 
-// Where I/O on some drives belongs: for SlabOptions, PoolOptions and EngineOptions.
+// IoPlacement: the NUMA node and CPUs for the I/O of some drives, for SlabOptions, PoolOptions and
+// EngineOptions.
 struct IoPlacement {
-  int numa_node = -1;          // -1: wherever the kernel puts it
+  int numa_node = -1;          // -1: the kernel's choice
   std::vector<int> cpus = {};  // of that node; empty: any
   std::string reason = {};     // "2 of 3 drives are on node 1", "1 node: nothing to place", ...
 };
 
-// The node that most of the devices hang off (the lowest number of several), as long as this
-// process may use CPUs there.
+// Returns the node of most of the devices (the lowest number on a tie), if this process may use
+// CPUs there.
 SPILLWAY_API IoPlacement place_io(const Topology& topology, std::span<const std::string> devices,
                                   const std::filesystem::path& sysfs = "/sys");
-// The same for the drives below directories of this machine. Blocks for milliseconds.
+// As above, for the drives of directories of this machine. Blocks for milliseconds.
 SPILLWAY_API IoPlacement place_io(std::span<const std::filesystem::path> directories);
 
 }  // namespace spillway::pinned_pool
