@@ -38,13 +38,13 @@
 #pragma once
 
 #include <spillway/swapper/block_hash.h>
+#include <spillway/trainer/config_types.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "trainer/kernels/block_quantisation.h"
-#include "trainer/kernels/optimizer_format.h"
 
 namespace spillway::trainer {
 

@@ -2,7 +2,7 @@
 // for the update. The trainer decides and accounts by these, and an estimate foretells by them.
 #pragma once
 
-#include "trainer/config/backward_config.h"
+#include <spillway/trainer/config_types.h>
 
 #include <cstdint>
 #include <string>

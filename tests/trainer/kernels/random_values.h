@@ -1,7 +1,7 @@
 // Values and number formats for the tests of the kernels.
 #pragma once
 
-#include "trainer/kernels/optimizer_format.h"
+#include <spillway/trainer/config_types.h>
 
 #include <bit>
 #include <cmath>

@@ -8,7 +8,7 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/swapper/layout.h>
-#include "trainer/kernels/optimizer_format.h"
+#include <spillway/trainer/config_types.h>
 #include "trainer/models/gpt2/config.h"
 
 #include <cstddef>

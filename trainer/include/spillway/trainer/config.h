@@ -1,36 +1,33 @@
-// Config: DeepSpeed's JSON configuration, read, checked and resolved.
+// Config: reads, checks and resolves DeepSpeed's JSON configuration (docs/configuration.md).
 //
-// Every problem is found before anything runs and all are reported at once: unknown keys with the
-// nearest right name, wrong types with line and column, values out of range, keys that would
-// change results and are not built. Every key that is present is reported as used, resolved from
-// "auto", deprecated, or without effect here. Numbers may be written 5e8. No I/O beyond reading the
-// file.
+// Finds every problem before anything runs and reports all at once: unknown keys with the nearest
+// right name, wrong types with line and column, values out of range, keys that would change results
+// and are not built. Reports every present key as used, resolved from "auto", deprecated, or
+// without effect here. Numbers may be written 5e8. No I/O except reading the file.
 #pragma once
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/error.h>
+#include <spillway/trainer/config_types.h>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
-#include "trainer/config/backward_config.h"
-#include "trainer/config/update_order.h"
-#include "trainer/kernels/optimizer_format.h"
 
 namespace spillway::trainer {
 
 struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
   std::filesystem::path nvme_path;  // required when device is nvme
-  // Cached in RAM; 0 = nothing; kAutoCache (what "auto" and no key at all say) = what is safely
-  // free.
+  // Elements cached in RAM. 0 = none; kAutoCache ("auto", and the default of load_config) = as many
+  // as fit safely.
   static constexpr std::uint64_t kAutoCache = ~std::uint64_t{0};
   std::uint64_t max_in_cpu_elements = 0;
   std::optional<bool> pin_memory;  // unset: pin when the limits allow it
 };
 
-// Defaults are AdamW's; load_config fills in those of the type it finds.
+// The defaults are AdamW's; load_config fills in those of the configured type.
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
   StateDtype state_dtype = StateDtype::kFp32;  // our key: optimizer.params.state_dtype
@@ -55,22 +52,21 @@ struct SchedulerConfig {
   double cos_min_ratio = 1e-4;
 };
 
-// What aio_bench measured when it tuned the "aio" block; empty and 0 where it did not.
+// Results of aio_bench, which wrote them when it tuned the "aio" block. Empty or 0: not measured.
 struct TunedDrive {
-  std::string device;  // as aio_bench names it; several joined by " + "
+  std::string device;  // as aio_bench names it; several are joined by " + "
   std::string filesystem;
   double read_gb_per_second = 0;
   double write_gb_per_second = 0;
-  double mix_gb_per_second = 0;  // of both directions together, as many bytes each way
+  double mix_gb_per_second = 0;  // sum of both directions, with equal bytes each way
 
-  // The seconds that so many bytes take at the measured speeds, as much of it as can be as a mix;
-  // 0 when a speed that is needed was not measured.
+  // Returns the seconds for these bytes at the measured speeds, with reads and writes mixed as far
+  // as possible. 0 if a speed it needs was not measured.
   double seconds_for(std::uint64_t read_bytes, std::uint64_t written_bytes) const;
 };
 
 struct Config {
-  std::uint64_t train_batch_size =
-      0;  // samples per step, all ranks; = micro x accumulation x world
+  std::uint64_t train_batch_size = 0;  // samples per step: micro x accumulation x ranks
   std::uint64_t micro_batch_size = 0;
   std::uint64_t gradient_accumulation_steps = 0;
   Dtype dtype = Dtype::kFp32;
@@ -90,10 +86,12 @@ struct Config {
   std::uint64_t seed = 42;
 };
 
-// What kAuto stands for, if the drive has room for it (generation_room.h): see UpdateOrder.
+// Resolves kAuto: kBackward if weights and optimizer states are on NVMe and gradients are not;
+// kForward if any other of the three is on NVMe; kAfterBackward if none is, as there is no I/O to
+// hide. Does not check that the drive has room for kBackward (generation_room.h does).
 UpdateOrder resolved_update_order(const Config& config);
-// Whether tiles on NVMe have room for two generations, so that an update during backward can be
-// taken back.
+// True if tiles on NVMe need room for two generations, so that an update during backward can be
+// rolled back.
 bool keeps_generations(const Config& config);
 
 enum class KeyFate { kUsed, kResolved, kDeprecated, kNoEffect };
@@ -114,29 +112,31 @@ struct ConfigInput {
 
 struct ConfigResult {
   Config config;
-  std::vector<KeyReport> keys;  // one for every key present, in the file's order
+  std::vector<KeyReport> keys;  // one for every present key, in the file's order
 };
 
-// kInvalid with all problems in Error::detail, one per line ("key: what is wrong"), or kNotFound.
+// Errors: kInvalid with all problems in Error::detail, one per line ("key: problem"); or the error
+// of reading the file, such as kNotFound. Blocks while the file is read.
 Result<ConfigResult> load_config(const ConfigInput& input);
 
 enum class KeyClass {
   kUsed,
   kNoEffect,  // accepted; `note` says why it changes nothing here
-  kRefused,   // any value but `standard` would change results and is not built
+  kRefused,   // only `standard` is accepted: other values would change results and are not built
 };
 
-// The reference of all keys, in the order of the table.
+// One row of the key table.
 struct KnownKey {
   std::string key;
   KeyClass key_class = KeyClass::kUsed;
   std::string standard;  // the default, as JSON
   std::string note;
 };
+// Returns every key that a configuration may have, in the order of the table.
 std::vector<KnownKey> known_keys();
 
-// Learning rate of a step (counted from 1), all in double. With i = step - 1, the batch's index,
-// and W = max(2, warmup_num_steps), DeepSpeed's schedules:
+// Returns the learning rate of `step` (counted from 1), computed in double. DeepSpeed's schedules,
+// with i = step - 1, W = max(2, warmup_num_steps) and T = total_num_steps:
 //   warmup(i)      = log(i + 1) / log(W) or, linear, i / W, for i < W
 //   WarmupLR       = min_lr + (max_lr - min_lr) warmup(i), then max_lr
 //   WarmupDecayLR  = the same, then min_lr + (max_lr - min_lr) max(0, (T - i) / max(1, T - W))
