@@ -20,7 +20,6 @@ TEST_F(ConfigTest, EmptyMeansTheDefaults) {
   EXPECT_EQ(config.gradient_accumulation_steps, 1u);
   EXPECT_EQ(config.dtype, Dtype::kFp32);
   EXPECT_EQ(config.gradient_clipping, 1.0);
-  EXPECT_EQ(config.zero_stage, 3u);
   EXPECT_EQ(config.offload_param.max_in_cpu_elements, OffloadConfig::kAutoCache);
   EXPECT_EQ(config.offload_optimizer.max_in_cpu_elements, OffloadConfig::kAutoCache);
   EXPECT_EQ(config.offload_param.pin_memory, std::nullopt);
