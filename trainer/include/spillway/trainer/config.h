@@ -70,7 +70,7 @@ struct Config {
   std::uint64_t micro_batch_size = 0;
   std::uint64_t gradient_accumulation_steps = 0;
   Dtype dtype = Dtype::kFp32;
-  double gradient_clipping = 1.0;  // 0 = off
+  double gradient_clipping = 1.0;                // 0 = off
   std::uint64_t sub_group_size = 1'000'000'000;  // elements; an upper bound of a tile's size
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
