@@ -1,6 +1,6 @@
-// BusyTime: for how long at least one of several overlapping transfers was under way.
+// BusyTime: the time during which at least one of several overlapping transfers was in flight.
 //
-// They are started in the order of time and end in any order. Used by one thread.
+// Transfers start in the order of time and end in any order. Threads: one.
 #pragma once
 
 #include <spillway/aio/check.h>
@@ -16,17 +16,17 @@ class BusyTime {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  // A number for end(). REQUIRES: not before the start of another.
+  // Starts a transfer; returns its number for `end`. REQUIRES: not before the start of another.
   std::size_t start(Time now) {
     open_.push_back({now, std::nullopt});
     return first_ + open_.size() - 1;
   }
-  // Nothing: it took no time. REQUIRES: started, and not ended yet.
+  // Ends a transfer; without a time it took none. REQUIRES: started, and not ended yet.
   void end(std::size_t number, std::optional<Time> at) {
     Span& span = open_[number - first_];
     SPILLWAY_CHECK(!span.end, "a transfer ends once");
     span.end = at.value_or(span.start);
-    // In the order of their starts each adds what reaches beyond those before it.
+    // In the order of their starts each adds the part beyond those before it.
     for (; !open_.empty() && open_.front().end; open_.pop_front(), ++first_) {
       const Time from = std::max(open_.front().start, covered_to_);
       if (*open_.front().end <= from) continue;
@@ -34,7 +34,7 @@ class BusyTime {
       covered_to_ = *open_.front().end;
     }
   }
-  // Of those that have ended, with all that started before them.
+  // Returns the busy time of transfers that have ended, as have all that started before them.
   double seconds() const { return std::chrono::duration<double>(busy_).count(); }
 
  private:

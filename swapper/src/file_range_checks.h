@@ -1,8 +1,8 @@
-// FileRangeChecks: one use of a stored tile's planes, verified and recorded by who computes on
-// them. Its generation may be kept until the first range is recorded.
+// FileRangeChecks: the RangeChecks of a stored tile. The tile's generation may be kept until the
+// first range is recorded.
 //
-// What is recorded is kept apart until the planes are written: a compute that stops half-way leaves
-// the old bytes and their old checksums.
+// New checksums are kept apart until the planes are written: a computation that stops half-way
+// leaves the old bytes with their old checksums. Threads: as RangeChecks.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ class FileRangeChecks final : public RangeChecks {
     std::shared_ptr<StoredTiles> stored;
     std::size_t place = 0;  // of the present bytes
     PlaneRange planes;
-    std::function<StoredTiles::Owner()> after;  // whose bytes the next write makes them
-    std::function<std::size_t()> begin_write;   // the place that the write goes to
+    std::function<StoredTiles::Owner()> after;  // the owner of the bytes after the next write
+    std::function<std::size_t()> begin_write;   // the place of the write
   };
   explicit FileRangeChecks(Use use);
 
@@ -37,9 +37,9 @@ class FileRangeChecks final : public RangeChecks {
  private:
   enum class State : std::uint8_t { kUnknown, kVerified, kRecorded };
 
-  // The range's entries of states_. REQUIRES: the range is whole ones.
+  // Returns the entries of states_. REQUIRES: whole ranges of kRangeElements.
   std::span<State> states(ElementRange range);
-  // The ranges' states, and what they become.
+  // Updates the states after a check.
   Result<void> verified(ElementRange range, Result<void> outcome);
   void begin_record(ElementRange range);
 
@@ -49,7 +49,7 @@ class FileRangeChecks final : public RangeChecks {
   const std::uint64_t elements_;
   bool takes_hashes_ = true;
   bool was_read_ = false;
-  std::vector<State> states_;  // of each kRangeElements; a thread has its own
+  std::vector<State> states_;  // of each kRangeElements; each entry is used by one thread
   StoredTiles::Sums sums_;     // of each plane's blocks
   std::once_flag asked_;
   StoredTiles::Owner after_;  // known from the first record on

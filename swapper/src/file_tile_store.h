@@ -1,8 +1,8 @@
-// FileTileStore: the TileStore. Which place each tile has, and which it gets next.
+// FileTileStore: the implementation of TileStore. It decides which place each tile has.
 //
 // A place holds one generation. A tile has one place, and a second one while a generation is kept.
-// One whose segment is sealed has a place of its own reserved elsewhere, to which its next write
-// goes; a place in a sealed segment is never free again.
+// A tile in a sealed segment has a place reserved elsewhere for its next write; a place in a sealed
+// segment is never free again. Threads and ownership: as TileStore.
 #pragma once
 
 #include <spillway/swapper/tile_store.h>
@@ -32,7 +32,7 @@ class FileTileStore final : public TileStore {
                 Options options);
   ~FileTileStore() override;
 
-  // Makes the first places. Once, before all else.
+  // Makes the first places. Called once, before all else.
   Result<void> make_places(double spare_fraction);
 
   const char* name() const noexcept override { return "nvme"; }
@@ -64,18 +64,18 @@ class FileTileStore final : public TileStore {
  private:
   struct Entry {
     std::uint64_t elements = 0;
-    std::size_t place = 0;            // where writes go, unless that is sealed
-    std::optional<std::size_t> kept;  // place of the generation to keep
+    std::size_t place = 0;            // of the next write, unless it is sealed
+    std::optional<std::size_t> kept;  // place of the kept generation
     bool moved = false;               // written since it was kept: `place` has the present bytes
-    std::optional<std::size_t> reserved;  // where they go when it is sealed, and nothing is kept
+    std::optional<std::size_t> reserved;  // of the next write, if `place` is sealed and none kept
     std::uint32_t last_generation = 0;
   };
-  // What sealing changes.
+  // The changes of a seal.
   struct Sealing {
     std::set<std::uint32_t> segments;
     std::vector<TileId> movers;           // tiles that need a place elsewhere
-    std::vector<std::size_t> empty;       // places in those segments that hold nothing for anybody
-    std::vector<std::uint64_t> elements;  // of the places to make: of the movers, then spare ones
+    std::vector<std::size_t> empty;       // unused places in those segments
+    std::vector<std::uint64_t> elements;  // of the places to make: the movers', then spare ones
   };
   struct NewPlaces {
     std::vector<std::size_t> places;
@@ -107,7 +107,7 @@ class FileTileStore final : public TileStore {
   std::map<std::uint64_t, std::vector<std::size_t>> spare_;  // free places by their elements
 };
 
-// Free bytes are asked for anew.
+// Updates the free bytes of each directory.
 Result<void> measure_free_space(std::vector<DirectorySpace>& directories);
 
 }  // namespace spillway::swapper

@@ -1,5 +1,4 @@
-// PlacedTier: a Tier whose tiles lie in others, each in one of them: what is asked of a tile is
-// asked of the place it has.
+// PlacedTier: a Tier whose tiles are in other Tiers. It forwards each call to the tile's place.
 #pragma once
 
 #include <spillway/aio/check.h>
@@ -9,7 +8,7 @@
 
 namespace spillway::swapper {
 
-// `Interface`: Tier, or one that extends it.
+// `Interface`: Tier, or an interface that extends it.
 template <typename Interface>
 class PlacedTier : public Interface {
  public:

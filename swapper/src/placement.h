@@ -1,9 +1,9 @@
-// Placement: which tile lies in which segment file, worked out before a byte is written.
+// Placement: assigns tiles to segment files, before a byte is written.
 //
-// A place holds one whole tile. Tile after tile goes to the directory that will be done with it
-// first, after all it has so far (and that still has room): neighbours in the schedule lie on
-// different drives, and a drive of three times the speed gets three tiles of four. A segment is
-// closed when it has reached `segment_bytes`. Pure arithmetic: no I/O.
+// A place holds one whole tile. Each tile in turn goes to the directory that would finish it first,
+// given its earlier tiles and its free space. So neighbours in the schedule are on different
+// drives, and a drive of three times the speed gets three tiles of four. A segment is full once it
+// has reached `segment_bytes`. Pure arithmetic, without I/O.
 #pragma once
 
 #include <spillway/swapper/layout.h>
@@ -14,7 +14,7 @@
 
 namespace spillway::swapper {
 
-// Room for one tile of `elements`, at `offset` bytes of a segment file.
+// Space for one tile of `elements`, at `offset` bytes of a segment file.
 struct PlacedTile {
   std::uint32_t segment = 0;
   std::uint64_t offset = 0;
@@ -28,7 +28,7 @@ struct Segment {
 
 struct Placement {
   std::vector<Segment> segments;
-  std::vector<PlacedTile> places;  // of each tile, in order; behind them the spare ones
+  std::vector<PlacedTile> places;  // of each tile, in order; then the spare ones
 };
 
 struct DirectorySpace {
@@ -43,8 +43,8 @@ struct PlacementOptions {
   double spare_fraction = 0.0;
 };
 
-// Spare places: of the tiles of each size the given share, rounded up, so that this many of them
-// can have a second generation whatever was moved before. kNoSpace with the sum and what is free.
+// Places the tiles. Spare places: a share `spare_fraction` of the tiles of each size, rounded up,
+// so that as many can always have a second generation. kNoSpace, with the sum and the free space.
 Result<Placement> place_tiles(const Layout& layout, std::span<const std::uint64_t> tile_elements,
                               std::span<const DirectorySpace> directories,
                               const PlacementOptions& options);

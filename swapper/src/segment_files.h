@@ -1,9 +1,9 @@
-// SegmentFiles: the files of a store and the requests under way on them.
+// SegmentFiles: the files of a store and the requests in flight on them.
 //
-// Files are made under the directories' locks; close() unlinks them. A File is never closed under
-// an I/O, even when everybody has stopped waiting for it: close() waits, and where it cannot the
-// object lives on until the engine has completed the request. Thread-safe but for close() and what
-// changes the set of files (add, seal, remove), before which all requests are done.
+// Files are created under the directories' locks and unlinked by `close`. A File is never closed
+// under an I/O, even an abandoned one: `close` waits, and if it cannot, the object lives on until
+// the engine has completed the request. Threads: any; but no request may be in flight, and no other
+// call may run, during `close`, `add`, `seal` and `remove`.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -29,7 +29,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::shared_ptr<DirectoryLock> lock;
     std::string name;  // in the lock's directory
     std::uint64_t size_bytes = 0;
-    std::size_t directory = 0;  // which of the store's: for the statistics
+    std::size_t directory = 0;  // index among the store's: for the statistics
   };
   struct Region {
     std::uint32_t segment = 0;
@@ -37,15 +37,16 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::size_t size_bytes = 0;
   };
 
-  // One request under way.
+  // Pending: one request in flight.
   class Pending {
    public:
     bool done() const noexcept;
-    // Of a read.
+    // Makes a read urgent.
     void expedite() noexcept;
-    // When it was complete, as far as it is.
+    // Returns the time of completion; nothing if it is not complete.
     std::optional<std::chrono::steady_clock::time_point> ended() const noexcept;
-    // Nothing when the deadline came first; the memory then stays with the engine.
+    // Blocks until the request is complete; returns nothing at the deadline, and the engine then
+    // keeps the memory.
     std::optional<aio::Completion> wait_until(std::chrono::steady_clock::time_point deadline);
 
    private:
@@ -56,55 +57,55 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::condition_variable changed_;
     std::optional<aio::Completion> completion_;
     std::optional<std::chrono::steady_clock::time_point> ended_;
-    // For expedite() alone. It lives until the request has completed, for dropping it would cancel.
+    // For `expedite` only. It lives until the request has completed: dropping it would cancel.
     aio::Ticket ticket_;
   };
 
-  // None at first. close() must be called before it is dropped.
+  // Makes an empty set. REQUIRES: `close` is called before it is dropped.
   SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct);
   ~SegmentFiles();
 
-  // Lists, then makes every file at its full size, and says their numbers. On failure none of them
-  // is left behind.
+  // Lists the files in their lock, creates each at its full size, and returns their numbers. After
+  // a failure none of them is left.
   Result<std::vector<std::uint32_t>> add(std::vector<File> files);
-  // No write goes to these any more: they are opened anew, for reading only. All or none.
+  // Reopens the files for reading only, so that no write reaches them any more. All or none.
   Result<void> seal(std::span<const std::uint32_t> segments);
-  // Null unless it is sealed.
+  // Returns the sealed segment, or null if it is not sealed.
   const std::shared_ptr<SealedSegment>& sealed(std::uint32_t segment) const {
     return segments_[segment].sealed;
   }
-  // Gives the room of bytes that hold nothing back, where the filesystem can.
+  // Frees the disk space of an unused region, if the filesystem can (punches a hole).
   void punch(const Region& region) noexcept;
-  // Takes that room again.
+  // Allocates that space again.
   void refill(const Region& region) noexcept;
-  // Blocks until no request is under way, not even one that was abandoned. kDeadline after
-  // Transfer::kDefaultTimeout, or at once when a request has overrun its deadline already.
+  // Blocks until no request is in flight, not even an abandoned one. kDeadline after
+  // Transfer::kDefaultTimeout, or at once if a request has already overrun its deadline.
   Result<void> wait_until_idle();
-  // Unlinks and closes them; their numbers come again.
+  // Unlinks and closes the files; their numbers are reused.
   void remove(std::span<const std::uint32_t> segments) noexcept;
 
   std::shared_ptr<Pending> start(aio::Direction direction, const Region& region, aio::Buffer buffer,
                                  aio::Priority priority);
-  // Unlinks the files, waits for what is under way (not again for a request that has overrun its
-  // deadline already) and lets go of the locks. Once; nothing may be started after it.
+  // Unlinks the files, waits for requests in flight (except those that have overrun their deadline)
+  // and releases the locks. Called once; nothing may be started afterwards.
   void close();
 
   const std::string& path(std::uint32_t segment) const { return segments_[segment].open->path(); }
-  // A line for each directory whose files work through the page cache.
+  // Returns a line for each directory whose files work through the page cache.
   std::vector<std::string> not_direct() const;
   std::uint64_t storage_bytes() const noexcept;
   TierStats stats() const noexcept;
-  // Of the files of one directory.
+  // Returns the counters of one directory's files.
   TierStats stats(std::size_t directory) const noexcept;
   std::uint64_t storage_bytes(std::size_t directory) const noexcept;
-  // A waiter gave up on a request: close() need not wait for it another time.
+  // Records that a waiter gave up on a request: `close` does not wait for it again.
   void overrun() noexcept { overrun_.store(true, std::memory_order_relaxed); }
 
  private:
   struct Segment {
     File file;
-    bool listed = false;            // the lock has its name on the list
-    std::optional<aio::File> open;  // for reading only when it is sealed
+    bool listed = false;            // its name is on the lock's list
+    std::optional<aio::File> open;  // for reading only, if it is sealed
     std::shared_ptr<SealedSegment> sealed;
   };
   Result<void> make(std::span<const std::uint32_t> segments);
@@ -116,8 +117,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
 
   aio::Engine& engine_;
   const aio::Direct direct_;
-  std::deque<Segment> segments_;     // stay where they are; one that is not open is none
-  std::vector<std::uint32_t> free_;  // numbers of those that are none
+  std::deque<Segment> segments_;     // with stable addresses; unused if not open
+  std::vector<std::uint32_t> free_;  // numbers of unused segments
   std::atomic<bool> overrun_{false};
   struct Moved {
     std::atomic<std::uint64_t> read_bytes{0};
@@ -128,7 +129,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   std::mutex mutex_;  // guards what follows
   std::condition_variable idle_;
   std::size_t in_flight_ = 0;
-  std::shared_ptr<SegmentFiles> until_idle_;  // itself, when close() could not wait
+  std::shared_ptr<SegmentFiles> until_idle_;  // itself, if `close` could not wait
 };
 
 }  // namespace spillway::swapper

@@ -1,18 +1,16 @@
-// Spillway from C (C11 and later, and whatever can call C, such as Python's ctypes).
+// The C interface (C11 and later, and every language that calls C, such as Python by ctypes).
 //
-// Every function that can fail returns a spillway_status; spillway_last_error() tells the rest. No
-// call ends the process, prints, or lets an exception out, whatever it is given: what a caller does
-// wrong is a status too (SPILLWAY_MISUSE, SPILLWAY_BAD_HANDLE, SPILLWAY_IN_USE).
+// A function that can fail returns a spillway_status; spillway_last_error() has the details. No
+// call ends the process, prints, or throws. Misuse is a status too (SPILLWAY_MISUSE,
+// SPILLWAY_BAD_HANDLE, SPILLWAY_IN_USE): a handle is an entry of a table, never a pointer, so NULL,
+// a wrong kind and a destroyed handle are detected (until an entry was used 2^36 times). Not
+// detected: memory that is too small or freed too early, a wrong `size`, and threads cancelled
+// inside a call.
 //
-// Handles are numbers in disguise, looked up in a table and never followed: NULL, a handle of
-// another kind, or one that was destroyed is found out (until one place of the table was used 2^36
-// times). Not found out: memory of the caller's that is smaller than was said or goes too early,
-// options that are not what their `size` says, and threads cancelled inside a call.
-//
-// Ownership: whoever creates destroys. An object that others are made from (an engine with a pool)
-// is not destroyed before them: SPILLWAY_IN_USE, and nothing has happened. Options are structs to
-// be zeroed but for `size`, which is sizeof the struct: zero is every field's default, and later
-// versions add fields at the end. Strings are UTF-8 and copied. Threads: all calls, any thread.
+// Ownership: the creator destroys. Destroying an object that others depend on (an engine with a
+// pool) returns SPILLWAY_IN_USE and does nothing. Options are zeroed structs with `size` set to
+// their sizeof: zero is every default, and later versions append fields. Strings are UTF-8 and are
+// copied. Threads: any thread may make any call.
 #pragma once
 
 #include <spillway/swapper/c/engine.h>

@@ -1,4 +1,4 @@
-// How a call of the C interface ends: a status, and its details for spillway_last_error().
+// The failures of the C interface: a status, and its details for spillway_last_error().
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -11,15 +11,15 @@
 
 namespace spillway::c {
 
-// Remember the failure for this thread and return its status.
+// Record the failure for this thread and return its status.
 spillway_status failed(const Error& error);
 spillway_status failed(spillway_status status, const char* operation, const std::string& detail);
-// Without a byte from the heap.
+// As above, without heap memory.
 spillway_status out_of_memory(const char* operation) noexcept;
 spillway_status defect(const char* operation, const char* what) noexcept;
 
-// Runs `call()`; what it throws becomes a status. Nothing of ours throws on purpose: this is for
-// the heap, and for what the standard library does when there is no more of it.
+// Runs `call()` and turns an exception into a status. Nothing of ours throws on purpose: the
+// standard library does when the heap is exhausted.
 template <typename Call>
 spillway_status guarded(const char* operation, Call call) noexcept {
   try {

@@ -1,9 +1,9 @@
-// The table of handles: what a C caller holds instead of pointers.
+// The table of handles, which a C caller holds instead of pointers.
 //
-// A handle is (generation, kind, place), written as a pointer and never followed. Destroying an
-// object frees its place for the next generation, so an old handle is always found out, until a
-// place was used 2^36 times. Objects are shared while a call works on them: one that another thread
-// destroys meanwhile ends with that call. Any thread.
+// A handle is (generation, kind, place), written as a pointer and never dereferenced. Destroying an
+// object frees its place for the next generation, so an old handle is always detected, until a
+// place was used 2^36 times. A call shares its objects: an object that another thread destroys
+// meanwhile ends with that call. Threads: any.
 #pragma once
 
 #include <atomic>
@@ -24,14 +24,14 @@ class Object {
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
   Kind kind() const noexcept { return kind_; }
-  // How many others need this one.
+  // Number of objects that depend on this one.
   std::atomic<std::uint32_t> users{0};
 
  private:
   const Kind kind_;
 };
 
-// Keeps another object from being destroyed by its owner. Empty or not.
+// Use: while it exists, the owner of the object cannot destroy it. May be empty.
 template <typename T>
 class Use {
  public:
@@ -55,12 +55,12 @@ class Use {
   std::shared_ptr<T> object_;
 };
 
-// The handle of a new object.
+// Adds an object; returns its handle.
 void* add_object(std::shared_ptr<Object> object);
-// The object of a handle, or SPILLWAY_BAD_HANDLE.
+// Returns the object of a handle, or SPILLWAY_BAD_HANDLE.
 tl::expected<std::shared_ptr<Object>, spillway_status> find_object(const void* handle, Kind kind,
                                                                    const char* operation);
-// Takes the handle back and lets go of the object. SPILLWAY_IN_USE while it has users.
+// Frees the handle and drops the object. SPILLWAY_IN_USE while it has users.
 spillway_status remove_object(const void* handle, Kind kind, const char* operation);
 
 // As find_object, for a class that names its kind.

@@ -1,4 +1,4 @@
-// What the handles of the C interface stand for.
+// The objects behind the handles of the C interface.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -14,7 +14,7 @@
 
 namespace spillway::c {
 
-// A C program's log function, behind a LogCallback; stays where it is.
+// A C program's log function, as a LogCallback. Its address is stable.
 struct Log {
   spillway_log write = nullptr;
   void* context = nullptr;
@@ -55,7 +55,7 @@ struct LeaseObject : Object {
 struct RequestObject : Object {
   static constexpr Kind kKind = Kind::kRequest;
   RequestObject() : Object(kKind) {}
-  // Let go of by the waiting thread: the engine's own may be the last to hold this object.
+  // The waiting thread drops these, because an engine thread may be the last to hold this object.
   struct Needs {
     Use<EngineObject> engine;
     Use<FileObject> file;
@@ -79,19 +79,19 @@ struct StoreObject : Object {
   std::uint64_t largest_tile_bytes = 0;
 };
 
-// The policy of an option that was checked with want_choice().
+// Converts an option that was checked with want_choice().
 pinned_pool::Policy policy_of(std::int32_t value);
 aio::Direct direct_of(std::int32_t value);
 
-// A deadline `timeout_ms` from now; nothing for one that is negative or too far away to be told.
+// Returns a deadline `timeout_ms` from now; nothing if that is negative or out of range.
 std::optional<std::chrono::steady_clock::time_point> deadline_in(std::int64_t timeout_ms);
 
-// Takes the buffer out of a lease for an I/O: SPILLWAY_IN_USE when another has it.
+// Takes the buffer out of a lease for an I/O; SPILLWAY_IN_USE if another I/O has it.
 tl::expected<aio::Buffer, spillway_status> take_buffer(LeaseObject& lease, const char* operation);
-// Puts it back.
+// Puts the buffer back.
 void put_back(LeaseObject& lease, pinned_pool::Lease buffer);
 
-// Hands the object to the caller.
+// Gives the object to the caller, as a new handle.
 template <typename Handle>
 spillway_status give(std::shared_ptr<Object> object, Handle** handle, const char* operation) {
   *handle = static_cast<Handle*>(add_object(std::move(object)));

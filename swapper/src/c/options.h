@@ -1,4 +1,4 @@
-// Structs that cross the C boundary, whose `size` tells which version of the header made them.
+// Structs of the C interface. Their `size` identifies the caller's version of the header.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace spillway::c {
 
-// Reads `given` as far as this version knows it. NULL: all defaults, where `may_be_null`. Fields
-// that only a later version has must be zero.
+// Reads the fields of `given` that this version knows; fields of later versions must be zero. NULL
+// means all defaults, if `may_be_null`.
 template <typename Options>
 spillway_status read_options(const Options* given, Options* options, const char* operation,
                              bool may_be_null = true) {
@@ -37,7 +37,7 @@ spillway_status read_options(const Options* given, Options* options, const char*
   return SPILLWAY_OK;
 }
 
-// Fills in as much of a result as the caller's header knows of.
+// Fills in the fields of a result that the caller's header has.
 template <typename Result>
 spillway_status write_result(Result result, Result* wanted, const char* operation) {
   static_assert(std::is_trivially_copyable_v<Result>);
@@ -53,13 +53,13 @@ spillway_status write_result(Result result, Result* wanted, const char* operatio
   return SPILLWAY_OK;
 }
 
-// SPILLWAY_MISUSE when there is no place for a result.
+// Checks that there is a place for a result; SPILLWAY_MISUSE if not.
 inline spillway_status want(const void* result, const char* operation) {
   if (result != nullptr) return SPILLWAY_OK;
   return failed(SPILLWAY_MISUSE, operation, "the place for the result is NULL");
 }
 
-// One of the values from 0 to `last`.
+// Checks that `value` is from 0 to `last`.
 inline spillway_status want_choice(std::int32_t value, std::int32_t last, const char* field,
                                    const char* operation) {
   if (value >= 0 && value <= last) return SPILLWAY_OK;

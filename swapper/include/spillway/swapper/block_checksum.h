@@ -1,8 +1,8 @@
-// The checksum of one block of a stored tile: what a TileStore keeps in RAM, and what a reader of a
-// sealed segment compares its bytes with.
+// BlockChecksum: the checksum of one block of a stored tile. A TileStore keeps it in RAM, and a
+// reader of a sealed segment compares the bytes with it.
 //
-// The value is of the bytes and of who they are: which block of which plane of which tile, and the
-// generation of the write. So the right bytes in the wrong place differ as flipped bits do.
+// The value depends on the bytes and on their identity: tile, plane, block, and the generation of
+// the write. So the right bytes in the wrong place are detected like flipped bits. Threads: any.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -15,7 +15,7 @@
 
 namespace spillway::swapper {
 
-// Which bytes a checksum is of.
+// BlockIdentity: the place and generation of a block.
 struct BlockIdentity {
   [[no_unique_address]] NamedOnly named = NamedOnly();
   TileId tile = 0;
@@ -24,21 +24,21 @@ struct BlockIdentity {
   std::uint64_t block = 0;  // of the plane
 };
 
-// What the values are, by a name that is written beside them: BlockHash of the bytes, its seed the
-// XXH3 of three little-endian words of 64 bits: tile, (plane << 32) | generation, block.
+// The name of the algorithm, which is written beside the values: BlockHash of the bytes, seeded
+// with the XXH3 of three little-endian 64-bit words: tile, (plane << 32) | generation, block.
 inline constexpr std::string_view kBlockChecksumName =
     "aes-4x128 xxh3-64 of tile, plane, generation, block";
 
-// Of the bytes, or of what has taken `size_bytes` of them.
+// Computes the checksum of `bytes`, or of a `hash` that was fed `size_bytes` bytes.
 // REQUIRES: a whole block, or the plane's last one.
 SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity,
                                           std::span<const std::byte> bytes);
 SPILLWAY_API std::uint64_t block_checksum(const BlockIdentity& identity, const BlockHash& hash,
                                           std::uint64_t size_bytes);
 
-// block_checksum, of these or other values.
+// A function like block_checksum, of this or another algorithm.
 using BlockChecksum = std::uint64_t (*)(const BlockIdentity&, std::span<const std::byte>);
-// The function whose values go by that name; nullptr when there is none.
+// Returns the function of the algorithm `name`; nullptr if it is unknown.
 SPILLWAY_API BlockChecksum find_block_checksum(std::string_view name);
 
 }  // namespace spillway::swapper

@@ -1,9 +1,9 @@
-// Layout: what a tile is made of, as data.
+// Layout: the planes of a tile, as data.
 //
-// A tile is a run of consecutive elements with one or more planes: equal-length arrays that belong
-// to the same elements (a weight's high half, its low half, two moments; a moment and its scales).
-// Inside a tile the planes follow each other, each padded to kPlaneAlignment bytes, so that any
-// run of neighbouring planes is one contiguous transfer.
+// A tile is a run of consecutive elements. Its planes are arrays that belong to the same elements
+// (the high half of a weight, its low half, two moments; a moment and its scales). Inside a tile
+// the planes follow each other, each padded to kPlaneAlignment bytes, so that any run of
+// neighbouring planes is one contiguous transfer. Immutable. Threads: any.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -25,13 +25,13 @@ struct Plane {
   std::uint32_t elements_per_block = 1;  // ... this many elements take
 };
 
-// What is verified and recorded in one go: so many elements of each plane of a tile (the tile's
-// last run may be shorter). With 16 bytes an element that is 512 KiB, which stays in a core's
+// Elements of a range: the unit in which the planes of a tile are verified and recorded (the last
+// range of a tile may be shorter). With 16 bytes per element it has 512 KiB and fits a core's
 // cache.
 inline constexpr std::uint64_t kRangeElements = 32768;
 
-// First member of a struct whose numbers look alike: they must then be named where one is made, as
-// in PlaneRange{.first = 1, .count = 2}.
+// NamedOnly: the first member of a struct of similar integers. It enforces designated initialisers,
+// as in PlaneRange{.first = 1, .count = 2}.
 class NamedOnly {
  public:
   explicit NamedOnly() = default;
@@ -55,9 +55,9 @@ struct ElementRange {
 struct TileCut {
   [[no_unique_address]] NamedOnly named = NamedOnly();
   std::uint64_t total_elements = 0;
-  std::uint64_t tile_elements = 0;  // of each tile but the last, which takes what is left
+  std::uint64_t tile_elements = 0;  // of each tile except the last, which takes the rest
 };
-// Elements of each tile, as TileStore::create wants them. REQUIRES: tile_elements > 0.
+// Returns the elements of each tile, for TileStore::create. REQUIRES: tile_elements > 0.
 SPILLWAY_API std::vector<std::uint64_t> cut_into_tiles(const TileCut& cut);
 
 class SPILLWAY_API Layout {
@@ -69,13 +69,13 @@ class SPILLWAY_API Layout {
   std::uint32_t plane_count() const noexcept { return static_cast<std::uint32_t>(planes_.size()); }
   PlaneRange all() const noexcept { return {.first = 0, .count = plane_count()}; }
 
-  // Bytes of one plane of a tile of `elements`, without and with padding.
+  // Returns the bytes of one plane of a tile of `elements`, without and with padding.
   std::size_t plane_bytes(std::uint32_t plane, std::uint64_t elements) const;
   std::size_t padded_plane_bytes(std::uint32_t plane, std::uint64_t elements) const;
-  // Where `plane` starts, in bytes from the start of plane `first`.
+  // Returns the start of `plane`, in bytes from the start of plane `first`.
   std::size_t plane_offset(std::uint32_t plane, std::uint64_t elements,
                            std::uint32_t first = 0) const;
-  // Bytes of a run of planes, padding included: what a transfer of them moves.
+  // Returns the bytes of a transfer of these planes, padding included.
   std::size_t range_bytes(PlaneRange range, std::uint64_t elements) const;
   std::size_t tile_bytes(std::uint64_t elements) const { return range_bytes(all(), elements); }
 

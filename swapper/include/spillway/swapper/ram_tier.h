@@ -1,4 +1,4 @@
-// RamTier: tiles in one page-locked Slab (or plain memory). Every plane is resident.
+// RamTier: a Tier in one page-locked Slab (or plain memory). Every plane is resident.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -16,8 +16,8 @@ struct RamTierOptions {
   int numa_node = -1;
 };
 
-// Tiles of the given numbers of elements, zeroed. kNoMemory with the arithmetic when they cannot
-// be held. REQUIRES: each has at least one element.
+// Makes tiles of `tile_elements`, zeroed. kNoMemory, with the arithmetic, if they do not fit.
+// REQUIRES: each has at least one element.
 SPILLWAY_API Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
                                                          std::vector<std::uint64_t> tile_elements,
                                                          const RamTierOptions& options = {});

@@ -1,4 +1,4 @@
-// RangeChecks: checksums of a tile's planes, by who computes on them.
+// RangeChecks: verifies and records checksums inside the loop that computes on a tile.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -11,28 +11,28 @@
 
 namespace spillway::swapper {
 
-// One use of some planes of a tile, whose bytes the caller verifies and records himself while they
-// are in the cache. Not to outlive its Tier; until it is dropped no other transfer writes those
-// planes. verify and record: any thread, different ranges at the same time. A range starts at a
-// multiple of kRangeElements and is whole ones, or reaches to the end of the tile.
+// RangeChecks: one use of some planes of a tile. The caller verifies and records their bytes while
+// they are in the cache. A range starts at a multiple of kRangeElements and has a multiple of them,
+// or reaches the end of the tile. Threads: any may `verify` and `record`, on different ranges.
+// Ownership: the Tier outlives it. REQUIRES: while it exists, no other transfer writes the planes.
 class SPILLWAY_API RangeChecks {
  public:
   virtual ~RangeChecks() = default;
 
-  // As Tier::read, but nothing is verified.
+  // As Tier::read, without verification.
   virtual Transfer read(pinned_pool::Lease lease, aio::Priority priority) = 0;
-  // Whether the range, of planes that start at `planes`, is what was written last; kCorrupt when
-  // not.
+  // Checks that the range has the bytes written last; kCorrupt if not. `planes`: the first byte of
+  // the planes.
   virtual Result<void> verify(const std::byte* planes, ElementRange range) = 0;
-  // The range is now what shall be written. REQUIRES: not recorded yet; verified, if it was read.
+  // Records the range's bytes as those to write. REQUIRES: not recorded yet; verified, if read.
   virtual void record(const std::byte* planes, ElementRange range) = 0;
 
-  // Whether a range is one checksum block of each plane: then whoever computes may hash the planes
-  // himself, by BlockHash, and give one for each plane, in order, of one range.
+  // True if a range is one checksum block of each plane. The caller may then hash the planes itself
+  // and pass one BlockHash per plane, in order, to the overloads below.
   virtual bool takes_hashes() const noexcept = 0;
-  // As verify of bytes, with what was hashed of the range as it was read. REQUIRES: takes_hashes().
+  // As `verify` above, with the hashes of the bytes read. REQUIRES: takes_hashes().
   virtual Result<void> verify(std::span<const BlockHash> planes, ElementRange range) = 0;
-  // As record of bytes, with what was hashed as it shall be written. REQUIRES: takes_hashes().
+  // As `record` above, with the hashes of the bytes to write. REQUIRES: takes_hashes().
   virtual void record(std::span<const BlockHash> planes, ElementRange range) = 0;
   // As Tier::write. REQUIRES: every range recorded.
   virtual Transfer write(pinned_pool::Lease lease) = 0;

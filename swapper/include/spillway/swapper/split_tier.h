@@ -1,4 +1,4 @@
-// A Tier whose tiles lie partly in one tier (RAM) and partly in another (file): the cache.
+// SplitTier: a Tier with some tiles in one tier (RAM) and the others in another (files).
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -8,9 +8,9 @@
 
 namespace spillway::swapper {
 
-// Tile t is in `upper` when in_upper[t], else in `lower`, in order: the first tile marked is
-// tile 0 of `upper`, and so on. `stats` counts the lower tier's bytes: what the cache saves is not
-// in them. REQUIRES: counts and layouts match.
+// Puts tile t into `upper` if `in_upper[t]`, else into `lower`, in order: the first marked tile is
+// tile 0 of `upper`, and so on. `stats` counts only the bytes of the lower tier.
+// REQUIRES: counts and layouts match.
 SPILLWAY_API std::unique_ptr<Tier> make_split_tier(std::vector<bool> in_upper,
                                                    std::unique_ptr<Tier> upper,
                                                    std::unique_ptr<Tier> lower);

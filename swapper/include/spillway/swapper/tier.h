@@ -1,13 +1,11 @@
-// Tier: where tiles live. The one interface below everything that uses tiles.
+// Tier: the interface of every storage of tiles (RAM, files, and the trainer's GPU memory).
 //
-// A Tier holds a fixed set of tiles, numbered from 0, of one Layout. Planes are moved by
-// asynchronous Transfers into and out of Leases; a Tier whose tiles lie in addressable memory also
-// hands out their addresses (`resident`), and then nothing need be moved at all. RAM and files
-// are here, a GPU's memory is the trainer's.
+// A Tier holds a fixed set of tiles of one Layout, numbered from 0. Asynchronous Transfers move
+// planes into and out of Leases. A Tier in addressable memory also returns the addresses of its
+// planes (`resident`): then nothing needs to move.
 //
-// Threads: any thread may start transfers, on different tiles at the same time. Ordering transfers
-// of one plane of one tile (write, then read) is the caller's business: wait for one before the
-// next is started.
+// Threads: any thread may start transfers, on different tiles concurrently. The caller orders
+// transfers of the same plane of a tile: it waits for one before it starts the next.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -39,48 +37,48 @@ class SPILLWAY_API Tier {
   // REQUIRES: tile < tile_count(), here and in all that follows.
   virtual std::uint64_t tile_elements(TileId tile) const = 0;
 
-  // Address of a plane that can be used in place by the CPU, or nullptr when it must be moved.
-  // Stable for the life of the Tier, but for CachedTier::demote.
+  // Returns the address of a plane that the CPU can use in place, or nullptr if it must be moved.
+  // Stable for the life of the Tier, except for CachedTier::demote.
   virtual std::byte* resident(TileId tile, std::uint32_t plane) noexcept = 0;
 
-  // Moves planes into the Lease, from its start, in the Layout's order. Does not block for the
-  // transfer. `priority` is for a medium that has a queue: an urgent read passes what waits there.
+  // Starts to read planes into the Lease, from its start, in the Layout's order. Does not block for
+  // the transfer. An urgent read goes first, if the medium has a queue.
   // REQUIRES: capacity of at least layout().range_bytes(planes, elements).
   virtual Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease,
                         aio::Priority priority = aio::Priority::kNormal) = 0;
-  // Moves planes out of the Lease. The Lease comes back with the Transfer.
+  // Starts to write planes from the Lease. The Transfer returns the Lease.
   virtual Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) = 0;
 
-  // nullptr when the tier has no checksums: then read and write do all there is to do.
-  // REQUIRES: the planes' blocks do not reach over the bounds of ranges.
+  // Returns checks for one use of the planes, or nullptr if the tier has no checksums: then `read`
+  // and `write` suffice. REQUIRES: no block of the planes crosses the end of a range.
   virtual std::unique_ptr<RangeChecks> range_checks(TileId /*tile*/, PlaneRange /*planes*/) {
     return nullptr;
   }
 
-  // Second generations, to take writes back. Whether the tile may have one.
+  // True if the tile may have a second generation, to roll writes back.
   virtual bool keeps_generations(TileId /*tile*/) const noexcept { return false; }
-  // Keeps the tile's present bytes as they are: on files the next write of it goes to another
-  // place, in memory they are copied. REQUIRES: keeps_generations(tile); nothing kept of this tile
-  // yet; the next write on files covers all planes; no transfer of the tile is under way.
-  // kNoSpace when the spare room is used up, kNoMemory.
+  // Keeps the tile's present bytes: on files its next write goes to another place, in memory they
+  // are copied. kNoSpace if the spare space is used up, kNoMemory. REQUIRES:
+  // keeps_generations(tile); nothing kept of this tile yet; the next write on files covers all
+  // planes; no transfer of the tile in flight.
   virtual Result<void> keep_generation(TileId tile);
-  // Gives the kept generation's place back. REQUIRES: something is kept; no transfer of it is under
-  // way, for both.
+  // Frees the kept generation. REQUIRES, for both: a generation is kept; no transfer of it is in
+  // flight.
   virtual void drop_kept(TileId tile);
-  // The kept generation becomes the current one again; what was written since is dropped.
+  // Makes the kept generation the current one again, and drops later writes.
   virtual void roll_back(TileId tile);
-  // Leaves what lies on files now as it is, for good: the segments of written tiles are never
-  // written again; the next write of a tile goes to a new one and covers all planes. Room for it is
-  // made here, for tiles that are `rewritten`; others are not to be written again. Does nothing for
-  // tiles in memory. Transfers that were dropped are waited for. kDeadline, or kNoSpace with the
-  // arithmetic: nothing is sealed.
-  // REQUIRES: one entry a tile; nothing is kept, no transfer is under way, and nobody else uses it.
+  // Makes the tiles on files immutable where they are: their segments are never written again, and
+  // the next write of a tile goes to a new segment and covers all planes. Reserves space for the
+  // tiles that are `rewritten`; others must not be written again. Does nothing for tiles in memory.
+  // Waits for dropped Transfers. After kDeadline, or kNoSpace with the arithmetic, nothing is
+  // sealed. REQUIRES: one entry per tile; nothing kept, no transfer in flight, no concurrent call.
   virtual Result<void> seal(const std::vector<bool>& rewritten);
-  // Where the present bytes lie, when they are sealed: not for a tile in memory, or written since.
+  // Returns the place of the present bytes if they are sealed; nothing for a tile in memory, or
+  // written since.
   virtual std::optional<SealedTile> sealed(TileId /*tile*/) const { return std::nullopt; }
 
   virtual TierStats stats() const noexcept = 0;
-  // Bytes of memory and of storage that the tiles take.
+  // Return the bytes of memory and of storage that the tiles take.
   virtual std::uint64_t memory_bytes() const noexcept = 0;
   virtual std::uint64_t storage_bytes() const noexcept = 0;
 };

@@ -1,18 +1,14 @@
-// TileStore: tiles in preallocated segment files in one or several directories, every byte
+// TileStore: a Tier in preallocated segment files of one or several directories, every byte
 // verified.
 //
-// The contents are scratch: files are made anew, and removed when the store is dropped. Where a
-// tile lies is looked up, never computed: a tile may have two generations at once, the current one
-// and a kept one (roll-back, checkpoints). Checksums (block_checksum.h: 64 bits, of each
-// checksum_block_bytes of a plane, seeded with tile, plane, block and generation) are kept in RAM,
-// so bit rot, torn, lost and misdirected writes and stale generations are all caught when the block
-// is read, but for one damaged block in 2^64; the error is kCorrupt and names file, tile, plane and
-// offset.
+// The contents are scratch: the store creates its files and removes them at its end; it never
+// touches other files. A tile may have two generations at once, the current one and a kept one, for
+// roll-back. The checksums (block_checksum.h) are in RAM, so bit rot, torn, lost and misdirected
+// writes and stale generations are detected when a block is read, up to one in 2^64; the error
+// (kCorrupt) names file, tile, plane and offset.
 //
-// A directory is locked while a store uses it (kBusy for the second job). What a killed process
-// left behind is recognised by the lock's list and removed; files the store did not make are never
-// touched. Dropping the store waits for what is in flight. Threads: as Tier; generations of
-// different tiles may be moved at the same time.
+// Threads: as Tier. Ownership: a store locks its directories (kBusy for a second job) and removes
+// the files of a killed job. Its destructor waits for transfers in flight.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -26,43 +22,44 @@
 
 namespace spillway::swapper {
 
-// A checksum is of no more, unless one block of a plane is.
+// The largest checksum block, unless one block of a plane is larger.
 inline constexpr std::size_t kMaxChecksumBlockBytes = std::size_t{256} << 10;
-// Bytes of the plane that one checksum is of: those of kRangeElements elements; of fewer, so that
-// a range still is whole blocks, when they are more than kMaxChecksumBlockBytes.
+// Returns the bytes of the plane's checksum blocks: those of kRangeElements elements, or a whole
+// fraction of them if they exceed kMaxChecksumBlockBytes.
 SPILLWAY_API std::size_t checksum_block_bytes(const Plane& plane);
 
 struct TileStoreOptions {
   std::vector<std::filesystem::path> directories = {};  // tiles are striped over them; must exist
-  // Of each directory, in any unit: a tile goes where it will be done sooner, so that uneven drives
-  // are balanced. Empty: measured when `measure_speeds` (about a second for each of several
-  // directories, by aio::measure_path_speed), else all alike.
+  // The speed of each directory, in any unit: a tile goes where it is written sooner, which
+  // balances uneven drives. Empty: measured if `measure_speeds` (about a second for each of several
+  // directories, by aio::measure_path_speed), else equal.
   std::vector<double> speeds = {};
   bool measure_speeds = false;
-  // Locks the caller holds already, to have several stores on one directory; a directory that has
-  // none here is locked by the store.
+  // Locks that the caller holds, for several stores on one directory. The store locks the other
+  // directories itself.
   std::vector<std::shared_ptr<DirectoryLock>> locks = {};
   std::string name = "tiles";  // prefix of the segment files: "optimizer"
-  std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // at least; a larger tile gets its own
-  double spare_fraction = 0.0;  // room for second generations, as a share of the tiles (0 to 1)
+  std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // minimum; a larger tile gets its own
+  double spare_fraction = 0.0;  // space for second generations, as a share of the tiles (0 to 1)
   aio::Direct direct = aio::Direct::kAuto;
   bool checksums = true;  // off only for benchmarks that measure their cost
-  // Files of a killed job that were removed, and files that work through the page cache.
+  // Reports removed files of a killed job, and files that work through the page cache.
   aio::LogCallback log = {};
 };
 
 class SPILLWAY_API TileStore : public Tier {
  public:
-  // Takes the locks, checks the space, preallocates all segments. kNoSpace with the arithmetic
-  // before a byte is written; kBusy when a file of a segment's name exists; kInvalid for options
-  // that make no sense. `engine` must outlive the store. Reading a plane that was never written
-  // is kInvalid. REQUIRES: each tile has at least one element.
+  // Takes the locks, checks the space and preallocates all segments. kNoSpace, with the arithmetic,
+  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options.
+  // `engine` must outlive the store. Reading a plane that was never written is kInvalid.
+  // REQUIRES: each tile has at least one element.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);
 
-  // Of the present bytes. Grows with the first write after keep_generation, and no number comes
-  // twice: after a roll-back the next one skips those that were dropped.
+  // Returns the generation of the present bytes. It grows with the first write after
+  // `keep_generation`. No number is reused: after a roll-back the next one is larger than those
+  // dropped.
   virtual std::uint32_t generation(TileId tile) const = 0;
 
   struct Place {
@@ -70,15 +67,15 @@ class SPILLWAY_API TileStore : public Tier {
     std::uint64_t offset = 0;  // bytes
     std::uint32_t generation = 0;
   };
-  // Where the present bytes lie.
+  // Returns the place of the present bytes.
   virtual Place place(TileId tile) const = 0;
 
-  // Who got what: one for each of TileStoreOptions::directories, in order.
+  // Counters of each of TileStoreOptions::directories, in order.
   struct DirectoryStats {
     std::string path;
-    double speed = 0;                // as given or measured (bytes a second); 1 when all are alike
-    std::uint64_t stored_bytes = 0;  // room for tiles, spare places included
-    std::uint64_t read_bytes = 0;    // moved from and to it so far
+    double speed = 0;                // as given, or measured in bytes per second; 1 if equal
+    std::uint64_t stored_bytes = 0;  // space for tiles, spare places included
+    std::uint64_t read_bytes = 0;    // so far
     std::uint64_t written_bytes = 0;
   };
   virtual std::vector<DirectoryStats> directory_stats() const = 0;

@@ -1,10 +1,11 @@
-// TileStream: read ahead, compute, write behind over a sequence of tiles.
+// TileStream: reads ahead, computes and writes behind over a sequence of tiles.
 //
-// An Item is what one call of the compute function needs: parts of one or several tiers (a tile's
-// weight plane here, its moments there). Parts that are resident are used in place; the others are
-// read into Leases ahead of time and written back behind. How far ahead is decided by the pools:
-// when no buffer is free the stream waits for its own oldest write (back-pressure), so K buffers
-// bound the memory whatever the number of items. Compute runs on the calling thread, in order.
+// An Item is the input of one call of the compute function: parts of one or several tiers (a tile's
+// weight plane here, its moments there). Resident parts are used in place; the others are read into
+// Leases ahead of time and written afterwards. The pools decide how far ahead: if no buffer is
+// free, the stream waits for its own oldest write (back-pressure), so K buffers bound the memory,
+// whatever the number of items. Threads: the compute function runs on the calling thread, in order.
+// Ownership: tiers and pools outlive the run.
 #pragma once
 
 #include <spillway/aio/export.h>
@@ -21,10 +22,10 @@ namespace spillway::swapper {
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
-// Who compares what was read with its checksum, and hashes what will be written.
+// Who verifies the checksums of the bytes read, and hashes the bytes to write.
 enum class Checksums : std::uint8_t {
   kDefault,    // the stream, on the calling thread, before and after the compute function
-  kInCompute,  // the compute function, by PartView::verify and record, while the bytes are in cache
+  kInCompute,  // the compute function, by PartView::verify and record, with the bytes in cache
 };
 
 struct Part {
@@ -32,18 +33,18 @@ struct Part {
   TileId tile = 0;
   PlaneRange planes;
   Access access = Access::kRead;
-  pinned_pool::Pool* pool = nullptr;  // where the buffer comes from; may be null when resident
+  pinned_pool::Pool* pool = nullptr;  // lends the buffer; may be null if resident
   Checksums checksums = Checksums::kDefault;
 };
 
 using Item = std::vector<Part>;
 
-// The planes of one part while the compute function runs.
+// PartView: the planes of one part, valid while the compute function runs.
 class SPILLWAY_API PartView {
  public:
-  // Address of a plane (its number in the Layout). REQUIRES: within the part's range.
+  // Returns the address of a plane, by its number in the Layout. REQUIRES: within the part's range.
   std::byte* plane(std::uint32_t plane) const;
-  // The same as values, one an element. REQUIRES: an element of the plane takes sizeof(T) bytes.
+  // Returns a plane as values. REQUIRES: each element of the plane takes sizeof(T) bytes.
   template <typename T>
   std::span<T> values(std::uint32_t plane) const {
     static_assert(std::is_trivially_copyable_v<T>, "a tile holds bytes that may be moved");
@@ -51,25 +52,25 @@ class SPILLWAY_API PartView {
   }
   std::uint64_t elements() const noexcept { return elements_; }
 
-  // With Checksums::kInCompute the compute function does what the stream does otherwise. Ranges are
-  // [first, first + count): whole kRangeElements, or to the end of the tile. Any thread, different
-  // ranges at a time. Both calls do nothing for parts that are resident, of tiers without
-  // checksums, or of Checksums::kDefault.
+  // With Checksums::kInCompute the compute function calls `verify` and `record` itself. A range is
+  // [first, first + count), a multiple of kRangeElements or up to the end of the tile. Any thread,
+  // on different ranges. Both do nothing for resident parts, for tiers without checksums, and with
+  // Checksums::kDefault.
   static constexpr std::uint64_t kRangeElements = swapper::kRangeElements;
-  // Whether elements that were read are those written last, to be asked before they are used;
-  // kCorrupt: they are not.
+  // Checks that the elements read are those written last; kCorrupt if not. Call it before they are
+  // used.
   Result<void> verify(std::uint64_t first, std::uint64_t count) const;
-  // Says that the elements have the values to write. REQUIRES: once for every element of a written
-  // part; after verify where it was read.
+  // Records the elements as those to write. REQUIRES: once for every element of a written part;
+  // after `verify`, if it was read.
   void record(std::uint64_t first, std::uint64_t count) const;
-  // Whether the compute function may hash the part's planes itself, by BlockHash, while it has them
-  // in registers, and call these instead, with one hash for each plane, in order, of one range. So
-  // verify comes when the range was computed on already: when it fails, what was computed of it is
-  // worth nothing, and nothing of the item is written after the error is returned.
+  // True if compute may hash the planes itself, while it has them in registers, and pass one
+  // BlockHash per plane, in order, to the overloads below. `verify` then follows the computation:
+  // if it fails, the results are invalid, and nothing of the item is written once compute has
+  // returned the error.
   bool takes_hashes() const noexcept { return checks_ != nullptr && checks_->takes_hashes(); }
-  // Whether what was hashed of the range was written last. REQUIRES: takes_hashes().
+  // Checks that the hashed range is the one written last. REQUIRES: takes_hashes().
   Result<void> verify(ElementRange range, std::span<const BlockHash> planes) const;
-  // Says that the range has the values hashed. REQUIRES: takes_hashes(), and as above.
+  // Records the hashed range as the one to write. REQUIRES: takes_hashes(), and as above.
   void record(ElementRange range, std::span<const BlockHash> planes) const;
 
  private:
@@ -83,53 +84,52 @@ class SPILLWAY_API PartView {
 };
 
 struct StreamStats {
-  double seconds = 0;             // from the first start to the last end
+  double seconds = 0;             // of the whole run
   double compute_seconds = 0;     // in the compute function
   double read_wait_seconds = 0;   // compute waited for a read
   double write_wait_seconds = 0;  // compute waited for a buffer or for the last writes
-  // The drive waited for compute: none of the stream's transfers was under way. 0 for a stream that
-  // moves nothing to or from a drive.
+  // The drive waited for compute: no transfer of the stream was in flight. 0 for a stream without
+  // transfers to or from a drive.
   double drive_idle_seconds = 0;
 };
 
 class SPILLWAY_API TileStream {
  public:
-  // Called for each item once its parts can be used. An error ends the run.
+  // Called for each item once its parts are available. An error ends the run.
   using Compute = std::function<Result<void>(std::size_t item, std::span<const PartView> parts)>;
-  // Called on the same thread, between two computes, when all that the item wrote is in its tiers.
+  // Called on the same thread, between two computes, once all writes of the item are in its tiers.
   using Written = std::function<void(std::size_t item)>;
 
-  // Items that become known while a run goes on: it lasts for as long as there are more. All calls
+  // Source: items that become known during a run, which lasts as long as there are more. All calls
   // come from the thread of the run.
   class SPILLWAY_API Source {
    public:
     virtual ~Source() = default;
-    // The number of the item to read ahead next; nothing when there is none now, and the stream
-    // asks again a little later. With `wait` nothing else is left to do: blocks until there is one;
-    // nothing then ends the run. `so_far`: of the run, without its waits for items.
+    // Returns the number of the next item to read ahead, or nothing if there is none yet: the
+    // stream then asks again later. With `wait` the stream has nothing else to do: the call blocks
+    // until there is an item, and nothing ends the run. `so_far` excludes waits for items.
     virtual std::optional<std::size_t> next(bool wait, const StreamStats& so_far) = 0;
-    // Whether the item, which was named before all that are not computed yet, may be computed now.
-    // With `wait` nothing else is left to do: blocks until it may.
+    // True if the oldest item that is not computed yet may be computed now. With `wait` the stream
+    // has nothing else to do: the call blocks until it may.
     virtual bool ready(std::size_t /*number*/, bool /*wait*/) { return true; }
-    // The item of that number. Stays where it is until all of it is written.
+    // Returns an item by its number. Its address is stable until all of it is written.
     virtual const Item& item(std::size_t number) const = 0;
   };
 
-  // Runs all items in order; returns when everything written is in its tier. On an error: starts
-  // nothing more, waits for what is in flight, returns the first error.
-  // REQUIRES: an item's parts that share a pool fit into it together; a plane that is written is
-  // in one part only.
-  // When `compute` throws, what is in flight is abandoned (and ends safely).
+  // Runs all items in order; returns when all writes are in their tiers. On an error it starts
+  // nothing more, waits for the transfers in flight and returns the first error. If `compute`
+  // throws, the transfers in flight are abandoned and end safely. REQUIRES: the parts of an item
+  // that share a pool fit into it together; a written plane is in one part only.
   static Result<StreamStats> run(std::span<const Item> items, const Compute& compute,
                                  const Written& written = {});
-  // The same with items in the order in which the source names them, which sees to it that a plane
-  // that is written is not named again before all of its item is written.
+  // As above, with the items of `source`, in its order. REQUIRES: the source does not name a
+  // written plane again before its item is written.
   static Result<StreamStats> run(Source& source, const Compute& compute,
                                  const Written& written = {});
 
-  // Called for each tile once its planes can be used.
+  // Called for each tile once its planes are available.
   using Visit = std::function<void(TileId tile, const PartView& planes)>;
-  // The common case of run: each tile of the tier once, in order, with all its planes.
+  // Runs over each tile of the tier once, in order, with all its planes.
   // REQUIRES: a buffer of the pool holds any one tile.
   static Result<StreamStats> for_each_tile(Tier& tier, Access access, pinned_pool::Pool& pool,
                                            const Visit& visit);

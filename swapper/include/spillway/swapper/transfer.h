@@ -1,4 +1,4 @@
-// Transfer: planes of a tile on their way into or out of a Lease.
+// Transfer: planes of a tile in flight into or out of a Lease. Threads: one at a time.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -10,40 +10,40 @@
 
 namespace spillway::swapper {
 
-// A transfer under way. Move-only; dropping it abandons the transfer (which still ends safely).
+// Transfer: a transfer in flight. Move-only; dropping it abandons the transfer, which still ends
+// safely.
 class [[nodiscard]] SPILLWAY_API Transfer {
  public:
-  // What a Tier implements: finish() blocks until the deadline, then returns the Lease or why not.
+  // The part that a Tier implements.
   class SPILLWAY_API Impl {
    public:
     virtual ~Impl() = default;
     virtual bool done() const noexcept = 0;
-    // For a medium that has a queue.
+    // See Transfer::expedite; for a medium with a queue.
     virtual void expedite() noexcept {}
-    // Called once at most.
+    // Blocks until the deadline; returns the Lease or the failure. Called at most once.
     virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
-    // When the medium was done, known after finish(); nothing where there is no such moment.
+    // Returns the time when the medium was done, known after `finish`; nothing without a medium.
     virtual std::optional<std::chrono::steady_clock::time_point> ended() const noexcept {
       return std::nullopt;
     }
   };
 
   Transfer() = default;
-  // One that `impl` carries out.
+  // Makes the transfer that `impl` carries out.
   explicit Transfer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-  // One that is complete already.
+  // Makes a transfer that is already complete.
   static Transfer completed(Result<pinned_pool::Lease> result);
 
   bool valid() const noexcept { return impl_ != nullptr; }
-  // Whether wait() would only have to verify. Does not block. REQUIRES: valid().
+  // True if `wait` would only have to verify. Does not block. REQUIRES: valid().
   bool done() const noexcept;
-  // Somebody waits for it now: what has not started of a read goes before all that is not urgent. A
-  // write stays in its turn. Does not block. REQUIRES: valid().
+  // Makes the unstarted rest of a read urgent, because a thread now waits for it. Does not affect
+  // writes. Does not block. REQUIRES: valid().
   void expedite() noexcept;
-  // Blocks until the bytes are moved and, for a read, verified against their checksums (on the
-  // calling thread). Consumes the Transfer. REQUIRES: valid(). kDeadline after `timeout`; the Lease
-  // then stays with the engine until the kernel has let go of it.
-  // `ended`, if given: when the bytes were moved, where the medium is one that is waited for.
+  // Blocks until the bytes are moved and, for a read, verified on the calling thread. Consumes the
+  // Transfer. kDeadline after `timeout`: the engine then keeps the Lease until the kernel is done
+  // with it. Sets `ended`, if given, to the time when the medium was done. REQUIRES: valid().
   Result<pinned_pool::Lease> wait(
       std::chrono::seconds timeout = kDefaultTimeout,
       std::optional<std::chrono::steady_clock::time_point>* ended = nullptr);

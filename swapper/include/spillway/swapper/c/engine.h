@@ -1,4 +1,4 @@
-// Of <spillway/spillway.h>: the engine, which moves bytes between files and memory.
+// Part of <spillway/spillway.h>: the engine, which moves bytes between files and memory.
 #pragma once
 
 #include <spillway/swapper/c/error.h>
@@ -15,7 +15,7 @@ typedef enum spillway_backend {
   SPILLWAY_BACKEND_THREADS = 2
 } spillway_backend;
 
-// Zero is the default of every field but `size`.
+// Zero is the default of every field except `size`.
 typedef struct spillway_engine_options {
   size_t size;                // sizeof(spillway_engine_options)
   int32_t backend;            // spillway_backend
@@ -23,8 +23,8 @@ typedef struct spillway_engine_options {
   uint32_t queue_depth;       // operations in flight per thread, 1 to 4096; default 32
   uint32_t thread_count;      // 1 to 64; default 1
   int32_t single_submit;      // one system call per operation
-  uint32_t drain_timeout_ms;  // how long destroying waits for a dead device; default 10 s
-  spillway_log log;           // which engine and why, what a limit forbids; NULL: silent
+  uint32_t drain_timeout_ms;  // how long the destructor waits for a dead device; default 10 s
+  spillway_log log;           // which engine and why, limits exceeded; NULL: silent
   void* log_context;
 } spillway_engine_options;
 
@@ -39,16 +39,16 @@ typedef struct spillway_engine_stats {
   uint64_t system_calls;
 } spillway_engine_stats;
 
-// Starts the threads. `options` may be NULL: all defaults.
+// Starts the threads. `options` may be NULL, for all defaults.
 SPILLWAY_API spillway_status spillway_engine_create(const spillway_engine_options* options,
                                                     spillway_engine** engine);
-// SPILLWAY_IN_USE while a pool, a store or a request of it is there. Blocks for what the kernel
-// still has.
+// Stops the threads. Blocks until the kernel has returned the memory of cancelled operations.
+// SPILLWAY_IN_USE while a pool, a store or a request of the engine exists.
 SPILLWAY_API spillway_status spillway_engine_destroy(spillway_engine* engine);
 
-// "io_uring", or "threads: " and why not io_uring. Valid until the engine is destroyed.
+// Returns "io_uring", or "threads: " and why not io_uring. Valid until the engine is destroyed.
 SPILLWAY_API spillway_status spillway_engine_choice(spillway_engine* engine, const char** choice);
-// What was moved so far. Does not block.
+// Returns the counters. Does not block.
 SPILLWAY_API spillway_status spillway_engine_get_stats(spillway_engine* engine,
                                                        spillway_engine_stats* stats);
 

@@ -1,4 +1,4 @@
-// Of <spillway/spillway.h>: reads and writes, many at a time.
+// Part of <spillway/spillway.h>: reads and writes, many at a time.
 #pragma once
 
 #include <spillway/swapper/c/engine.h>
@@ -11,37 +11,37 @@ extern "C" {
 
 typedef struct spillway_request spillway_request;
 
-// What is moved between which bytes of a file and which memory: a lease's, or the caller's own.
+// A transfer between a file and memory: either a lease's or the caller's own.
 typedef struct spillway_io {
   size_t size;  // sizeof(spillway_io)
   spillway_file* file;
   uint64_t offset;        // bytes from the start of the file
   size_t size_bytes;      // any length, any alignment
-  spillway_lease* lease;  // nobody else's until the request was waited for ...
-  size_t lease_offset;    // ... bytes from the start of its memory;
-  void* memory;           // or `size_bytes` of the caller's, which must stay until then
-  int32_t urgent;         // goes before all that is not: somebody waits for it
-  uint32_t deadline_ms;   // from now on; 0: none. With a lease only, which then loses its memory
+  spillway_lease* lease;  // the request owns it until it was waited for; NULL: use `memory`
+  size_t lease_offset;    // bytes from the start of the lease's memory
+  void* memory;           // `size_bytes` of the caller's; must live until the request ends
+  int32_t urgent;         // goes before all requests that are not urgent
+  uint32_t deadline_ms;   // from now; 0: none. Only with a lease, which then loses its memory
 } spillway_io;
 
-// Starts to move bytes of the file into memory. Blocks only while 1024 requests are pending.
-// Every request must be waited for, also a cancelled one.
+// Starts a read from the file into memory. Blocks only while 1024 requests are pending. Every
+// request must be waited for, a cancelled one too.
 SPILLWAY_API spillway_status spillway_read(spillway_engine* engine, const spillway_io* io,
                                            spillway_request** request);
-// Starts to move bytes of memory into the file. A write past its end extends it.
+// Starts a write from memory into the file. A write past its end extends it.
 SPILLWAY_API spillway_status spillway_write(spillway_engine* engine, const spillway_io* io,
                                             spillway_request** request);
 
-// Whether spillway_wait() would return at once. Does not block.
+// Tells whether spillway_wait() would return at once. Does not block.
 SPILLWAY_API spillway_status spillway_request_done(spillway_request* request, int* done);
-// Waits for the end (`timeout_ms` negative: for ever), tells how the request ended and how many
-// bytes it moved (`moved_bytes` may be NULL), and takes the handle back. SPILLWAY_WAIT_TIMEOUT: not
-// yet, the handle is still good. SPILLWAY_DEADLINE: the lease has lost its memory, which goes back
-// to the pool when the kernel lets go of it, and is only to be released.
+// Waits for the end of the request (`timeout_ms` negative: for ever), returns its outcome and the
+// bytes it moved (`moved_bytes` may be NULL), and frees the handle. SPILLWAY_WAIT_TIMEOUT: not yet;
+// the handle stays valid. SPILLWAY_DEADLINE: the lease has lost its memory and can only be
+// released; the memory returns to the pool when the kernel is done with it.
 SPILLWAY_API spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms,
                                            size_t* moved_bytes);
-// Asks for an early end, which is then to be waited for: with SPILLWAY_CANCELLED, or as if nothing
-// had been said where that came too late. Does not block; also while another thread waits.
+// Cancels the request, which must still be waited for: it ends with SPILLWAY_CANCELLED, or normally
+// if it was too late. Does not block; another thread may be waiting.
 SPILLWAY_API spillway_status spillway_cancel(spillway_request* request);
 
 #ifdef __cplusplus

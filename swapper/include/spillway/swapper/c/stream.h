@@ -1,5 +1,5 @@
-// Of <spillway/spillway.h>: a tile stream: read ahead, compute, write behind over the tiles of
-// stores. The buffers of the pools bound the memory, whatever the number of tiles.
+// Part of <spillway/spillway.h>: a tile stream, which reads ahead, computes and writes behind over
+// the tiles of stores. The buffers of the pools bound the memory, whatever the number of tiles.
 #pragma once
 
 #include <spillway/swapper/c/pool.h>
@@ -15,16 +15,16 @@ typedef enum spillway_access {
   SPILLWAY_ACCESS_READ_WRITE = 3
 } spillway_access;
 
-// What the compute function gets of each tile.
+// The planes of each tile that the compute function receives from one store.
 typedef struct spillway_part {
   spillway_store* store;
-  spillway_pool* pool;   // where the buffers come from: of at least the planes' bytes
+  spillway_pool* pool;   // lends the buffers; they must hold the planes
   int32_t access;        // spillway_access
-  uint32_t first_plane;  // of the planes that are moved ...
-  uint32_t plane_count;  // ... and how many; 0: all from the first on
+  uint32_t first_plane;  // of the planes to move
+  uint32_t plane_count;  // 0: all from the first on
 } spillway_part;
 
-// Zero is the default of every field but `size` and the parts.
+// Zero is the default of every field except `size` and the parts.
 typedef struct spillway_stream_options {
   size_t size;  // sizeof(spillway_stream_options)
   const spillway_part* parts;
@@ -33,27 +33,27 @@ typedef struct spillway_stream_options {
   const uint32_t* tiles;  // in this order; NULL: all, from the first to the last
 } spillway_stream_options;
 
-// The memory of one part, during one call.
+// The memory of one part, valid during one call.
 typedef struct spillway_part_view {
   uint64_t elements;  // of the tile
   uint32_t plane_count;
   void* const* planes;  // the first element of each
 } spillway_part_view;
 
-// Called for each tile, on the thread that runs the stream. Not 0: ends the stream.
+// Called for each tile, on the thread that runs the stream. A result other than 0 ends the stream.
 typedef int (*spillway_compute)(void* context, uint32_t tile, const spillway_part_view* parts);
 
 typedef struct spillway_stream_stats {
   size_t size;                // sizeof(spillway_stream_stats), set by the caller
   double compute_seconds;     // in the compute function
-  double read_wait_seconds;   // it waited for a read
+  double read_wait_seconds;   // the compute function waited for a read
   double write_wait_seconds;  // it waited for a buffer, or for the last writes
 } spillway_stream_stats;
 
-// Runs over all tiles; returns when everything written is in its store. After a failure nothing
-// more is started. SPILLWAY_CANCELLED: the compute function did not return 0. SPILLWAY_MISUSE: a
-// part that cannot be had, or a plane that is written and used twice. `stats` may be NULL. Two
-// streams at one time must not use the same tile.
+// Runs over all tiles; returns when all writes are in their store. A failure stops the stream.
+// SPILLWAY_CANCELLED: the compute function did not return 0. SPILLWAY_MISUSE: a part does not fit
+// the store or the pool, or a plane is written and used twice. `stats` may be NULL. Two concurrent
+// streams must not use the same tile.
 SPILLWAY_API spillway_status spillway_stream_run(const spillway_stream_options* options,
                                                  spillway_compute compute, void* context,
                                                  spillway_stream_stats* stats);
