@@ -75,7 +75,6 @@ EXCEPTIONS = {
     "to take it from trainer/config/json_document.h": [
         "trainer/config/entries.h nlohmann/json.hpp",
         "trainer/config/keys.h nlohmann/json.hpp",
-        "trainer/files/sealed_json.h nlohmann/json.hpp",
     ],
     "the one place that hands JSON on": [
         "trainer/config/json_document.h nlohmann/json.hpp",

@@ -4,7 +4,7 @@
 
 #include <spillway/aio/error.h>
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -2,6 +2,7 @@
 #include "trainer/checkpoint/format/manifest.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
 
