@@ -21,8 +21,10 @@ endif()
 find_program(SPILLWAY_CCACHE ccache)
 mark_as_advanced(SPILLWAY_CCACHE)
 if(SPILLWAY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # The sloppiness lets ccache serve precompiled headers, and the files that use them.
-  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${SPILLWAY_CCACHE})
+  # The sloppiness lets ccache serve precompiled headers, and the files that use them. With paths relative to the
+  # checkout, and no folder in the hash, what one clone has compiled is found by every other.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_NOHASHDIR=1
+      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} ${SPILLWAY_CCACHE})
 endif()
 
 # Which kinds of the lower layers' libraries are built and installed, and which of them spillway::<name> is here.
