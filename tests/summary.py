@@ -2,8 +2,8 @@
 """summary.py [--broken "STAGE ..."] FOLDER: adds up the JUnit files that CTest left in FOLDER.
 
 Prints what took longest (FOLDER/stages: lines "seconds stage"), every skip with its reason and every failure, then
-"N passed, N failed, N skipped". A GoogleTest program that CTest ran as one test counts with each of its cases. Exit code
-1 when anything failed, or when nothing was tested."""
+"N passed, N failed, N skipped". A GoogleTest program that CTest ran as one test counts with each of its cases. Exit
+code 1 when anything failed, or when nothing was tested."""
 
 import argparse
 import re
