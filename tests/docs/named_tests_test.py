@@ -1,62 +1,69 @@
 #!/usr/bin/env python3
-"""Every test that README.md and docs/reliability.md name exists: files, cases of GoogleTest, and end-to-end cases."""
+"""What the documents name exists: tests, files of the project, links to other documents and their headings."""
 
 import re
 import sys
 import unittest
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TESTS = ROOT / "tests"
-
-
-def missing(text):
-    """Of the names in `text` that are a test's: those that no test has."""
-    cases = {match for path in TESTS.rglob("*.cc") for match in
-             re.findall(r"^TEST(?:_[FP])?\((\w+,\s*\w+)\)", path.read_text(encoding="utf-8"), re.MULTILINE)}
-    cases = {re.sub(r",\s*", ".", case) for case in cases}
-    found = []
-    for name in re.findall(r"`([^`\n]+)`", text):
-        last = name.split("/")[-1]
-        if re.fullmatch(r"e2e/\w+/test_\w+", name):
-            _, file, case = name.split("/")
-            path = TESTS / "e2e" / f"{file}.py"
-            if not path.exists() or f"def {case}(self)" not in path.read_text(encoding="utf-8"):
-                found.append(name)
-        elif re.fullmatch(r"[A-Z]\w+\.[A-Z]\w+", last):
-            if last not in cases:
-                found.append(name)
-        elif name.startswith("compile_failures/"):
-            if not (TESTS / f"{name}.cc").exists():
-                found.append(name)
-        elif name.startswith("tests/"):
-            if not (ROOT / name.split()[0]).exists():
-                found.append(name)
-        elif re.fullmatch(r"\w+_test\.(cc|py)", name):
-            if not list(TESTS.rglob(name)):
-                found.append(name)
-    return found
+from references import (ROOT, broken_links, commands, documents, missing_files, missing_tests, promises_without_test)
 
 
 class NamedTestsTest(unittest.TestCase):
-    def test_all_that_are_named_exist(self):
-        for document in ("README.md", "docs/reliability.md"):
-            self.assertEqual(missing((ROOT / document).read_text(encoding="utf-8")), [], document)
+    def each(self, what):
+        """Asserts that `what(text, folder)` finds nothing in any document."""
+        self.assertGreaterEqual(len(documents()), 9)
+        for document in documents():
+            with self.subTest(document.relative_to(ROOT).as_posix()):
+                self.assertEqual(what(document.read_text(encoding="utf-8"), document.parent), [])
 
-    def test_every_promise_names_one(self):
-        for document in ("README.md", "docs/reliability.md"):
-            text = (ROOT / document).read_text(encoding="utf-8")
-            rows = re.search(r"^\| promise \| shown by \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
-            for row in rows.splitlines():
-                self.assertIn("`", row.split(" | ")[-1], f"{document}: nothing shows: {row}")
+    def test_all_tests_that_are_named_exist(self):
+        self.each(lambda text, folder: missing_tests(text))
+
+    def test_all_files_that_are_named_exist(self):
+        self.each(missing_files)
+
+    def test_all_links_lead_somewhere(self):
+        self.each(broken_links)
+
+    def test_every_promise_names_a_test(self):
+        self.each(lambda text, folder: promises_without_test(text))
+        for document in ("docs/promises.md", "docs/reliability.md"):
+            self.assertIn("| promise | shown by |", (ROOT / document).read_text(encoding="utf-8"), document)
 
     def test_every_fault_has_a_row(self):
         text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
         self.assertEqual([int(row) for row in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)], list(range(1, 25)))
 
-    def test_what_is_missing_is_found(self):
-        text = "`e2e/kill_test/test_none` `Pool.None` `tests/none.cc` `none_test.py` `compile_failures/none`"
-        self.assertEqual(len(missing(text)), 5)
+
+class WhatIsMissingIsFoundTest(unittest.TestCase):
+    def test_tests(self):
+        text = "`e2e/kill_test/test_none` `Pool.None` `none_test.py` `compile_failures/none`"
+        self.assertEqual(len(missing_tests(text)), 4)
+        self.assertEqual(missing_tests("`e2e/kill_test/test_kills` `data_test.cc` `not.a_test` `Config`"), [])
+
+    def test_files(self):
+        wrong = ["aio/none.h", "tests/none", "examples/none/main.cc", "tests/none/*_test.py", "some/where/none.md",
+                 "spillway/aio/none.h", "<spillway/none/engine.h>"]
+        text = " ".join(f"`{name}`" for name in wrong)
+        self.assertEqual(missing_files(text, ROOT), [name.strip("<>") for name in wrong])
+        right = ("`docs/format.md` `tests/trainer/<room>/` `tests/e2e/*_test.py` `<spillway/aio/engine.h>` `tests/fuzz/` "
+                 "`read/write` `build/release/none.md` `spillway/spillway.h` `tests/soak --minutes 60`")
+        self.assertEqual(missing_files(right, ROOT), [])
+        self.assertEqual(missing_files("`data/none.md` `format.md`", ROOT / "docs"), ["data/none.md"])
+
+    def test_files_in_commands(self):
+        text = "    tools/demo.sh    # as tests/none says\n    X=tools/none.json bench/none.py --out build/x\n"
+        self.assertEqual(commands(text), ["tools/demo.sh", "tools/none.json", "bench/none.py"])
+        self.assertEqual(missing_files(text, ROOT), ["tools/none.json", "bench/none.py"])
+
+    def test_links(self):
+        text = ("# A heading: `x`\n[a](docs/format.md) [b](#a-heading-x) [c](https://example.org/none) ![d](none.svg)\n"
+                "[e](none.md) [f](docs/format.md#none) [g](#none) [h](docs/format.md#planes)")
+        self.assertEqual(broken_links(text, ROOT), ["none.svg", "none.md", "docs/format.md#none", "#none"])
+
+    def test_promises(self):
+        table = "| promise | shown by |\n|---|---|\n| It works | `a_test.cc` |\n| So `does` this | nobody |\n"
+        self.assertEqual(promises_without_test(table), ["| So `does` this | nobody |"])
 
 
 if __name__ == "__main__":

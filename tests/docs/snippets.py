@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Compiles the code of docs/embedding.md, so that the guide cannot rot.
+"""Compiles the code of README.md and docs/embedding.md, so that it cannot rot.
 
 snippets.py check FOLDER COMPILER [FLAG ...]: a ```cpp block is the body of a function that has an engine, a file, a
-pool and a store; a ```cpp block with a file name behind is a file. Errors name the guide's own lines.
-snippets.py project FOLDER: writes the files that the guide names (a project to build) into the folder."""
+pool and a store; a ```cpp block with a file name behind is a file. Errors name the document's own lines.
+snippets.py project FOLDER: writes the files that docs/embedding.md names (a project to build) into the folder."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "embedding.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "embedding.md"
+DOCUMENTS = [ROOT / "README.md", GUIDE]
 PRELUDE = """\
 #include <spillway/aio/engine.h>
 #include <spillway/aio/striped_file.h>
@@ -27,7 +29,7 @@ using namespace spillway;
 FUNCTION = """\
 Result<void> snippet_at_{line}([[maybe_unused]] aio::Engine& engine, [[maybe_unused]] aio::File& file,
                                [[maybe_unused]] pinned_pool::Pool& pool, [[maybe_unused]] swapper::TileStore& store) {{
-#line {line} "{guide}"
+#line {line} "{document}"
 {code}
 return {{}};
 }}
@@ -40,20 +42,22 @@ def blocks(text):
     return [(fence[1], fence[2], text.count("\n", 0, fence.start(3)) + 1, fence[3]) for fence in fences]
 
 
-def sources(text):
-    """(file name, C or C++ source) of what is to be compiled."""
-    functions = [FUNCTION.format(line=line, guide=GUIDE, code=code)
-                 for language, name, line, code in blocks(text) if language == "cpp" and not name]
-    yield "functions.cc", PRELUDE + "".join(functions)
-    for language, name, line, code in blocks(text):
+def sources(document):
+    """(file name, C or C++ source) of what is to be compiled of a document."""
+    found = blocks(document.read_text(encoding="utf-8"))
+    functions = [FUNCTION.format(line=line, document=document, code=code)
+                 for language, name, line, code in found if language == "cpp" and not name]
+    if functions:
+        yield f"{document.stem}_functions.cc", PRELUDE + "".join(functions)
+    for language, name, line, code in found:
         if language in ("c", "cpp") and name:
-            yield name, f'#line {line} "{GUIDE}"\n{code}'
+            yield name, f'#line {line} "{document}"\n{code}'
 
 
-def check(folder, compiler, *flags):
+def check(folder, compiler, *flags, documents=tuple(DOCUMENTS)):
     folder.mkdir(parents=True, exist_ok=True)
     failed = False
-    for name, source in sources(GUIDE.read_text(encoding="utf-8")):
+    for name, source in (pair for document in documents for pair in sources(document)):
         (folder / name).write_text(source, encoding="utf-8")
         language = ["-x", "c", "-std=c11"] if name.endswith(".c") else ["-std=c++20"]
         done = subprocess.run([compiler, *language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
