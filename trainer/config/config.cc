@@ -21,7 +21,7 @@ struct AppliedEntry {
 bool of_refused_type(const ConfigEntries& entries, const std::string& key) {
   auto refused = [&](const char* type_key, bool (*is_built)(const std::string&)) {
     const ConfigEntry* type = entries.find(type_key);
-    return type != nullptr && type->value.is_string() && !is_built(type->value.get<std::string>());
+    return type != nullptr && type->value.is_string() && !is_built(type->value.string());
   };
   if (key.starts_with("optimizer.params.")) return refused("optimizer.type", optimizer_is_built);
   return key.starts_with("scheduler.params.") && refused("scheduler.type", scheduler_is_built);
@@ -38,7 +38,7 @@ AppliedEntry apply_entry(const ConfigEntry& entry, ConfigDraft& draft, Problems&
   } else if (read.value && rule.apply != nullptr) {
     rule.apply(draft, *read.value);
   } else if (read.value && rule.key_class == KeyClass::kRefused) {
-    const nlohmann::ordered_json harmless = nlohmann::ordered_json::parse(rule.standard);
+    const JsonValue harmless = *parse_json(rule.standard);
     if (*read.value != *read_value(rule, harmless).value) {
       problems.push_back(entry.key + ": " + text_of(entry.value) +
                          " would change results and is not built (" + rule.note + ")" +

@@ -6,8 +6,6 @@
 namespace spillway::trainer {
 namespace {
 
-using nlohmann::ordered_json;
-
 std::string join(const std::string& section, const std::string& name) {
   return section.empty() ? name : section + "." + name;
 }
@@ -40,7 +38,7 @@ std::string unknown_key(const std::string& written) {
 }
 
 void ConfigEntries::add_document(const JsonDocument& document, std::vector<std::string>& problems) {
-  for (const auto& [name, value] : document.root().items()) {
+  for (const auto& [name, value] : document.root().members()) {
     walk(name, value, &document, problems);
   }
 }
@@ -54,15 +52,15 @@ void ConfigEntries::add_override(const std::string& assignment,
   }
   const std::string key = assignment.substr(0, equals);
   const std::string raw = assignment.substr(equals + 1);
-  ordered_json value = ordered_json::parse(raw, nullptr, /*allow_exceptions=*/false);
+  std::optional<JsonValue> value = parse_json(raw);
   const KeyRule* rule = find_rule(canonical_spelling(key).path);
   const bool text = rule != nullptr && rule->type == ValueType::kString;
   // Not JSON, or a text that looks like it: a directory may be called 7.
-  if (value.is_discarded() || (text && !value.is_string() && !value.is_null())) value = raw;
-  walk(key, value, nullptr, problems);
+  if (!value || (text && !value->is_string() && !value->is_null())) value = raw;
+  walk(key, *value, nullptr, problems);
 }
 
-void ConfigEntries::walk(const std::string& written, const ordered_json& value,
+void ConfigEntries::walk(const std::string& written, const JsonValue& value,
                          const JsonDocument* document, std::vector<std::string>& problems) {
   const Canonical canonical = canonical_spelling(written);
   const std::string place =
@@ -73,7 +71,7 @@ void ConfigEntries::walk(const std::string& written, const ordered_json& value,
                          place);
     }
     if (!value.is_object()) return;
-    for (const auto& [name, inner] : value.items()) {
+    for (const auto& [name, inner] : value.members()) {
       walk(join(written, name), inner, document, problems);
     }
     return;

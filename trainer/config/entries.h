@@ -4,7 +4,6 @@
 // name of the same section. An override replaces the entry of the same key, however it was spelt.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -18,7 +17,7 @@ struct ConfigEntry {
   std::string key;                // dotted, as written
   std::string note;               // "use aio.queue_depth", for a deprecated spelling
   const KeyRule* rule = nullptr;  // nullptr: unknown
-  nlohmann::ordered_json value;
+  JsonValue value;
   std::string place;  // " (line 3, column 5)" or " (override)", to end a problem with
 };
 
@@ -34,8 +33,8 @@ class ConfigEntries {
 
  private:
   // `document` is nullptr for an override.
-  void walk(const std::string& written, const nlohmann::ordered_json& value,
-            const JsonDocument* document, std::vector<std::string>& problems);
+  void walk(const std::string& written, const JsonValue& value, const JsonDocument* document,
+            std::vector<std::string>& problems);
   void add_from_file(ConfigEntry entry, std::vector<std::string>& problems);
   void replace(ConfigEntry entry);
 

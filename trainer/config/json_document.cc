@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 namespace spillway::trainer {
@@ -49,41 +50,85 @@ class CountingIterator {
   std::size_t* count_;
 };
 
-// Listens to the parser (nlohmann's SAX interface) and notes where each key starts.
-class PlaceRecorder {
+// Builds the value of what the parser reports (nlohmann's SAX interface). Stops at values nested
+// so deeply that a recursive function could exhaust the stack.
+class ValueBuilder {
  public:
+  static constexpr std::size_t kMostNested = 100;
   using number_integer_t = ordered_json::number_integer_t;
   using number_unsigned_t = ordered_json::number_unsigned_t;
   using number_float_t = ordered_json::number_float_t;
   using string_t = ordered_json::string_t;
   using binary_t = ordered_json::binary_t;
 
+  bool null() { return add(nullptr); }
+  bool boolean(bool value) { return add(value); }
+  bool number_integer(number_integer_t value) { return add(value); }
+  bool number_unsigned(number_unsigned_t value) { return add(value); }
+  bool number_float(number_float_t value, const string_t&) { return add(value); }
+  bool string(string_t& value) { return add(std::move(value)); }
+  bool binary(binary_t&) { return false; }  // of other formats than JSON's text
+  bool start_object(std::size_t) { return open(JsonValue::object()); }
+  bool end_object() { return close(); }
+  bool start_array(std::size_t) { return open(JsonValue::array()); }
+  bool end_array() { return close(); }
+  bool key(string_t& name) {
+    key_ = name;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const ordered_json::exception&) {
+    return false;
+  }
+
+  JsonValue root;
+
+ private:
+  JsonValue& placed(JsonValue value) {
+    if (open_.empty()) return root = std::move(value);
+    JsonValue& outer = *open_.back();
+    return outer.is_array() ? outer.append(std::move(value)) : outer.set(key_, std::move(value));
+  }
+  bool add(JsonValue value) {
+    placed(std::move(value));
+    return true;
+  }
+  bool open(JsonValue value) {
+    if (open_.size() == kMostNested) return false;
+    open_.push_back(&placed(std::move(value)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::vector<JsonValue*> open_;  // the outermost first; only the last one grows
+  std::string key_;
+};
+
+// Notes where each key starts, besides.
+class PlaceRecorder : public ValueBuilder {
+ public:
   PlaceRecorder(std::string_view text, const std::size_t* count) : text_(text), count_(count) {}
 
-  bool null() { return true; }
-  bool boolean(bool) { return true; }
-  bool number_integer(number_integer_t) { return true; }
-  bool number_unsigned(number_unsigned_t) { return true; }
-  bool number_float(number_float_t, const string_t&) { return true; }
-  bool string(string_t&) { return true; }
-  bool binary(binary_t&) { return true; }
-  bool start_object(std::size_t) {
+  bool start_object(std::size_t size) {
     path_.emplace_back();
-    return true;
+    return ValueBuilder::start_object(size) || too_deep();
   }
   bool end_object() {
     path_.pop_back();
-    return true;
+    return ValueBuilder::end_object();
   }
-  bool start_array(std::size_t) {
+  bool start_array(std::size_t size) {
     ++array_depth_;
-    return true;
+    return ValueBuilder::start_array(size) || too_deep();
   }
   bool end_array() {
     --array_depth_;
-    return true;
+    return ValueBuilder::end_array();
   }
   bool key(string_t& name) {
+    ValueBuilder::key(name);
     path_.back() = name;
     if (array_depth_ > 0) return true;  // no configuration key lies inside an array
     std::string dotted;
@@ -117,16 +162,48 @@ class PlaceRecorder {
   std::string problem;
 
  private:
+  bool too_deep() {
+    problem = place_at(text_, *count_ - 1) + ": more than " + std::to_string(kMostNested) +
+              " levels of nesting";
+    return false;
+  }
+
   std::string_view text_;
   const std::size_t* count_;
   std::vector<std::string> path_;
   int array_depth_ = 0;
 };
 
+ordered_json library_value(const JsonValue& value) {
+  if (value.is_array()) {
+    ordered_json array = ordered_json::array();
+    for (const JsonValue& item : value.items()) array.push_back(library_value(item));
+    return array;
+  }
+  if (value.is_object()) {
+    ordered_json object = ordered_json::object();
+    for (const auto& [name, inner] : value.members()) object[name] = library_value(inner);
+    return object;
+  }
+  return value.visit([](const auto& plain) {
+    if constexpr (std::is_constructible_v<ordered_json, decltype(plain)>) {
+      return ordered_json(plain);
+    } else {
+      return ordered_json();
+    }
+  });
+}
+
 }  // namespace
 
-std::string text_of(const ordered_json& value) {
-  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+std::string text_of(const JsonValue& value, int indent) {
+  return library_value(value).dump(indent, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+std::optional<JsonValue> parse_json(std::string_view text) {
+  ValueBuilder builder;
+  if (!ordered_json::sax_parse(text, &builder)) return std::nullopt;
+  return std::move(builder.root);
 }
 
 Result<JsonDocument> JsonDocument::parse(std::string_view text, const std::string& name) {
@@ -138,11 +215,11 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, const std::strin
     return make_error(ErrorKind::kInvalid, "parse JSON", name, recorder.problem);
   }
   JsonDocument document;
-  document.root_ = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  document.root_ = std::move(recorder.root);
   if (!document.root_.is_object()) {
     return make_error(ErrorKind::kInvalid, "parse JSON", name,
-                      "line 1, column 1: expected an object {...}, found a " +
-                          std::string(document.root_.type_name()));
+                      std::string("line 1, column 1: expected an object {...}, found a ") +
+                          document.root_.type_name());
   }
   document.places_ = std::move(recorder.places);
   return document;

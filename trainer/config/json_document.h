@@ -1,36 +1,42 @@
 // JsonDocument: a JSON object with the line and column of every key in it.
 //
-// Syntax errors and keys given twice (which JSON parsers let pass, the last one winning) are
-// kInvalid with their place. Keys keep the text's order. Blocks while the file is read.
+// kInvalid with their place: syntax errors, keys given twice (JSON parsers let them pass and take
+// the last one), values nested too deeply. Blocks while the file is read.
 #pragma once
 
 #include <spillway/aio/error.h>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "trainer/config/json_value.h"
+
 namespace spillway::trainer {
 
-// As JSON, for messages. Bytes that are no UTF-8, as a command line or a hostile file may hold, are
-// replaced.
-std::string text_of(const nlohmann::ordered_json& value);
+// Returns the value as JSON on one line; with `indent` >= 0, one line for each member and item.
+// Replaces bytes that are no UTF-8, which a command line or a hostile file may hold.
+std::string text_of(const JsonValue& value, int indent = -1);
+
+// Returns the value of a text without places, or nothing if the text is not one JSON value. Takes
+// the last of equal keys.
+std::optional<JsonValue> parse_json(std::string_view text);
 
 class JsonDocument {
  public:
   // An empty object, with no places.
-  JsonDocument() : root_(nlohmann::ordered_json::object()) {}
+  JsonDocument() : root_(JsonValue::object()) {}
   static Result<JsonDocument> read(const std::filesystem::path& path);
-  // `name` is what errors call the text.
+  // Errors call the text `name`.
   static Result<JsonDocument> parse(std::string_view text, const std::string& name);
 
-  const nlohmann::ordered_json& root() const noexcept { return root_; }
-  // "line 3, column 5" of the key with this dotted path; empty when it is not in the text.
+  const JsonValue& root() const noexcept { return root_; }
+  // Returns "line 3, column 5" of the key with this dotted path; "" if the text has no such key.
   std::string place(const std::string& dotted_path) const;
 
  private:
-  nlohmann::ordered_json root_;
+  JsonValue root_;
   std::map<std::string, std::string> places_;
 };
 

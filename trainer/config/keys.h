@@ -8,12 +8,13 @@
 #include <spillway/trainer/config.h>
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "trainer/config/json_value.h"
 
 namespace spillway::trainer {
 
@@ -103,7 +104,7 @@ struct ReadValue {
   std::string problem;
   std::string warning;
 };
-ReadValue read_value(const KeyRule& rule, const nlohmann::ordered_json& json);
+ReadValue read_value(const KeyRule& rule, const JsonValue& json);
 
 // The parts of the table.
 std::vector<KeyRule> used_keys();

@@ -8,8 +8,6 @@
 namespace spillway::trainer {
 namespace {
 
-using nlohmann::ordered_json;
-
 // Integers up to here are exact in the double that 5e8 is read as.
 constexpr double kLargestInteger = 9007199254740992.0;  // 2^53
 
@@ -38,8 +36,8 @@ std::string out_of_range(const KeyRule& rule, double number) {
          (rule.below_maximum ? ")" : "]");
 }
 
-void read_integer(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
-  const double number = json.get<double>();
+void read_integer(const KeyRule& rule, const JsonValue& json, ReadValue& read) {
+  const double number = json.number();
   if (number != std::floor(number) || std::abs(number) > kLargestInteger) {
     read.problem = "a whole number is expected, found " + text_of(json);
     return;
@@ -56,26 +54,29 @@ void read_integer(const KeyRule& rule, const ordered_json& json, ReadValue& read
   read.value = KeyValue{.integer = integer, .number = number};
 }
 
-void read_bool(const ordered_json& json, ReadValue& read) {
-  if (json.is_boolean()) {
-    read.value = KeyValue{.boolean = json.get<bool>()};
+void read_bool(const JsonValue& json, ReadValue& read) {
+  if (json.is_bool()) {
+    read.value = KeyValue{.boolean = json.boolean()};
   } else if (json == "true" || json == "false") {
     read.value = KeyValue{.boolean = json == "true"};
-    read.warning = "write " + json.get<std::string>() + " without quotes";
+    read.warning = "write " + json.string() + " without quotes";
   }
 }
 
-void read_pair(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
-  if (!json.is_array() || json.size() != 2 || !json[0].is_number() || !json[1].is_number()) return;
-  const double first = json[0].get<double>();
-  const double second = json[1].get<double>();
+void read_pair(const KeyRule& rule, const JsonValue& json, ReadValue& read) {
+  if (!json.is_array() || json.items().size() != 2) return;
+  const JsonValue& one = json.items()[0];
+  const JsonValue& two = json.items()[1];
+  if (!one.is_number() || !two.is_number()) return;
+  const double first = one.number();
+  const double second = two.number();
   read.problem = out_of_range(rule, first);
   if (read.problem.empty()) read.problem = out_of_range(rule, second);
   if (read.problem.empty()) read.value = KeyValue{.number = first, .second = second};
 }
 
-void read_string(const KeyRule& rule, const ordered_json& json, ReadValue& read) {
-  const auto text = json.get<std::string>();
+void read_string(const KeyRule& rule, const JsonValue& json, ReadValue& read) {
+  const auto text = json.string();
   if (rule.choices.empty() ||
       std::find(rule.choices.begin(), rule.choices.end(), text) != rule.choices.end()) {
     read.value = KeyValue{.text = text};
@@ -93,10 +94,10 @@ std::string number_text(double number) {
   if (number == std::floor(number) && std::abs(number) < 1e15) {
     return std::to_string(static_cast<std::int64_t>(number));
   }
-  return ordered_json(number).dump();
+  return text_of(number);
 }
 
-ReadValue read_value(const KeyRule& rule, const ordered_json& json) {
+ReadValue read_value(const KeyRule& rule, const JsonValue& json) {
   ReadValue read;
   if (json == "auto" && rule.may_be_auto) {
     read.is_auto = true;
@@ -112,8 +113,8 @@ ReadValue read_value(const KeyRule& rule, const ordered_json& json) {
       break;
     case ValueType::kNumber:
       if (json.is_number()) {
-        read.problem = out_of_range(rule, json.get<double>());
-        if (read.problem.empty()) read.value = KeyValue{.number = json.get<double>()};
+        read.problem = out_of_range(rule, json.number());
+        if (read.problem.empty()) read.value = KeyValue{.number = json.number()};
       }
       break;
     case ValueType::kNumberPair:

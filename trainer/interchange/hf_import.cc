@@ -8,7 +8,6 @@
 #include <set>
 #include <system_error>
 
-#include "trainer/config/json_document.h"
 #include "trainer/files/transpose.h"
 
 namespace spillway::trainer {
@@ -86,7 +85,7 @@ Result<std::vector<std::string>> Gpt2Weights::file_names() const {
   for (const auto& file : sound ? *map : nlohmann::json::array()) {
     if (!file.is_string() || !is_plain_name(file.get_ref<const std::string&>())) {
       return refuse(ErrorKind::kInvalid,
-                    std::string(kIndexFile) + ": " + text_of(file) + " is no plain file name");
+                    std::string(kIndexFile) + ": " + file.dump() + " is no plain file name");
     }
     names.insert(file.get<std::string>());
   }

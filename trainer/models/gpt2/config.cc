@@ -10,8 +10,6 @@
 namespace spillway::trainer {
 namespace {
 
-using nlohmann::ordered_json;
-
 struct NamedModel {
   const char* name;
   GptConfig config;
@@ -107,37 +105,37 @@ std::vector<std::string> all_key_names() {
 }
 
 // A whole number above zero that fits, written as 12 or as 1.2e1.
-std::optional<std::uint32_t> positive_size(const ordered_json& value) {
+std::optional<std::uint32_t> positive_size(const JsonValue& value) {
   if (!value.is_number()) return std::nullopt;
-  const double number = value.get<double>();
+  const double number = value.number();
   if (!(number >= 1 && number <= 1e9) || number != std::floor(number)) return std::nullopt;
   return static_cast<std::uint32_t>(number);
 }
 
 // Sets what `name` stands for, or says what is wrong with it ("" = nothing).
-std::string apply_key(GptConfig& config, const std::string& name, const ordered_json& value) {
+std::string apply_key(GptConfig& config, const std::string& name, const JsonValue& value) {
   for (const SizeKey& key : kSizeKeys) {
     if (name != key.name) continue;
     const std::optional<std::uint32_t> size = positive_size(value);
-    if (!size) return "a whole number from 1 to 1e9 is expected, found " + value.dump();
+    if (!size) return "a whole number from 1 to 1e9 is expected, found " + text_of(value);
     config.*key.member = *size;
     return {};
   }
   for (const NumberKey& key : kNumberKeys) {
     if (name != key.name) continue;
-    if (!value.is_number()) return "a number is expected, found " + value.dump();
-    config.*key.member = value.get<double>();
+    if (!value.is_number()) return "a number is expected, found " + text_of(value);
+    config.*key.member = value.number();
     return {};
   }
   if (name == "tie_word_embeddings") {
-    if (!value.is_boolean()) return "true or false is expected, found " + value.dump();
-    config.tie_word_embeddings = value.get<bool>();
+    if (!value.is_bool()) return "true or false is expected, found " + text_of(value);
+    config.tie_word_embeddings = value.boolean();
     return {};
   }
   for (const FixedKey& key : kFixedKeys) {
     if (name != key.name) continue;
-    if (value == ordered_json::parse(key.value)) return {};
-    return "only " + std::string(key.value) + " is built, found " + value.dump();
+    if (value == *parse_json(key.value)) return {};
+    return "only " + std::string(key.value) + " is built, found " + text_of(value);
   }
   for (const char* ignored : kIgnoredKeys) {
     if (name == ignored) return {};
@@ -148,12 +146,12 @@ std::string apply_key(GptConfig& config, const std::string& name, const ordered_
 
 // n_ctx is GPT-2's old second name for n_positions, n_inner the width of the MLP (null = 4 n_embd).
 std::string check_derived_key(const GptConfig& config, const std::string& name,
-                              const ordered_json& value) {
+                              const JsonValue& value) {
   const std::uint64_t wanted =
       name == "n_ctx" ? config.n_positions : 4 * std::uint64_t{config.n_embd};
   if (value.is_null() || value == wanted) return {};
   return "only " + std::to_string(wanted) + (name == "n_ctx" ? " (n_positions)" : " (4 x n_embd)") +
-         " is built, found " + value.dump();
+         " is built, found " + text_of(value);
 }
 
 Result<GptConfig> model_from(const JsonDocument& document, const std::string& path) {
@@ -164,14 +162,14 @@ Result<GptConfig> model_from(const JsonDocument& document, const std::string& pa
     problems +=
         (problems.empty() ? "" : "\n") + name + ": " + problem + " (" + document.place(name) + ")";
   };
-  for (const auto& [name, value] : document.root().items()) {
+  for (const auto& [name, value] : document.root().members()) {
     if (name != "n_ctx" && name != "n_inner") report(name, apply_key(config, name, value));
   }
-  for (const auto& [name, value] : document.root().items()) {
+  for (const auto& [name, value] : document.root().members()) {
     if (name == "n_ctx" || name == "n_inner") report(name, check_derived_key(config, name, value));
   }
   for (const SizeKey& key : kSizeKeys) {
-    if (document.root().contains(key.name)) continue;
+    if (document.root().find(key.name) != nullptr) continue;
     problems += (problems.empty() ? "" : "\n") + std::string(key.name) + ": missing";
   }
   if (problems.empty()) {
@@ -194,7 +192,7 @@ Result<void> validate(const GptConfig& config) {
   for (const NumberKey& key : kNumberKeys) {
     const double number = config.*key.member;
     if (number >= 0 && number < key.below) continue;
-    report(std::string(key.name) + ": " + ordered_json(number).dump() + " is not in [0, " +
+    report(std::string(key.name) + ": " + text_of(number) + " is not in [0, " +
            (std::isinf(key.below) ? "infinity" : "1") + ")");
   }
   if (config.n_head != 0 && config.n_embd % config.n_head != 0) {
