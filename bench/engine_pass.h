@@ -33,7 +33,7 @@ struct Run {
 // An Engine with its registered buffers on `file`, made before any clock starts.
 class EnginePass {
  public:
-  // Requests of `request_bytes`, `kPending` of them under way at a time. Both must outlive it.
+  // Makes requests of `request_bytes`, `kPending` in flight at a time. Both must outlive it.
   static Result<std::unique_ptr<EnginePass>> create(const aio::File& file, std::uint64_t size_bytes,
                                                     const Setting& setting,
                                                     std::size_t request_bytes);

@@ -2,7 +2,7 @@
 //
 //   urgent_latency [--seconds 5] [--block-kib 1024] [--depth 32] [--runs 3] [DIRECTORY]
 //
-// A writer keeps 8 requests of 64 MiB under way; a reader asks for one block, waits for it, and
+// A writer keeps 8 requests of 64 MiB in flight; a reader asks for one block, waits for it, and
 // asks for the next 2 ms later. In turn: with nothing else going on, as a normal request, as an
 // urgent one. Prints Markdown.
 #include <unistd.h>
@@ -50,7 +50,7 @@ void fill(aio::Buffer& buffer, std::uint64_t seed) {
   for (std::size_t i = 0; i < buffer.capacity() / sizeof *words; ++i) words[i] = random();
 }
 
-// Writes until told to stop; the bytes that were written, or 0 after a failure.
+// Writes until `stop` is set; returns the bytes written, or 0 after a failure.
 std::uint64_t keep_writing(aio::Engine& engine, const aio::File& file,
                            const std::atomic<bool>& stop) {
   std::deque<aio::Ticket> pending;

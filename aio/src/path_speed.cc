@@ -92,7 +92,7 @@ Result<PathSpeed> measure_path_speed(Engine& engine, const std::filesystem::path
   if (!written) return tl::unexpected(std::move(written.error()));
   auto read = run_pass(engine, *file, Direction::kRead, written->bytes, options.limit, buffers);
   if (!read) return tl::unexpected(std::move(read.error()));
-  constexpr double kShortest = 1e-9;  // seconds: a clock that stands still makes no infinite speed
+  constexpr double kShortest = 1e-9;  // seconds: a clock without progress gives no infinite speed
   return PathSpeed{double(written->bytes) / std::max(written->seconds, kShortest),
                    double(read->bytes) / std::max(read->seconds, kShortest)};
 }

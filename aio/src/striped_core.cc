@@ -18,7 +18,7 @@ const char* operation_of(Direction direction) {
   return direction == Direction::kRead ? "read" : "write";
 }
 
-// A device has let go of a part's memory.
+// Called when no device uses a part's memory any more.
 void give_back_part(void* owner, std::byte*, std::size_t) noexcept {
   auto* request = static_cast<StripedRequest*>(owner);
   request->memory_out.fetch_sub(1, std::memory_order_acq_rel);
@@ -117,7 +117,7 @@ void StripedCore::put_in_queue(StripedRequest* request) {
 }
 
 // Cuts and starts parts while there are any. An Engine that is being destroyed calls back inside
-// read() or write(); the loop that is under way then goes on, instead of another one inside it.
+// read() or write(); the running loop then continues, instead of a nested one.
 void StripedCore::pump() {
   if (pumping_on_this_thread == this) return;
   const StripedCore* const outer = std::exchange(pumping_on_this_thread, this);

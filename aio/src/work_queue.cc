@@ -212,9 +212,9 @@ void WorkQueue::expire(Round& round) {
   if (in_flight) look_for_cancelled();
 }
 
-// Runs under the lock, so no write can be handed out between the look and the cut. A write on its
-// way to a place behind ours keeps its bytes: the file stays as long as it is, and that write
-// covers the padding.
+// Runs under the lock, so no write can start between the check and the cut. A write in flight to
+// a later place keeps its bytes: the file stays as long as it is, and that write covers the
+// padding.
 void WorkQueue::cut_back(PendingRequest& request) {
   for (const PendingRequest* other : active_) {
     if (other->direction == Direction::kWrite && other->file.id() == request.file.id() &&

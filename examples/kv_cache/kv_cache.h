@@ -20,14 +20,14 @@ enum class Policy { kSchedule, kLru };
 
 struct KvCacheOptions {
   Policy policy = Policy::kSchedule;
-  std::size_t blocks_in_ram = 0;  // those on their way from and to the disk are among them
+  std::size_t blocks_in_ram = 0;  // including those in flight from and to the disk
   std::size_t blocks_ahead = 4;   // at most this many are read before they are asked for
 };
 
 struct KvCacheStats {
   std::uint64_t gets = 0;
   std::uint64_t hits = 0;        // was in RAM since its last use
-  std::uint64_t read_ahead = 0;  // was on its way, or there already
+  std::uint64_t read_ahead = 0;  // was in flight, or already there
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
 };

@@ -69,7 +69,7 @@ void train(const std::string& directory, int steps) {
               static_cast<unsigned long long>(engine.states().trainable_parameter_count()));
 
   // 4. Steps: the loss of a batch, through zero::run wherever a unit is used. A step's last writes
-  // may be counted with the next, so the bytes are told from the start.
+  // may be counted with the next, so the bytes are counted from the start.
   unsigned long long read = 0, written = 0;
   const auto count = [&](const StepReport& report) {
     read += report.nvme_read_bytes;

@@ -68,7 +68,7 @@ Result<void> bind(Mapping& slab, int numa_node) {
 }
 
 // Maps hugetlb pages and touches each, so that what a cgroup or a node lacks is an error here and
-// no SIGBUS later. kNoMemory, with the counts, when they cannot be had.
+// no SIGBUS later. kNoMemory, with the counts, if there are too few.
 Result<void> map_huge_pages(Mapping& slab, const SlabOptions& options) {
   const MemoryLimits limits = MemoryLimits::read();
   const std::size_t page = limits.huge_page_bytes;

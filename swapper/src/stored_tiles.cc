@@ -7,7 +7,7 @@
 
 namespace spillway::swapper {
 
-// A request on a file, and on its way back the verification of what was read.
+// A request on a file; `finish` verifies the bytes of a read.
 class StoredTiles::FileTransfer final : public Transfer::Impl {
  public:
   FileTransfer(std::shared_ptr<StoredTiles> store, std::size_t place, PlaneRange planes,

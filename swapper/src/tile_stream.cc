@@ -302,8 +302,8 @@ class TileStream::Run {
     return {};
   }
 
-  // Waits for all that is under way. After a deadline it does not: the next wait would run into it
-  // too, and Transfers may be dropped.
+  // Waits for all transfers in flight. After a deadline it does not: the next wait would run into
+  // it too, and Transfers may be dropped.
   Result<void> drain(Result<void> outcome) {
     const Stopwatch watch(stats_.write_wait_seconds);
     const auto settle = [&](Transfer& transfer) {

@@ -31,7 +31,7 @@ spillway_status check_planes(const spillway_store_options& given) {
   return SPILLWAY_OK;
 }
 
-// Sizes whose products and sums can be told.
+// Checks the sizes, so that no product or sum of them overflows.
 spillway_status check_sizes(const spillway_store_options& given) {
   if (given.element_count == 0) return misuse("element_count is 0");
   if (given.tile_elements == 0) return misuse("tile_elements is 0");
@@ -106,7 +106,7 @@ spillway_status move_tile(Move move, spillway_store* store, std::uint32_t tile,
                                                    : tiles.write(tile, all, std::move(moved));
   auto ended = transfer.wait();
   if (!ended) {
-    // The buffer is on its way to the pool; another takes its place where one is free.
+    // The buffer will return to the pool; another one takes its place, if one is free.
     put_back(*memory.get(), memory->pool->pool->try_acquire());
     return failed(ended.error());
   }
