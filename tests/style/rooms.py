@@ -96,11 +96,6 @@ EXCEPTIONS = {
         "trainer/include/spillway/trainer/zero_engine.h trainer/stream/optimizer_step.h",
         "trainer/include/spillway/trainer/zero_engine.h trainer/stream/weight_fetcher.h",
     ],
-    "derive_seed stands in data.h": [
-        "trainer/models/gpt2/model.cc spillway/trainer/data.h",
-        "trainer/states/model_states.cc spillway/trainer/data.h",
-        "trainer/states/unit.cc spillway/trainer/data.h",
-    ],
 }
 
 PUBLIC_FOLDER = "trainer/include/spillway/trainer/"

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "trainer/base/seed.h"
 
 #include <algorithm>
 #include <array>
@@ -96,14 +97,6 @@ Result<TokenPlace> locate_tokens(const std::filesystem::path& path, TokenFormat 
                                       std::to_string(size_bytes) + " bytes");
   }
   return place;
-}
-
-// splitmix64's output function (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
-// Generators", 2014): every bit of the result depends on every bit of the input.
-std::uint64_t mix(std::uint64_t value) {
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
-  return value ^ (value >> 31);
 }
 
 }  // namespace
@@ -208,16 +201,6 @@ Result<void> TokenFile::check_vocabulary(std::uint64_t vocab_size) const {
   return invalid(path(), "token " + std::to_string(token) + " at position " +
                              std::to_string(*found) + " is outside the vocabulary of " +
                              std::to_string(vocab_size));
-}
-
-std::uint64_t derive_seed(std::uint64_t seed, std::uint64_t a, std::uint64_t b,
-                          std::uint64_t c) noexcept {
-  constexpr std::uint64_t kGoldenRatio = 0x9e3779b97f4a7c15u;  // splitmix64's increment
-  std::uint64_t hash = mix(seed + kGoldenRatio);
-  for (const std::uint64_t word : {a, b, c}) {
-    hash = mix((hash ^ word) + kGoldenRatio);
-  }
-  return hash;
 }
 
 Result<BatchSampler> BatchSampler::create(const TokenFile& file, std::uint32_t context,

@@ -4,8 +4,8 @@
 #include <malloc.h>
 #include <spillway/aio/check.h>
 #include <spillway/swapper/tile_stream.h>
-#include <spillway/trainer/data.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/base/seed.h"
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/plan/optimizer_layout.h"
 

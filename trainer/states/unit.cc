@@ -1,7 +1,7 @@
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
-#include <spillway/trainer/data.h>
 #include <spillway/trainer/unit.h>
+#include "trainer/base/seed.h"
 
 namespace spillway::trainer {
 

@@ -5,9 +5,9 @@
 
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
-#include <spillway/trainer/data.h>
 #include <spillway/trainer/zero_engine.h>
 #include <torch/nn/modules/linear.h>
+#include "trainer/base/seed.h"
 
 #include <cstdint>
 #include <memory>

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <ATen/Functions.h>
-#include <spillway/trainer/data.h>
 #include <spillway/trainer/zero_engine.h>
+#include "trainer/base/seed.h"
 #include "trainer/models/gpt2/model.h"
 
 #include <cstdint>

@@ -3,7 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <spillway/aio/check.h>
-#include <spillway/trainer/data.h>
+#include "trainer/base/seed.h"
 
 #include <cmath>
 #include <limits>

@@ -43,11 +43,6 @@ class TokenFile {
   std::unique_ptr<State> state_;
 };
 
-// A 64-bit hash of its arguments (splitmix64 finalisers): the source of all randomness, so that
-// nothing depends on how often a generator was used before.
-std::uint64_t derive_seed(std::uint64_t seed, std::uint64_t a, std::uint64_t b = 0,
-                          std::uint64_t c = 0) noexcept;
-
 // Which tokens a sample is. Refers to `file`, which must stay where it is. Any thread may ask.
 // Training samples: `context + 1` consecutive tokens at a place drawn from (seed, step, sample).
 class BatchSampler {
