@@ -17,8 +17,6 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
-#include <sys/utsname.h>
-#include <torch/version.h>
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/kernels/sum_of_squares.h"
 
@@ -28,12 +26,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "checksum_cost.h"
+#include "machine_card.h"
 #include "repetitions.h"
 #include "update_memory.h"
 
@@ -240,38 +237,9 @@ bool results_are_right() {
   return right;
 }
 
-// The text after the colon of the first line of `path` that begins with `key`.
-std::string field(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(key)) {
-      const std::string value = line.substr(line.find(':') + 1);
-      return value.substr(std::min(value.find_first_not_of(' '), value.size()));
-    }
-  }
-  return "unknown";
-}
-
-std::string commit() {
-  std::array<char, 64> line{};
-  if (FILE* git = ::popen("git -C " SPILLWAY_SOURCE_DIR " describe --always 2>/dev/null", "r")) {
-    if (std::fgets(line.data(), line.size(), git) == nullptr) {
-      line[0] = '\0';
-    }
-    ::pclose(git);
-  }
-  const std::string name = line.data();
-  return name.empty() ? "unknown" : name.substr(0, name.find('\n'));
-}
-
 void print_card(std::size_t count, int repetitions) {
-  utsname system{};
-  ::uname(&system);
   std::printf("# The optimizer's update on the CPU\n\n");
-  std::printf("- CPU: %s, %u cores; %s of memory\n", field("/proc/cpuinfo", "model name").c_str(),
-              std::thread::hardware_concurrency(), field("/proc/meminfo", "MemTotal").c_str());
-  std::printf("- %s %s; gcc %s; torch %s; Spillway %s\n", system.sysname, system.release,
-              __VERSION__, TORCH_VERSION, commit().c_str());
+  print_machine_card();
   std::printf("- SIMD: %s\n- %zu parameters, %d repetitions, contenders alternating, huge pages\n",
               simd_target_name(), count, repetitions);
 }
