@@ -12,6 +12,8 @@ CLEAN = {
     "aio/src/b.h": "#pragma once\n",
     "trainer/src/t.cc": "#include <ATen/ATen.h>\n#include <spillway/swapper/tier.h>\n",
     "tests/aio/a_test.cc": "#include <spillway/aio/engine.h>\n",
+    "tests/tools/t_test.cc": '#include "tools/t.h"\n',
+    "bench/b.cc": '#include "tools/t.h"\n',
     "tools/ok.sh": "#!/usr/bin/env bash\ntrue\n",
 }
 LONG = "int i;\n\nvoid f(int a,\n       int b) {\n" + "  g();\n" * 70 + "}\n"
@@ -35,7 +37,10 @@ BREACHES = [
     ("includes", "swapper/src/x.cc", "  #  include <ATen/ATen.h>\n", "not for swapper"),
     ("includes", "trainer/src/x.cc", "#include <liburing.h>\n", "not for trainer"),
     ("includes", "trainer/src/x.cc", '#include "../../aio/src/b.h"\n', "no header of trainer"),
-    ("includes", "trainer/src/x.cc", '#include "tests/aio/a.h"\n', "nothing includes"),
+    ("includes", "trainer/src/x.cc", '#include "tests/aio/a.h"\n', "nothing in trainer includes tests"),
+    ("includes", "swapper/src/x.cc", '#include "tools/t.h"\n', "nothing in swapper includes tools"),
+    ("includes", "tools/x.cc", '#include "bench/b.h"\n', "nothing in tools includes bench"),
+    ("includes", "bench/x.cc", '#include "../tests/aio/a.h"\n', "nothing in bench includes tests"),
     ("silence", "swapper/src/x.cc", '  std::cerr << "x";\n', "std::cerr"),
     ("silence", "aio/src/x.cc", "  throw 1;\n", "throw"),
     ("silence", "pinned_pool/src/x.cc", "  exit(1);\n", "exit"),
