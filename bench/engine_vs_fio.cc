@@ -9,9 +9,9 @@
 #include <cstdio>
 #include <string>
 
-#include "fio_job.h"
 #include "fio_report.h"
 #include "fio_run.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::bench {
 namespace {

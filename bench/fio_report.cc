@@ -9,8 +9,8 @@
 #include <fstream>
 #include <thread>
 
-#include "fio_job.h"
 #include "fio_run.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::bench {
 namespace {

@@ -3,7 +3,7 @@
 #include <sstream>
 #include <string>
 
-#include "fio_job.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::bench {
 namespace {

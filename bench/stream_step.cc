@@ -20,8 +20,8 @@
 #include <cstring>
 #include <thread>
 
-#include "fio_job.h"
 #include "fio_run.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::bench {
 namespace {

@@ -5,9 +5,9 @@
 
 #include <fstream>
 
-#include "compare.h"
-#include "config_merge.h"
 #include "support/scratch.h"
+#include "tools/aio_bench/compare.h"
+#include "tools/aio_bench/config_merge.h"
 
 namespace spillway::aio_bench {
 namespace {

@@ -51,23 +51,23 @@ PUBLIC = {
 # Why a file may include what the table forbids: "file header" of each.
 EXCEPTIONS = {
     "GPT-2 is named where a family will be chosen": [
-        "tools/cpu_speed.cc trainer/models/gpt2/model.h",
-        "tools/export.cc trainer/models/gpt2/tensors.h",
-        "tools/train.cc trainer/models/gpt2/model.h",
-        "tools/train_options.h trainer/models/gpt2/config.h",
+        "tools/spillway/estimate/cpu_speed.cc trainer/models/gpt2/model.h",
+        "tools/spillway/export/export.cc trainer/models/gpt2/tensors.h",
+        "tools/spillway/train/train.cc trainer/models/gpt2/model.h",
+        "tools/spillway/train/options.h trainer/models/gpt2/config.h",
     ],
     "the program estimates and describes runs by what the trainer plans with": [
-        "tools/cpu_speed.cc trainer/plan/optimizer_layout.h",
-        "tools/cpu_speed.cc trainer/plan/step_time.h",
-        "tools/estimate_machine.h trainer/plan/step_time.h",
-        "tools/estimate_plan.cc trainer/plan/cache_plan.h",
-        "tools/estimate_plan.cc trainer/plan/generation_room.h",
-        "tools/estimate_plan.cc trainer/plan/optimizer_layout.h",
-        "tools/estimate_plan.h trainer/plan/step_time.h",
+        "tools/spillway/estimate/cpu_speed.cc trainer/plan/optimizer_layout.h",
+        "tools/spillway/estimate/cpu_speed.cc trainer/plan/step_time.h",
+        "tools/spillway/estimate/machine.h trainer/plan/step_time.h",
+        "tools/spillway/estimate/plan.cc trainer/plan/cache_plan.h",
+        "tools/spillway/estimate/plan.cc trainer/plan/generation_room.h",
+        "tools/spillway/estimate/plan.cc trainer/plan/optimizer_layout.h",
+        "tools/spillway/estimate/plan.h trainer/plan/step_time.h",
     ],
     "the program reads weights of Hugging Face into a new run": [
-        "tools/train_initial.h trainer/interchange/hf_import.h",
-        "tools/train_options.cc trainer/interchange/hf_import.h",
+        "tools/spillway/train/initial.h trainer/interchange/hf_import.h",
+        "tools/spillway/train/options.cc trainer/interchange/hf_import.h",
     ],
     "a checkpoint still names the configuration of GPT-2": [
         "trainer/checkpoint/format/manifest.h trainer/models/gpt2/config.h",

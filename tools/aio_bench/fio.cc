@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../fio_job.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::aio_bench {
 

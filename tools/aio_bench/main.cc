@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "../fio_job.h"
 #include "atomic_file.h"
 #include "compare.h"
 #include "config_merge.h"
@@ -19,6 +18,7 @@
 #include "result_json.h"
 #include "run.h"
 #include "table.h"
+#include "tools/fio/fio_job.h"
 
 namespace spillway::aio_bench {
 namespace {

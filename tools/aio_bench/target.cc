@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../device_label.h"
+#include "tools/common/device_label.h"
 
 namespace spillway::aio_bench {
 namespace {

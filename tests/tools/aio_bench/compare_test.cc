@@ -1,5 +1,5 @@
 // What counts as a change between two results, and what is noise.
-#include "aio_bench/compare.h"
+#include "tools/aio_bench/compare.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

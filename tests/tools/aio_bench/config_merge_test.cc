@@ -1,5 +1,5 @@
 // The "aio" block goes into a configuration, and nothing else of it changes.
-#include "aio_bench/config_merge.h"
+#include "tools/aio_bench/config_merge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,10 +14,10 @@
 #include <sstream>
 #include <thread>
 
-#include "aio_bench/atomic_file.h"
 #include "support/child.h"
 #include "support/scratch.h"
 #include "support/seed.h"
+#include "tools/aio_bench/atomic_file.h"
 
 namespace spillway::aio_bench {
 namespace {

@@ -1,12 +1,12 @@
 // What the test file holds can be told from anything else, byte by byte.
-#include "aio_bench/pattern.h"
+#include "tools/aio_bench/pattern.h"
 
 #include <gtest/gtest.h>
 
 #include <array>
 
-#include "aio_bench/target.h"
-#include "device_label.h"
+#include "tools/aio_bench/target.h"
+#include "tools/common/device_label.h"
 
 namespace spillway::aio_bench {
 namespace {

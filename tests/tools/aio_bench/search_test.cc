@@ -1,6 +1,6 @@
 // The search on a simulated drive with a simulated clock: what it finds, and that it keeps its
 // time.
-#include "aio_bench/search.h"
+#include "tools/aio_bench/search.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,8 +9,8 @@
 #include <cmath>
 #include <random>
 
-#include "aio_bench/recommend.h"
 #include "support/seed.h"
+#include "tools/aio_bench/recommend.h"
 
 namespace spillway::aio_bench {
 namespace {

@@ -1,5 +1,5 @@
 // The test file over several directories: every byte has a place of its own.
-#include "aio_bench/test_file.h"
+#include "tools/aio_bench/test_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,0 +1,85 @@
+#include "tools/spillway/train/options.h"
+
+#include <ATen/Context.h>
+#include <spillway/trainer/failure.h>
+#include "trainer/interchange/hf_import.h"
+
+namespace spillway::tools {
+namespace {
+
+using trainer::Failure;
+using trainer::value_or_throw;
+
+[[noreturn]] void refuse(const std::string& what, const std::string& why) {
+  throw Failure(make_error(ErrorKind::kInvalid, what, "", why).value());
+}
+
+trainer::TokenFormat format_of(const std::string& name) {
+  if (name == "text") return trainer::TokenFormat::kText;
+  if (name == "llmc") return trainer::TokenFormat::kLlmc;
+  if (name == "nanogpt") return trainer::TokenFormat::kNanoGpt;
+  return trainer::TokenFormat::kAuto;
+}
+
+at::Device device_of(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (!at::hasCUDA()) {
+    refuse("use --device " + name,
+           "this build or machine has no CUDA ('spillway doctor' says more); use --device cpu");
+  }
+  return at::Device(name);
+}
+
+trainer::TokenFile open_tokens(const std::string& path, const std::string& format,
+                               std::uint32_t context) {
+  auto file = value_or_throw(trainer::TokenFile::open(path, format_of(format)));
+  value_or_throw(trainer::BatchSampler::create(file, context, 0));  // long enough?
+  return file;
+}
+
+// Of --init-from; --model, when it is given too, may differ in what is no weights' business.
+trainer::GptConfig model_of(const TrainOptions& options) {
+  if (options.init_from.empty()) return value_or_throw(trainer::load_model(options.model));
+  const trainer::GptConfig there = value_or_throw(trainer::load_gpt2_config(options.init_from));
+  if (!options.model_given) return there;
+  const trainer::GptConfig here = value_or_throw(trainer::load_model(options.model));
+  const std::string differences = trainer::model_differences(there, here);
+  if (differences.empty()) return here;
+  refuse("use --init-from " + options.init_from + " with --model " + options.model, differences);
+}
+
+}  // namespace
+
+const std::string& model_label(const TrainOptions& options) {
+  return options.init_from.empty() || options.model_given ? options.model : options.init_from;
+}
+
+TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) {
+  trainer::ConfigInput input;
+  input.file = options.config;
+  input.overrides = options.set;
+  input.world_size = world_size;
+  input.total_steps = options.steps;
+  const trainer::GptConfig model = model_of(options);
+  input.hidden_size = model.n_embd;
+  trainer::ConfigResult config = value_or_throw(trainer::load_config(input));
+  if (options.seed) config.config.seed = *options.seed;
+
+  const std::uint32_t context = options.context == 0 ? model.n_positions : options.context;
+  if (context > model.n_positions) {
+    refuse("use --context " + std::to_string(context),
+           "the model has " + std::to_string(model.n_positions) + " positions (n_positions)");
+  }
+  TrainInputs inputs{model,
+                     std::move(config),
+                     context,
+                     device_of(options.device),
+                     open_tokens(options.data, options.data_format, context),
+                     std::nullopt};
+  if (!options.eval_data.empty()) {
+    inputs.eval_data = open_tokens(options.eval_data, options.data_format, context);
+  }
+  return inputs;
+}
+
+}  // namespace spillway::tools
