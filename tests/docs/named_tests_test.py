@@ -5,7 +5,11 @@ import re
 import sys
 import unittest
 
-from references import (ROOT, broken_links, commands, documents, missing_files, missing_tests, promises_without_test)
+from references import (ROOT, broken_links, commands, documents, missing_files, missing_tests, promises_without_test,
+                        wrong_rooms)
+
+sys.path.append(str(ROOT / "tests" / "style"))
+from rooms import ROOMS
 
 
 class NamedTestsTest(unittest.TestCase):
@@ -29,6 +33,9 @@ class NamedTestsTest(unittest.TestCase):
         self.each(lambda text, folder: promises_without_test(text))
         for document in ("docs/promises.md", "docs/reliability.md"):
             self.assertIn("| promise | shown by |", (ROOT / document).read_text(encoding="utf-8"), document)
+
+    def test_the_table_of_rooms_is_the_rules(self):
+        self.assertEqual(wrong_rooms((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), ROOMS), [])
 
     def test_every_fault_has_a_row(self):
         text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -60,6 +67,12 @@ class WhatIsMissingIsFoundTest(unittest.TestCase):
         text = ("# A heading: `x`\n[a](docs/format.md) [b](#a-heading-x) [c](https://example.org/none) ![d](none.svg)\n"
                 "[e](none.md) [f](docs/format.md#none) [g](#none) [h](docs/format.md#planes)")
         self.assertEqual(broken_links(text, ROOT), ["none.svg", "none.md", "docs/format.md#none", "#none"])
+
+    def test_rooms(self):
+        table = "| room | holds | may include |\n|---|---|---|\n| `a` | x | |\n| `b` | x | a, c |\n| `c` | x | a |\n"
+        self.assertEqual(wrong_rooms(table, {"a": [], "b": ["c", "a"], "c": ["a"]}), [])
+        self.assertEqual(wrong_rooms(table, {"a": [], "b": ["a"], "d": []}),
+                         ["c: not in both", "d: not in both", "b: ['c']"])
 
     def test_promises(self):
         table = "| promise | shown by |\n|---|---|\n| It works | `a_test.cc` |\n| So `does` this | nobody |\n"

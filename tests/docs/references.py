@@ -97,3 +97,18 @@ def promises_without_test(text):
     """Rows of tables of promises that name nothing that shows them."""
     tables = re.findall(r"^\| promise \| shown by \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
     return [row for table in tables for row in table.splitlines() if "`" not in row.split(" | ")[-1]]
+
+
+def rows_of_rooms(text):
+    """Room: the rooms that it may include, as the table of architecture.md has them."""
+    table = re.search(r"^\| room \| holds \| may include \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    return {row[0].strip("`"): [room.strip() for room in row[2].split(",") if room.strip()] for row in rows}
+
+
+def wrong_rooms(text, rooms):
+    """Differences between that table and `rooms`, those of tests/style/rooms.py; `run` may include all."""
+    rows = rows_of_rooms(text)
+    wrong = [f"{room}: not in both" for room in sorted(set(rows) ^ set(rooms))]
+    return wrong + [f"{room}: {sorted(set(rows[room]) ^ set(allowed))}" for room, allowed in rooms.items()
+                    if room in rows and room != "run" and set(rows[room]) != set(allowed)]
