@@ -1,10 +1,10 @@
-// CheckpointFiles: what writing a checkpoint does to the filesystem, as one seam, so that tests can
-// fail any call of it and drop what was not synced.
+// CheckpointFiles: the filesystem calls of a save, behind one interface. Tests make any call fail
+// and drop data that was not synced.
 //
-// Data goes through the page cache in the background (sync_file_range) and is dropped from it: a
-// checkpoint larger than RAM does not push out what training uses. Durable is what sync() and
-// sync_directory() have acknowledged, nothing else. All calls block; no call is repeated here after
-// it failed. One thread at a time.
+// Data goes through the page cache in the background (sync_file_range) and is dropped from it, so a
+// checkpoint larger than RAM does not evict the pages that training uses. Only data that `sync` and
+// `sync_directory` have acknowledged is durable. No failed call is repeated. Threads: one at a
+// time; all calls block.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -21,28 +21,28 @@
 
 namespace spillway::trainer {
 
-// A file that is written once, from its start to its end.
+// NewFile: a file that is written once, from start to end.
 class NewFile {
  public:
   virtual ~NewFile() = default;
   virtual Result<void> write(std::span<const std::byte> bytes) = 0;
   virtual Result<void> sync() = 0;
-  virtual Result<void> close() = 0;  // no more calls after it
+  virtual Result<void> close() = 0;  // the last call
 };
 
 class CheckpointFiles {
  public:
   virtual ~CheckpointFiles() = default;
   virtual Result<void> make_directory(const std::filesystem::path& path) = 0;
-  // An existing file is an error (kBusy).
+  // Creates a file; kBusy if it exists.
   virtual Result<std::unique_ptr<NewFile>> create(const std::filesystem::path& path) = 0;
-  // Replaces nothing: `to` must not exist (kBusy).
+  // Renames a file or directory; kBusy if `to` exists.
   virtual Result<void> rename(const std::filesystem::path& from,
                               const std::filesystem::path& to) = 0;
   virtual Result<void> sync_directory(const std::filesystem::path& path) = 0;
-  // What is sealed, as it is: a second name of the same bytes, or a file that shares their room.
-  // kUnsupported where that cannot be had (another filesystem): a copy has to do. The clone is
-  // durable; the link's bytes are when sync() has said so.
+  // Links the segment's file, or clones it to a file that shares its blocks. kUnsupported if the
+  // filesystem cannot (another filesystem): then it must be copied. The clone is durable; a link is
+  // durable after `sync` of the segment.
   virtual Result<void> link(const swapper::SealedSegment& segment,
                             const std::filesystem::path& to) = 0;
   virtual Result<void> clone(const swapper::SealedSegment& segment,
@@ -52,15 +52,15 @@ class CheckpointFiles {
 
 std::unique_ptr<CheckpointFiles> make_checkpoint_files();
 
-// Writes a shard's file block by block, with the checksum of each.
+// ShardWriter: writes a shard's file block by block, with the checksum of each.
 class ShardWriter {
  public:
   ShardWriter(std::unique_ptr<NewFile> file, std::string name);
 
-  // Appends bytes, after zeros up to a multiple of kPlaceAlignment. Returns where they begin.
+  // Appends bytes, after zeros up to a multiple of kPlaceAlignment. Returns their offset.
   Result<std::uint64_t> append(std::span<const std::byte> bytes);
   static constexpr std::uint64_t kPlaceAlignment = 64;
-  // Writes what is left, syncs and closes. No more calls after it.
+  // Writes the rest, syncs and closes. The last call.
   Result<ShardFile> finish();
 
  private:
@@ -72,12 +72,12 @@ class ShardWriter {
   std::vector<std::byte> block_;
 };
 
-// A whole small file, synced.
+// Writes a small file and syncs it.
 Result<void> write_file(CheckpointFiles& files, const std::filesystem::path& path,
                         std::string_view text);
 
-// Removes the files of a checkpoint, complete or not, and then its directory, unless something else
-// is in it: that stays, and with it the directory. Returns whether the directory is gone.
+// Removes the files of a checkpoint, complete or not, and its directory, unless that has other
+// files. Returns true if the directory is removed.
 bool remove_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace spillway::trainer

@@ -1,8 +1,9 @@
-// ShardJob: the saving of one rank's states, in two parts: what training must wait for, and what
-// goes on beside it. Internal to checkpoints.
+// ShardJob: saves one rank's states, in two parts: training waits for the first, the second runs
+// beside it. Internal to checkpoints.
 //
-// What lies on files is sealed, and linked where the checkpoint lies on the same filesystem; else
-// it is cloned or copied in the second part. What lies in memory is copied in the first.
+// The first part seals tiles on files, links them if the checkpoint is on the same filesystem, and
+// copies tiles in memory. The second clones or copies the tiles that were not linked. Threads: one
+// at a time per part; `hurry` and `cancel` from any. Ownership: `files` outlives it.
 #pragma once
 
 #include <spillway/swapper/sealed_tile.h>
@@ -28,37 +29,37 @@ std::string rank_name(std::uint32_t rank);  // "rank-0003"
 
 class ShardJob {
  public:
-  // All throw Failure and Interrupted. `files` outlives the job; one part at a time uses it.
+  // All throw Failure and Interrupted.
   ShardJob(ModelStates& states, std::filesystem::path directory, CheckpointFiles& files);
 
-  // First: seals, links, and copies what lies in memory. Afterwards the states may change again.
+  // Runs the first part. Afterwards the states may change again.
   void take(ModelStates& states, RankAgreement& ranks);
-  // Then, on any thread: the rest, until the shard is whole and durable. Of the swap files it reads
-  // a small share of what training reads there meanwhile, which it thus slows down by no more.
+  // Runs the second part, on any thread, until the shard is whole and durable. It reads only a
+  // small share of the bytes that training reads meanwhile, so it slows training by no more.
   void complete();
-  // From another thread meanwhile: complete() reads as fast as it can, or throws Interrupted, soon.
+  // Make `complete`, on another thread, read as fast as it can, or throw Interrupted, soon.
   void hurry() noexcept { hurried_ = true; }
   void cancel() noexcept { cancelled_ = true; }
 
-  // What the user should know of how it was saved; after take().
+  // Returns lines for the user about the way it was saved, after `take`.
   const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:
-  // Planes of an extent that lie in a sealed segment.
+  // Planes of an extent in a sealed segment.
   struct SealedPart {
     std::size_t extent = 0;
-    std::uint32_t first_plane = 0;  // the number of its first one among the checkpoint's
+    std::uint32_t first_plane = 0;  // its number among the checkpoint's planes
     const swapper::Layout* layout = nullptr;
     swapper::SealedTile tile;
   };
-  // A part that has to be copied before its tile changes.
+  // A part to copy before its tile changes.
   struct MemoryPart {
     std::size_t extent = 0;
     std::uint32_t first_plane = 0;
   };
   struct Segment {
     std::shared_ptr<swapper::SealedSegment> sealed;
-    std::optional<std::uint32_t> file;  // its number in the index, when it is linked or cloned
+    std::optional<std::uint32_t> file;  // its number in the index, if it is linked or cloned
   };
 
   void seal(ModelStates& states);
@@ -88,8 +89,8 @@ class ShardJob {
   std::optional<ShardWriter> writer_;
   std::uint32_t writer_file_ = 0;
   std::vector<std::string> notes_;
-  std::uint64_t read_bytes_ = 0;           // by copy()
-  std::uint64_t training_read_bytes_ = 0;  // when it began
+  std::uint64_t read_bytes_ = 0;           // by `copy`
+  std::uint64_t training_read_bytes_ = 0;  // at its start
   std::atomic<bool> hurried_{false};
   std::atomic<bool> cancelled_{false};
 };

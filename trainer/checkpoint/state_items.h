@@ -1,4 +1,4 @@
-// The tiles of this rank's states, one after another, as a stream wants them and as runs of
+// StateItems: the tiles of this rank's states in order, as items of a stream and as runs of
 // parameters' elements. Internal to checkpoints.
 #pragma once
 
@@ -10,17 +10,18 @@
 
 namespace spillway::trainer {
 
-// Named as the model's parameters are: the unit's name before its own. In the units' order, which
-// numbers them.
+// Returns the model's parameters in the order of the units, which numbers them. A name has the
+// unit's name in front.
 std::vector<CheckpointParameter> list_parameters(const ModelStates& states);
 
-// Makes room for all tiles to be written once more, where sealing has left them for good.
+// Reserves space for the next write of every tile that is sealed.
 Result<void> make_writable(ModelStates& states);
 
 struct StateItems {
-  std::vector<swapper::Item> items;       // weights; and optimizer states, unless frozen
+  std::vector<swapper::Item> items;       // weights, and optimizer states unless frozen
   std::vector<CheckpointExtent> extents;  // of each item, its planes without a place
 };
+// Lists the tiles, for this access.
 StateItems list_state_items(ModelStates& states, swapper::Access access);
 
 }  // namespace spillway::trainer

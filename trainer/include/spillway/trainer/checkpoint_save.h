@@ -1,11 +1,12 @@
-// CheckpointSave: one checkpoint on its way, beside training.
+// CheckpointSave: a save that runs beside training.
 //
-// Training stops while one is made: what lies on files is sealed (the next update goes elsewhere)
-// and linked or noted, what lies in memory is copied. The rest (fdatasync, copies to another
-// filesystem, the index) goes on in a thread of its own, and what makes it a checkpoint, the
-// manifest and the rename, when every rank is done. All ranks make and ask it together, on the
-// thread that trains; they throw Failure and Interrupted. After a failure, or when it is dropped
-// before it is complete, what was written is removed.
+// The constructor seals tiles on files (the next update writes elsewhere), links or notes them, and
+// copies tiles in memory; training waits for that. A thread of its own then syncs, copies to
+// another filesystem and writes the index. When all ranks are done, the manifest and the rename
+// make it a checkpoint. After a failure, or if it is dropped before, its files are removed.
+//
+// Threads: the training thread makes all calls. They are collective, and throw Failure and
+// Interrupted. Ownership: the states and `files` outlive it.
 #pragma once
 
 #include <spillway/trainer/checkpoint_states.h>
@@ -27,21 +28,23 @@ class ShardJob;
 
 class CheckpointSave {
  public:
-  // `directory`/step-N. REQUIRES: as save_checkpoint; no other one of these states is on its way.
-  // The states and `files` outlive this.
+  // Starts to write `directory`/step-N. REQUIRES: as save_checkpoint; no other save of these states
+  // is running.
   CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
                  const std::filesystem::path& directory, CheckpointFiles& files);
   ~CheckpointSave();
   CheckpointSave(const CheckpointSave&) = delete;
   CheckpointSave& operator=(const CheckpointSave&) = delete;
 
-  // Whether it is a checkpoint now; moves on what waits for all ranks. Does not block for I/O.
+  // True if it is a checkpoint now. Takes the next step if all ranks are ready. Does not block for
+  // I/O.
   bool poll();
-  // Waits until it is. Interrupted soon after `stop` says so (on one rank: the others then fail).
+  // Blocks until it is a checkpoint. Throws Interrupted soon after `stop` returns true (on one
+  // rank: the others then fail).
   void finish(const std::function<bool()>& stop = {});
 
   const std::filesystem::path& path() const noexcept { return finished_; }
-  // Lines worth telling: how it had to be saved.
+  // Returns lines for the user about the way it was saved.
   const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:
@@ -61,7 +64,7 @@ class CheckpointSave {
   std::unique_ptr<ShardJob> job_;
   std::vector<std::string> notes_;
   Phase phase_ = Phase::kShards;
-  std::future<void> work_;  // of this rank, in this phase
+  std::future<void> work_;  // this rank's, in this phase
 };
 
 }  // namespace spillway::trainer

@@ -41,6 +41,7 @@ enum class OffloadDevice {
   kCpu,
   kNvme,
 };
+// Returns the value as a configuration has it: "none", "cpu", "nvme".
 const char* to_string(OffloadDevice device);
 
 // When a step's tiles are updated. All orders give the same bits.
@@ -50,6 +51,7 @@ enum class UpdateOrder {
   kForward,        // in the background, each unit before its next forward
   kBackward,       // as soon as a unit's gradient is complete; other units as kForward
 };
+// Returns the value as a configuration has it: "auto", "after_backward", "forward", "backward".
 const char* to_string(UpdateOrder order);
 
 // Activations between units, from forward to backward.
