@@ -1,5 +1,5 @@
-// The dynamic tree code as arithmetic: inside a decade code and value are linear in each other, so
-// 8 entries say it all and no table of 256 values is searched. Internal to block_quantisation.
+// QuantisationTables: the dynamic tree code as arithmetic. Inside a decade the value is linear in
+// the code, so 8 entries replace a search in 256 values. Internal to block_quantisation.
 //
 // The codes of magnitudes are counted upwards from 0. With kSigned the cells of decade i (0 .. 6)
 // are the codes 2^i .. 2^(i+1) - 1 and 1 is 128; with kUnsigned 2^(i+1) - 1 .. 2^(i+2) - 2 and 255.
@@ -11,7 +11,7 @@
 
 namespace spillway::trainer {
 
-// Each twice, to fill a vector of 16.
+// Each entry occurs twice, to fill a vector of 16.
 struct QuantisationTables {
   // magnitude = fma(x, slope[e], offset[e]), at most 1: kSigned x = code, kUnsigned x = code + 1;
   // e = floor(log2(x)) clamped to 0 .. 7.

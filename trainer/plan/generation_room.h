@@ -1,5 +1,5 @@
-// Whether the drives have room for a second generation of the states, which an update during
-// backward needs in order to be taken back: asked before update_order "auto" takes it.
+// The check of update_order "auto" that the drives have room for a second generation of the states.
+// An update during backward needs it, to be rolled back.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,18 @@
 
 namespace spillway::trainer {
 
-// Free bytes that "auto" wants, of those that one generation takes: two generations, and as much
-// again for a checkpoint and whatever else is written there.
+// Free space that "auto" requires, in sizes of one generation: two generations, and as much again
+// for a checkpoint and other files.
 inline constexpr std::uint64_t kRoomForGenerations = 4;
 
-// What one rank keeps under a path.
+// The bytes that one rank stores under a path.
 struct StoredBytes {
   std::filesystem::path path;
   std::uint64_t bytes = 0;  // of one generation
 };
 
-// Empty when every filesystem has room for `local_ranks` that store as much; else why not, for the
-// user. A path whose free space cannot be asked has none.
+// Returns an empty text if every filesystem has room for `local_ranks` such ranks, else the reason,
+// for the user. A path with unknown free space has none.
 std::string lacking_room(std::span<const StoredBytes> stores, std::uint32_t local_ranks);
 
 }  // namespace spillway::trainer

@@ -1,11 +1,11 @@
-// UnitPartition: how a unit's parameters lie in one flat array, which part of it a rank owns
-// (ZeRO-3), and how that part is cut into tiles. Pure arithmetic, no memory.
+// UnitPartition: the layout of a unit's parameters in one flat array, the part of it that a rank
+// owns (ZeRO-3), and the tiles of that part. Pure arithmetic. Immutable; threads: any.
 //
-// A unit is flattened into two sections: its trainable parameters, then its frozen ones (a frozen
-// parameter has no optimizer state, so a tile is wholly one or the other). Inside a section every
-// parameter starts at a multiple of kParameterAlignment elements, so that its address has the same
-// alignment in every mode and a GEMM takes the same path; a section is padded to a multiple of
-// world_size x kParameterAlignment and rank r owns the r-th of world_size equal parts.
+// A unit is flattened into two sections, trainable and frozen parameters: frozen ones have no
+// optimizer state, so a tile belongs to one section. In a section every parameter starts at a
+// multiple of kParameterAlignment elements: its address has the same alignment in every mode, so a
+// GEMM takes the same path. A section is padded to a multiple of world_size x kParameterAlignment;
+// rank r owns the r-th of world_size equal parts.
 #pragma once
 
 #include <array>
@@ -48,11 +48,11 @@ class UnitPartition {
 
   const std::string& name() const noexcept { return name_; }
   const std::vector<ParameterInfo>& parameters() const noexcept { return parameters_; }
-  // Elements of the whole section, and of this rank's part, padding included.
+  // Return the elements of the whole section, and of this rank's part, padding included.
   std::uint64_t full_elements(Section section) const { return full_[section]; }
   std::uint64_t part_elements(Section section) const { return full_[section] / world_size_; }
   std::uint64_t full_elements() const { return full_[0] + full_[1]; }
-  // Where a parameter starts, in elements from the start of its section.
+  // Returns the start of a parameter, in elements from the start of its section.
   std::uint64_t parameter_offset(std::size_t parameter) const { return offsets_[parameter]; }
   const std::vector<TileSpan>& tiles() const noexcept { return tiles_; }
 

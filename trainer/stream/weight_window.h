@@ -1,10 +1,10 @@
-// WeightWindow: what a kept graph sees of a unit's weights, while their memory comes and goes.
+// WeightWindow: the weights of a unit as a kept graph sees them, while their memory changes.
 //
 // Autograd keeps views of a parameter (a transposed weight), and a view holds its storage, not its
-// address. So the forward of a graph that is kept runs on parameters that lie in a storage of the
-// window's own, which owns no memory: it points at the fetched weights while they are there, at
-// nothing between, and at wherever the fetch in backward has put them. Views made in forward then
-// read the refilled weights. One thread at a time.
+// address. So a kept graph runs on parameters in a storage of the window, which owns no memory. It
+// points to the fetched weights while they exist, to nothing in between, and to the new address
+// after the fetch in backward: views made in forward then read the weights fetched again. Threads:
+// one at a time. Ownership: the unit outlives it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,12 +17,13 @@ namespace spillway::trainer {
 
 class WeightWindow {
  public:
-  // Moves the parameters of the unit, which must be fetched, into the window.
+  // Moves the unit's parameters into the window. REQUIRES: the unit is fetched.
   explicit WeightWindow(ModelStates::UnitState& unit);
 
-  // After the unit was fetched again: the window shows its weights where they are now.
+  // Points the window to the weights, after the unit was fetched again.
   void open();
-  // Before they go: an access through a view then meets no memory instead of other weights.
+  // Points it to nothing, before the weights are released: an access through a view then finds no
+  // memory instead of other weights.
   void close();
 
  private:
