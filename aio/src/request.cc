@@ -44,7 +44,7 @@ void publish(PendingRequest* request) {
     callback(take_completion(request));
   } else {
     // Notified under the lock: the waiter may hand the request back as soon as it is let go.
-    std::lock_guard lock(request->mutex);
+    MutexLock lock(request->mutex);
     if (ended) request->drop_file();
     request->done.store(true, std::memory_order_release);
     request->completed.notify_all();
@@ -131,7 +131,7 @@ RequestPool::~RequestPool() {
 }
 
 PendingRequest* RequestPool::take() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (free_.empty()) {
     free_.reserve(++made_);  // so that put never allocates
     return new PendingRequest;
@@ -142,26 +142,26 @@ PendingRequest* RequestPool::take() {
 }
 
 void RequestPool::put(PendingRequest* request) noexcept {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   free_.push_back(request);
 }
 
 void RequestPool::set_queue(WorkQueue* queue) {
-  std::lock_guard lock(queue_mutex_);
+  MutexLock lock(queue_mutex_);
   queue_ = queue;
 }
 
 void RequestPool::cancel(PendingRequest* request) {
   bool ended = false;
   {
-    std::lock_guard lock(queue_mutex_);
+    MutexLock lock(queue_mutex_);
     ended = queue_ != nullptr && queue_->cancel(request);
   }
   if (ended) complete(request);
 }
 
 void RequestPool::expedite(PendingRequest* request) {
-  std::lock_guard lock(queue_mutex_);
+  MutexLock lock(queue_mutex_);
   if (queue_ != nullptr) queue_->expedite(request);
 }
 
@@ -197,10 +197,10 @@ Completion Ticket::wait() {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
   PendingRequest* request = std::exchange(request_, nullptr);
   {
-    std::unique_lock lock(request->mutex);
+    MutexLock lock(request->mutex);
     SPILLWAY_CHECK(request->done || !on_engine_thread(request->pool.get()),
                    "a callback must not wait for a request of its own engine");
-    request->completed.wait(lock, [&] { return request->done.load(); });
+    while (!request->done) request->completed.wait(lock);
   }
   Completion completion = take_completion(request);
   release(request);
@@ -212,7 +212,7 @@ Completion Ticket::wait_until(std::chrono::steady_clock::time_point deadline) {
   PendingRequest* request = std::exchange(request_, nullptr);
   Completion completion;
   {
-    std::unique_lock lock(request->mutex);
+    MutexLock lock(request->mutex);
     if (request->completed.wait_until(lock, deadline, [&] { return request->done.load(); })) {
       completion = take_completion(request);
     } else {

@@ -5,12 +5,11 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/mutex.h>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -50,9 +49,9 @@ struct PendingRequest {
   // The threads end its pieces early. Set under the WorkQueue's lock, read by the threads.
   std::atomic<bool> cancelled{false};
 
-  // Between the engine and the Ticket.
-  std::mutex mutex;
-  std::condition_variable completed;
+  // Between the engine and the Ticket: written before `done` is set under `mutex`, read after.
+  Mutex mutex;
+  CondVar completed;
   std::atomic<bool> done{false};
   bool buffer_withheld = false;  // completed while the kernel may still use the memory
   Result<std::size_t> transferred = std::size_t{0};
@@ -103,11 +102,11 @@ class RequestPool {
  private:
   RequestPool() = default;
 
-  std::mutex queue_mutex_;  // taken before the WorkQueue's own lock
-  WorkQueue* queue_ = nullptr;
-  std::mutex mutex_;
-  std::vector<PendingRequest*> free_;
-  std::size_t made_ = 0;
+  Mutex queue_mutex_;  // taken before the WorkQueue's own lock
+  WorkQueue* queue_ SPILLWAY_GUARDED_BY(queue_mutex_) = nullptr;
+  Mutex mutex_;
+  std::vector<PendingRequest*> free_ SPILLWAY_GUARDED_BY(mutex_);
+  std::size_t made_ SPILLWAY_GUARDED_BY(mutex_) = 0;
 };
 
 // True on a thread of the engine that owns `pool`: waiting there would be a deadlock.

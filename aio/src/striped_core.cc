@@ -43,7 +43,7 @@ StripedCore::StripedCore(StripeMap map, std::uint64_t size_bytes, std::vector<En
 StripedCore::~StripedCore() = default;
 
 StripedRequest* StripedCore::take_request() {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (free_requests_.empty()) {
     requests_.push_back(std::make_unique<StripedRequest>());
     free_requests_.reserve(requests_.size());  // so that put_request never allocates
@@ -55,7 +55,7 @@ StripedRequest* StripedCore::take_request() {
 }
 
 void StripedCore::put_request(StripedRequest* request) noexcept {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   free_requests_.push_back(request);
 }
 
@@ -101,7 +101,7 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
 
 // Urgent ones before all others, and else in the order they came.
 void StripedCore::put_in_queue(StripedRequest* request) {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   StripedRequest* before = last_;
   if (request->spec.priority == Priority::kUrgent) {
     before = nullptr;
@@ -126,7 +126,7 @@ void StripedCore::pump() {
 }
 
 bool StripedCore::cut(std::uint32_t& index) {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (first_ == nullptr || free_parts_.empty()) return false;
   StripedRequest* const request = first_;
   const StripedFile::Request& wanted = request->spec;
@@ -145,7 +145,7 @@ bool StripedCore::cut(std::uint32_t& index) {
 }
 
 void StripedCore::start(std::uint32_t index) {
-  const Part& part = parts_[index];  // nobody else's until the Engine has it
+  const Part& part = own_part(index);  // nobody else's until the Engine has it
   StripedRequest* const request = part.request;
   Member& member = *members_[part.extent.member];
   Buffer memory(request->data + part.at, part.extent.size_bytes, &give_back_part, request);
@@ -159,7 +159,7 @@ void StripedCore::start(std::uint32_t index) {
       [this, index](Completion completion) { part_ended(index, std::move(completion)); });
   bool cancelled = false;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     parts_[index].ticket = std::move(ticket);
     parts_[index].started = true;
     // The request may be gone, but not before its last part.
@@ -182,15 +182,15 @@ Ticket StripedCore::retire(std::uint32_t index) {
 
 void StripedCore::cancel_part(std::uint32_t index) {
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     Part& part = parts_[index];
     if (!part.started || part.ended || part.cancelling || !part.request->cancelled) return;
     part.cancelling = true;
   }
-  parts_[index].ticket.cancel();
+  own_part(index).ticket.cancel();
   Ticket over;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     parts_[index].cancelling = false;
     over = retire(index);
   }
@@ -199,7 +199,7 @@ void StripedCore::cancel_part(std::uint32_t index) {
 
 // The request holds the core until the end of complete(), its last part until the end of this.
 void StripedCore::part_ended(std::uint32_t index, Completion completion) {
-  const Part& part = parts_[index];  // stays as it is until it is retired
+  const Part& part = own_part(index);  // stays as it is until it is retired
   StripedRequest* const request = part.request;
   const std::shared_ptr<StripedCore> alive = request->core;
   Member& member = *members_[part.extent.member];
@@ -215,7 +215,7 @@ void StripedCore::part_ended(std::uint32_t index, Completion completion) {
   bool ended = false;
   Ticket over;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     if (!ok) {
       Error& error = completion.transferred.error();
       const std::uint64_t at = part.at + error.got;
@@ -265,7 +265,7 @@ Error StripedCore::error_of(const StripedRequest& request, ErrorKind kind,
 void StripedCore::cancel(StripedRequest* request) {
   bool ended = false;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     if (request->cancelled || (!request->queued && request->outstanding == 0)) return;
     request->cancelled = true;
     if (request->queued) {
@@ -277,7 +277,7 @@ void StripedCore::cancel(StripedRequest* request) {
   if (ended) return complete(request);
   for (std::uint32_t index = 0; index < StripedFile::kMaxParts; ++index) {
     const auto mine = [&] {
-      const std::lock_guard guard(mutex_);
+      const MutexLock guard(mutex_);
       return parts_[index].request == request;
     };
     if (mine()) cancel_part(index);
@@ -288,7 +288,7 @@ void StripedCore::cancel_all() {
   for (std::size_t i = 0;; ++i) {
     StripedRequest* request = nullptr;
     {
-      const std::lock_guard guard(mutex_);
+      const MutexLock guard(mutex_);
       if (i == requests_.size()) return;
       request = requests_[i].get();
       if (!request->queued && request->outstanding == 0) continue;
@@ -318,7 +318,7 @@ void StripedCore::complete(StripedRequest* request) {
     callback(std::move(completion));
   } else {
     // Notified under the lock: the waiter may hand the request back as soon as it is let go.
-    const std::lock_guard guard(request->mutex);
+    const MutexLock guard(request->mutex);
     request->done.store(true, std::memory_order_release);
     request->completed.notify_all();
   }

@@ -7,11 +7,10 @@
 // back at once, when it is destroyed or when it cancels a part that has not started.
 #pragma once
 
+#include <spillway/aio/mutex.h>
 #include <spillway/aio/striped_file.h>
 #include <array>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 
 namespace spillway::aio {
@@ -40,9 +39,9 @@ struct StripedRequest {
   std::atomic<std::uint32_t> references{0};
   std::shared_ptr<StripedCore> core;  // shared, because a request may outlive the StripedFile
 
-  // Between the core and the ticket.
-  std::mutex mutex;
-  std::condition_variable completed;
+  // Between the core and the ticket: written before `done` is set under `mutex`, read after.
+  Mutex mutex;
+  CondVar completed;
   std::atomic<bool> done{false};
   bool buffer_withheld = false;  // completed while a device may still use the memory
   Result<std::size_t> transferred = std::size_t{0};
@@ -95,10 +94,13 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   bool cut(std::uint32_t& index);
   void start(std::uint32_t index);
   void cancel_part(std::uint32_t index);
-  Ticket retire(std::uint32_t index);
+  Ticket retire(std::uint32_t index) SPILLWAY_REQUIRES(mutex_);
+  // A part that one thread alone has: it is cut and not started, or ended and not retired, or it is
+  // being cancelled and so not retired.
+  Part& own_part(std::uint32_t index) SPILLWAY_NO_THREAD_SAFETY_ANALYSIS { return parts_[index]; }
   void part_ended(std::uint32_t index, Completion completion);
   void put_in_queue(StripedRequest* request);
-  void drop_from_queue(StripedRequest* request);
+  void drop_from_queue(StripedRequest* request) SPILLWAY_REQUIRES(mutex_);
   static void fail(StripedRequest* request, std::uint64_t at, Error error);
   void complete(StripedRequest* request);
 
@@ -106,13 +108,14 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   const std::uint64_t size_bytes_;
   std::vector<std::unique_ptr<Member>> members_;
 
-  std::mutex mutex_;  // guards what follows
-  std::array<Part, StripedFile::kMaxParts> parts_;
-  std::vector<std::uint32_t> free_parts_;
-  StripedRequest* first_ = nullptr;  // requests not fully cut
-  StripedRequest* last_ = nullptr;
-  std::vector<std::unique_ptr<StripedRequest>> requests_;  // all that exist
-  std::vector<StripedRequest*> free_requests_;
+  Mutex mutex_;
+  std::array<Part, StripedFile::kMaxParts> parts_ SPILLWAY_GUARDED_BY(mutex_);
+  std::vector<std::uint32_t> free_parts_ SPILLWAY_GUARDED_BY(mutex_);
+  StripedRequest* first_ SPILLWAY_GUARDED_BY(mutex_) = nullptr;  // requests not fully cut
+  StripedRequest* last_ SPILLWAY_GUARDED_BY(mutex_) = nullptr;
+  // All that exist.
+  std::vector<std::unique_ptr<StripedRequest>> requests_ SPILLWAY_GUARDED_BY(mutex_);
+  std::vector<StripedRequest*> free_requests_ SPILLWAY_GUARDED_BY(mutex_);
 };
 
 }  // namespace spillway::aio

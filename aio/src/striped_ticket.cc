@@ -43,8 +43,8 @@ Completion StripedTicket::wait() {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
   StripedRequest* const request = std::exchange(request_, nullptr);
   {
-    std::unique_lock guard(request->mutex);
-    request->completed.wait(guard, [&] { return request->done.load(); });
+    MutexLock guard(request->mutex);
+    while (!request->done) request->completed.wait(guard);
   }
   Completion completion = take_completion(request);
   StripedCore::release(request);
@@ -56,7 +56,7 @@ Completion StripedTicket::wait_until(std::chrono::steady_clock::time_point deadl
   StripedRequest* const request = std::exchange(request_, nullptr);
   bool done = false;
   {
-    std::unique_lock guard(request->mutex);
+    MutexLock guard(request->mutex);
     done = request->completed.wait_until(guard, deadline, [&] { return request->done.load(); });
   }
   Completion completion;

@@ -1,12 +1,11 @@
 // A Backend of plain pread and pwrite: `queue_depth` threads, one operation each at a time.
 #include <spillway/aio/backend.h>
+#include <spillway/aio/mutex.h>
 
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
-#include <condition_variable>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -41,15 +40,17 @@ struct Shared {
   explicit Shared(std::uint32_t depth) : queue_depth(depth), todo(depth), finished(depth) {}
 
   const std::uint32_t queue_depth;
-  std::mutex mutex;
-  std::condition_variable has_todo;
-  std::condition_variable has_news;
-  BoundedQueue<Operation> todo;
-  BoundedQueue<Event> finished;
-  std::uint32_t in_flight = 0;  // taken and not reaped
-  bool awake = false;
-  bool stop = false;
+  Mutex mutex;
+  CondVar has_todo;
+  CondVar has_news;
+  BoundedQueue<Operation> todo SPILLWAY_GUARDED_BY(mutex);
+  BoundedQueue<Event> finished SPILLWAY_GUARDED_BY(mutex);
+  std::uint32_t in_flight SPILLWAY_GUARDED_BY(mutex) = 0;  // taken and not reaped
+  bool awake SPILLWAY_GUARDED_BY(mutex) = false;
+  bool stop SPILLWAY_GUARDED_BY(mutex) = false;
   std::atomic<std::uint64_t> system_calls{0};
+
+  bool news() const SPILLWAY_REQUIRES(mutex) { return awake || !finished.empty(); }
 };
 
 std::int32_t transfer(const Operation& operation) {
@@ -61,9 +62,9 @@ std::int32_t transfer(const Operation& operation) {
 }
 
 void serve(Shared& shared) {
-  std::unique_lock lock(shared.mutex);
+  MutexLock lock(shared.mutex);
   while (true) {
-    shared.has_todo.wait(lock, [&] { return shared.stop || !shared.todo.empty(); });
+    while (!shared.stop && shared.todo.empty()) shared.has_todo.wait(lock);
     if (shared.todo.empty()) return;
     Operation operation = shared.todo.pop();
     lock.unlock();
@@ -92,7 +93,7 @@ class ThreadPoolBackend final : public Backend {
   ~ThreadPoolBackend() override {
     bool idle = false;
     {
-      std::lock_guard lock(shared_->mutex);
+      MutexLock lock(shared_->mutex);
       shared_->stop = true;
       idle = shared_->in_flight == 0;
     }
@@ -105,7 +106,7 @@ class ThreadPoolBackend final : public Backend {
   std::size_t submit(std::span<const Operation> operations) override {
     std::size_t taken = 0;
     {
-      std::lock_guard lock(shared_->mutex);
+      MutexLock lock(shared_->mutex);
       while (taken < operations.size() && shared_->in_flight < shared_->queue_depth) {
         shared_->todo.push(operations[taken++]);
         ++shared_->in_flight;
@@ -116,12 +117,12 @@ class ThreadPoolBackend final : public Backend {
   }
 
   std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
-    std::unique_lock lock(shared_->mutex);
-    auto news = [&] { return shared_->awake || !shared_->finished.empty(); };
+    MutexLock lock(shared_->mutex);
     if (timeout == kForever) {
-      shared_->has_news.wait(lock, news);
-    } else if (!news() && timeout > timeout.zero()) {
-      shared_->has_news.wait_for(lock, timeout, news);
+      while (!shared_->news()) shared_->has_news.wait(lock);
+    } else if (!shared_->news() && timeout > timeout.zero()) {
+      shared_->has_news.wait_for(
+          lock, timeout, [this]() SPILLWAY_REQUIRES(shared_->mutex) { return shared_->news(); });
     }
     shared_->awake = false;
     std::size_t n = 0;
@@ -132,14 +133,14 @@ class ThreadPoolBackend final : public Backend {
 
   // What no thread has begun is taken back; a pread that runs cannot be.
   void cancel_all() override {
-    std::lock_guard lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     while (!shared_->todo.empty()) {
       shared_->finished.push({.user_data = shared_->todo.pop().user_data, .result = -ECANCELED});
     }
   }
 
   void cancel(std::uint64_t user_data) override {
-    std::lock_guard lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     for (std::size_t left = shared_->todo.size(); left > 0; --left) {
       Operation operation = shared_->todo.pop();
       if (operation.user_data == user_data) {
@@ -151,7 +152,7 @@ class ThreadPoolBackend final : public Backend {
   }
 
   void wake() noexcept override {
-    std::lock_guard lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     shared_->awake = true;
     shared_->has_news.notify_one();
   }

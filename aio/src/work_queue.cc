@@ -25,7 +25,7 @@ Error engine_destroyed() { return reason(ErrorKind::kCancelled, "the engine was 
 Error given_up() { return reason(ErrorKind::kCancelled, "given up by the caller"); }
 
 void WorkQueue::add(Worker& worker) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   workers_.push_back(&worker);
 }
 
@@ -33,8 +33,8 @@ bool WorkQueue::push(PendingRequest* request, bool may_block) {
   std::array<Worker*, 64> sleepers;  // EngineOptions::thread_count is at most that
   std::size_t count = 0;
   {
-    std::unique_lock lock(mutex_);
-    if (may_block) has_room_.wait(lock, [&] { return active_.size() < kMaxPending; });
+    MutexLock lock(mutex_);
+    while (may_block && active_.size() >= kMaxPending) has_room_.wait(lock);
     if (stopping_) return false;  // a callback of a cancelled request submitted the next one
     request->active_index = active_.size();
     active_.push_back(request);
@@ -65,7 +65,7 @@ std::size_t WorkQueue::pick_sleepers(const PendingRequest& request, std::span<Wo
 }
 
 bool WorkQueue::cancel(PendingRequest* request) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (request->active_index == PendingRequest::kNotActive || request->cancelled) return false;
   request->cancelled = true;
   drop_queued_part(request, given_up());
@@ -86,7 +86,7 @@ void WorkQueue::look_for_cancelled() {
 
 void WorkQueue::expedite(PendingRequest* request) {
   std::array<Worker*, 64> sleepers;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (request->list == nullptr || request->priority == Priority::kUrgent) return;
   waiting_.expedite(request);
   std::size_t count = pick_sleepers(*request, sleepers);
@@ -94,27 +94,27 @@ void WorkQueue::expedite(PendingRequest* request) {
 }
 
 void WorkQueue::run_on(Worker& worker, Command& command) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   worker.commands_.push_back(&command);
   worker.wake();
-  command_done_.wait(lock, [&] { return command.done; });
+  while (!command.done) command_done_.wait(lock);
 }
 
 void WorkQueue::finish(std::span<Command* const> commands) {
   if (commands.empty()) return;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (Command* command : commands) command->done = true;
   command_done_.notify_all();
 }
 
 void WorkQueue::stop() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   stopping_ = true;
   for (Worker* worker : workers_) worker->wake();
 }
 
 void WorkQueue::exchange(Worker& worker, Round& round) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (Ended& ended : round.ended) record(ended, round);
   if (stopping_) end_queued(round);
   if (next_deadline_ != Engine::kNoDeadline) expire(round);

@@ -4,13 +4,12 @@
 // reports their outcomes. One lock, taken once per round of a thread, guards it all.
 #pragma once
 
+#include <spillway/aio/mutex.h>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
@@ -112,30 +111,33 @@ class WorkQueue {
   void add(Worker& worker);
 
  private:
-  void record(Ended& ended, Round& round);
-  void drop_queued_part(PendingRequest* request, Error why);
-  void end_queued(Round& round);
-  void deactivate(PendingRequest* request);
-  void retire(PendingRequest* request);
-  void cut_back(PendingRequest& request);
-  void expire(Round& round);
-  void take(Worker& worker, Round& round);
+  void record(Ended& ended, Round& round) SPILLWAY_REQUIRES(mutex_);
+  void drop_queued_part(PendingRequest* request, Error why) SPILLWAY_REQUIRES(mutex_);
+  void end_queued(Round& round) SPILLWAY_REQUIRES(mutex_);
+  void deactivate(PendingRequest* request) SPILLWAY_REQUIRES(mutex_);
+  void retire(PendingRequest* request) SPILLWAY_REQUIRES(mutex_);
+  void cut_back(PendingRequest& request) SPILLWAY_REQUIRES(mutex_);
+  void expire(Round& round) SPILLWAY_REQUIRES(mutex_);
+  void take(Worker& worker, Round& round) SPILLWAY_REQUIRES(mutex_);
   std::size_t fair_share(std::uint64_t waiting_bytes, std::size_t room) const;
-  std::size_t pick_sleepers(const PendingRequest& request, std::span<Worker*> out);
-  void look_for_cancelled();
+  std::size_t pick_sleepers(const PendingRequest& request, std::span<Worker*> out)
+      SPILLWAY_REQUIRES(mutex_);
+  void look_for_cancelled() SPILLWAY_REQUIRES(mutex_);
 
   const std::uint32_t block_size_bytes_;
   const std::uint32_t thread_count_;
-  std::mutex mutex_;
-  std::condition_variable has_room_;
-  std::condition_variable command_done_;
-  RequestLists waiting_;
-  std::vector<PendingRequest*> active_;  // pushed and not completed
-  std::vector<Worker*> workers_;
-  std::size_t next_worker_ = 0;
+  Mutex mutex_;
+  CondVar has_room_;
+  CondVar command_done_;
+  RequestLists waiting_ SPILLWAY_GUARDED_BY(mutex_);
+  // Pushed and not completed.
+  std::vector<PendingRequest*> active_ SPILLWAY_GUARDED_BY(mutex_);
+  std::vector<Worker*> workers_ SPILLWAY_GUARDED_BY(mutex_);
+  std::size_t next_worker_ SPILLWAY_GUARDED_BY(mutex_) = 0;
   // A lower bound of the deadlines of active requests; recomputed when it has passed.
-  std::chrono::steady_clock::time_point next_deadline_ = Engine::kNoDeadline;
-  bool stopping_ = false;
+  std::chrono::steady_clock::time_point next_deadline_ SPILLWAY_GUARDED_BY(mutex_) =
+      Engine::kNoDeadline;
+  bool stopping_ SPILLWAY_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace spillway::aio

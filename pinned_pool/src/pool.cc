@@ -1,9 +1,8 @@
 #include "spillway/pinned_pool/pool.h"
 
 #include <spillway/aio/check.h>
-#include <condition_variable>
+#include <spillway/aio/mutex.h>
 #include <limits>
-#include <mutex>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -34,14 +33,14 @@ struct Pool::State {
   static void give_back(void* owner, std::byte* data, std::size_t capacity) noexcept {
     State& state = *static_cast<State*>(owner);
     ASAN_POISON_MEMORY_REGION(data, capacity);
-    const std::lock_guard lock(state.mutex);
+    const MutexLock lock(state.mutex);
     state.free.push_back(data);  // within what was reserved: does not allocate
     // Under the lock: once it is released, and all buffers are back, the Pool may be gone.
     state.came_free.notify_one();
   }
 
-  // REQUIRES: `mutex` held, and a free buffer.
-  Lease take() {
+  // REQUIRES: a free buffer.
+  Lease take() SPILLWAY_REQUIRES(mutex) {
     std::byte* data = free.back();
     free.pop_back();
     ASAN_UNPOISON_MEMORY_REGION(data, stride);
@@ -51,9 +50,10 @@ struct Pool::State {
   const PoolOptions options;
   const std::size_t stride;  // bytes of one buffer
   Slab slab;
-  std::mutex mutex;
-  std::condition_variable came_free;
-  std::vector<std::byte*> free;  // a stack: the buffer used last is the warmest in the caches
+  Mutex mutex;
+  CondVar came_free;
+  // A stack: the buffer used last is the warmest in the caches.
+  std::vector<std::byte*> free SPILLWAY_GUARDED_BY(mutex);
   State* next_lost = nullptr;
 };
 
@@ -130,7 +130,7 @@ Pool::Pool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Pool::~Pool() {
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     if (state_->free.size() == state_->options.buffer_count) return;
   }
   // A device may still write into a buffer that is out: its memory is never given back. The list
@@ -149,7 +149,7 @@ std::size_t Pool::buffer_count() const noexcept { return state_->options.buffer_
 const Slab& Pool::slab() const noexcept { return state_->slab; }
 
 std::size_t Pool::available() const noexcept {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->free.size();
 }
 
@@ -161,20 +161,20 @@ Result<void> Pool::can_hold(std::size_t size_bytes) const {
 }
 
 Lease Pool::acquire() {
-  std::unique_lock lock(state_->mutex);
-  state_->came_free.wait(lock, [this] { return !state_->free.empty(); });
+  MutexLock lock(state_->mutex);
+  while (state_->free.empty()) state_->came_free.wait(lock);
   return state_->take();
 }
 
 Lease Pool::try_acquire() {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   return state_->free.empty() ? Lease() : state_->take();
 }
 
 Lease Pool::acquire_until(std::chrono::steady_clock::time_point deadline) {
-  std::unique_lock lock(state_->mutex);
-  const bool free =
-      state_->came_free.wait_until(lock, deadline, [this] { return !state_->free.empty(); });
+  MutexLock lock(state_->mutex);
+  const bool free = state_->came_free.wait_until(
+      lock, deadline, [this]() SPILLWAY_REQUIRES(state_->mutex) { return !state_->free.empty(); });
   return free ? state_->take() : Lease();
 }
 

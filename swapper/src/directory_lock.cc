@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/swapper/directory_lock.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -8,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <mutex>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -118,10 +118,10 @@ struct DirectoryLock::State {
   std::string path;  // of the lock file
   Descriptor directory_fd;
   Descriptor file;
-  std::mutex mutex;  // guards what follows
-  std::set<std::string> names;
-  off_t end = 0;  // of the journal
   std::size_t leftovers_removed = 0;
+  Mutex mutex;
+  std::set<std::string> names SPILLWAY_GUARDED_BY(mutex);
+  off_t end SPILLWAY_GUARDED_BY(mutex) = 0;  // of the journal
 
   // Only regular files: a name on the list that has become something else is not ours.
   Result<bool> remove_file(const std::string& name) {
@@ -134,14 +134,14 @@ struct DirectoryLock::State {
     return errno_error("remove a killed job's file", (directory / name).string(), errno);
   }
 
-  Result<void> append(const std::string& lines) {
+  Result<void> append(const std::string& lines) SPILLWAY_REQUIRES(mutex) {
     if (auto written = write_all(file.get(), path, lines, end); !written) return written;
     end += static_cast<off_t>(lines.size());
     return {};
   }
 
   // Empties the journal of whoever was here before and signs it.
-  Result<void> sign() {
+  Result<void> sign() SPILLWAY_REQUIRES(mutex) {
     if (::ftruncate(file.get(), 0) != 0) return errno_error("truncate", path, errno);
     if (auto written = append(std::string(kMagic) + std::to_string(::getpid()) + "\n"); !written) {
       return written;
@@ -178,8 +178,11 @@ Result<std::shared_ptr<DirectoryLock>> DirectoryLock::acquire(
     if (!removed) return tl::unexpected(removed.error());
     state->leftovers_removed += *removed ? 1 : 0;
   }
-  if (auto signed_now = state->sign(); !signed_now) {
-    return tl::unexpected(std::move(signed_now.error()));
+  {
+    const MutexLock guard(state->mutex);
+    if (auto signed_now = state->sign(); !signed_now) {
+      return tl::unexpected(std::move(signed_now.error()));
+    }
   }
   return std::shared_ptr<DirectoryLock>(new DirectoryLock(std::move(state)));
 }
@@ -198,7 +201,7 @@ DirectoryLock::~DirectoryLock() {
 const std::filesystem::path& DirectoryLock::directory() const noexcept { return state_->directory; }
 
 Result<void> DirectoryLock::will_create(std::span<const std::string> file_names) {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   std::string lines;
   for (const std::string& name : file_names) {
     SPILLWAY_CHECK(plain_name(name), "a plain file name is needed");
@@ -216,7 +219,7 @@ Result<void> DirectoryLock::will_create(std::span<const std::string> file_names)
 }
 
 void DirectoryLock::removed(std::span<const std::string> file_names) noexcept {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   std::string lines;
   for (const std::string& name : file_names) {
     if (state_->names.erase(name) == 1) lines += "-" + name + "\n";

@@ -28,6 +28,7 @@ Result<void> FileTileStore::make_places(double spare_fraction) {
     tiles_[tile].place = made->places[tile];
     stored_->start_generation(tiles_[tile].place, {tile, 0});
   }
+  const MutexLock guard(spare_mutex_);
   for (std::size_t i = tiles_.size(); i < made->places.size(); ++i) {
     spare_[stored_->elements(made->places[i])].push_back(made->places[i]);
   }
@@ -85,7 +86,7 @@ std::unique_ptr<RangeChecks> FileTileStore::range_checks(TileId tile, PlaneRange
 }
 
 bool FileTileStore::keeps_generations(TileId tile) const noexcept {
-  const std::lock_guard guard(spare_mutex_);
+  const MutexLock guard(spare_mutex_);
   return spare_.contains(entry(tile).elements);
 }
 
@@ -99,7 +100,7 @@ Result<void> FileTileStore::keep_generation(TileId tile) {
     tile_entry.reserved.reset();
     return {};
   }
-  const std::lock_guard guard(spare_mutex_);
+  const MutexLock guard(spare_mutex_);
   const auto spare = spare_.find(tile_entry.elements);
   if (spare == spare_.end() || spare->second.empty()) {
     return make_error(
@@ -198,7 +199,7 @@ void FileTileStore::give_back(Entry& tile_entry, std::size_t place) {
     tile_entry.reserved = place;
     return;
   }
-  const std::lock_guard guard(spare_mutex_);
+  const MutexLock guard(spare_mutex_);
   spare_[tile_entry.elements].push_back(place);
 }
 

@@ -5,10 +5,10 @@
 // segment is never free again. Threads and ownership: as TileStore.
 #pragma once
 
+#include <spillway/aio/mutex.h>
 #include <spillway/swapper/tile_store.h>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -103,8 +103,9 @@ class FileTileStore final : public TileStore {
   Options options_;
   std::uint64_t segments_made_ = 0;  // numbers their names
   std::vector<Entry> tiles_;  // each used by one thread at a time, as transfers of a tile are
-  mutable std::mutex spare_mutex_;
-  std::map<std::uint64_t, std::vector<std::size_t>> spare_;  // free places by their elements
+  mutable Mutex spare_mutex_;
+  // Free places by their elements.
+  std::map<std::uint64_t, std::vector<std::size_t>> spare_ SPILLWAY_GUARDED_BY(spare_mutex_);
 };
 
 // Updates the free bytes of each directory.

@@ -44,6 +44,7 @@ FileTileStore::Sealing FileTileStore::plan_sealing(const std::vector<bool>& rewr
     sealing.movers.push_back(tile);
     sealing.elements.push_back(tile_entry.elements);
   }
+  const MutexLock guard(spare_mutex_);
   for (const auto& [elements, places] : spare_) {
     for (const std::size_t place : places) {
       if (!will_seal(place)) continue;
@@ -56,6 +57,7 @@ FileTileStore::Sealing FileTileStore::plan_sealing(const std::vector<bool>& rewr
 
 // Gives what the segments hold no more a place elsewhere.
 void FileTileStore::move_out(const Sealing& sealing, const NewPlaces& made) {
+  const MutexLock guard(spare_mutex_);
   for (auto& [elements, places] : spare_) {
     std::erase_if(places, [&](std::size_t place) {
       return sealing.segments.contains(stored_->segment(place));

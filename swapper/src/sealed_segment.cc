@@ -4,7 +4,7 @@
 namespace spillway::swapper {
 
 Result<void> SealedSegment::sync() {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (!synced_) synced_ = file_.sync();
   return *synced_;
 }

@@ -11,12 +11,12 @@
 namespace spillway::swapper {
 
 bool SegmentFiles::Pending::done() const noexcept {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   return completion_.has_value();
 }
 
 std::optional<std::chrono::steady_clock::time_point> SegmentFiles::Pending::ended() const noexcept {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   return ended_;
 }
 
@@ -26,13 +26,14 @@ void SegmentFiles::Pending::expedite() noexcept {
 
 std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
     std::chrono::steady_clock::time_point deadline) {
-  std::unique_lock guard(mutex_);
-  changed_.wait_until(guard, deadline, [&] { return completion_.has_value(); });
+  MutexLock guard(mutex_);
+  changed_.wait_until(guard, deadline,
+                      [&]() SPILLWAY_REQUIRES(mutex_) { return completion_.has_value(); });
   return std::exchange(completion_, std::nullopt);
 }
 
 void SegmentFiles::Pending::complete(aio::Completion completion) {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   completion_ = std::move(completion);
   ended_ = std::chrono::steady_clock::now();
   changed_.notify_all();
@@ -116,15 +117,16 @@ void SegmentFiles::refill(const Region& region) noexcept {
 }
 
 Result<void> SegmentFiles::wait_until_idle() {
-  std::unique_lock guard(mutex_);
+  MutexLock guard(mutex_);
   if (is_idle_in_time(guard)) return {};
   return make_error(ErrorKind::kDeadline, "wait for abandoned transfers", "",
                     std::to_string(in_flight_) + " are not complete in the time allowed");
 }
 
-bool SegmentFiles::is_idle_in_time(std::unique_lock<std::mutex>& guard) {
+bool SegmentFiles::is_idle_in_time(MutexLock& guard) {
   const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
-  return idle_.wait_for(guard, patience, [&] { return in_flight_ == 0; });
+  return idle_.wait_for(guard, patience,
+                        [&]() SPILLWAY_REQUIRES(mutex_) { return in_flight_ == 0; });
 }
 
 void SegmentFiles::remove(std::span<const std::uint32_t> segments) noexcept {
@@ -175,7 +177,7 @@ void SegmentFiles::unlink(std::span<const std::uint32_t> segments) noexcept {
 
 void SegmentFiles::close() {
   unlink(all());
-  std::unique_lock guard(mutex_);
+  MutexLock guard(mutex_);
   if (is_idle_in_time(guard)) {
     // Before they are closed: the engine knows files by their descriptor, and numbers are reused.
     for (const Segment& segment : segments_) {
@@ -194,7 +196,7 @@ std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direct
                  "a sealed segment is never written again");
   auto pending = std::make_shared<Pending>();
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     ++in_flight_;
   }
   auto on_completion = [this, pending, direction, region](aio::Completion completion) mutable {
@@ -228,7 +230,7 @@ void SegmentFiles::count(aio::Direction direction, const Region& region,
 
 void SegmentFiles::one_less_in_flight() {
   std::shared_ptr<SegmentFiles> last;  // dropped behind the guard, this object perhaps with it
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (--in_flight_ > 0) return;
   idle_.notify_all();
   last = std::move(until_idle_);

@@ -7,15 +7,14 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/swapper/directory_lock.h>
 #include <spillway/swapper/sealed_tile.h>
 #include <spillway/swapper/tier.h>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -53,10 +52,10 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     friend class SegmentFiles;
     void complete(aio::Completion completion);
 
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
-    std::optional<aio::Completion> completion_;
-    std::optional<std::chrono::steady_clock::time_point> ended_;
+    mutable Mutex mutex_;
+    CondVar changed_;
+    std::optional<aio::Completion> completion_ SPILLWAY_GUARDED_BY(mutex_);
+    std::optional<std::chrono::steady_clock::time_point> ended_ SPILLWAY_GUARDED_BY(mutex_);
     // For `expedite` only. It lives until the request has completed: dropping it would cancel.
     aio::Ticket ticket_;
   };
@@ -109,7 +108,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::shared_ptr<SealedSegment> sealed;
   };
   Result<void> make(std::span<const std::uint32_t> segments);
-  bool is_idle_in_time(std::unique_lock<std::mutex>& guard);
+  bool is_idle_in_time(MutexLock& guard) SPILLWAY_REQUIRES(mutex_);
   void unlink(std::span<const std::uint32_t> segments) noexcept;
   std::vector<std::uint32_t> all() const;
   void count(aio::Direction direction, const Region& region, const aio::Completion& completion);
@@ -126,10 +125,11 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   };
   std::vector<Moved> moved_;  // by directory
 
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable idle_;
-  std::size_t in_flight_ = 0;
-  std::shared_ptr<SegmentFiles> until_idle_;  // itself, if `close` could not wait
+  Mutex mutex_;
+  CondVar idle_;
+  std::size_t in_flight_ SPILLWAY_GUARDED_BY(mutex_) = 0;
+  // Itself, if `close` could not wait.
+  std::shared_ptr<SegmentFiles> until_idle_ SPILLWAY_GUARDED_BY(mutex_);
 };
 
 }  // namespace spillway::swapper

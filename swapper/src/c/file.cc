@@ -66,7 +66,7 @@ spillway_status spillway_file_sync(spillway_file* file) {
   return guarded("sync file", [&] {
     auto object = find<FileObject>(file, "sync file");
     if (!object) return object.error();
-    const std::lock_guard lock((*object)->mutex);
+    const MutexLock lock((*object)->mutex);
     auto synced = (*object)->file.sync();
     return synced ? SPILLWAY_OK : failed(synced.error());
   });
@@ -76,7 +76,7 @@ spillway_status spillway_file_remove(spillway_file* file) {
   return guarded("remove file", [&] {
     auto object = find<FileObject>(file, "remove file");
     if (!object) return object.error();
-    const std::lock_guard lock((*object)->mutex);
+    const MutexLock lock((*object)->mutex);
     auto removed = (*object)->file.remove();
     return removed ? SPILLWAY_OK : failed(removed.error());
   });

@@ -1,6 +1,7 @@
 #include "handles.h"
 
-#include <mutex>
+#include <spillway/aio/mutex.h>
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,9 +28,9 @@ struct Place {
 };
 
 struct Table {
-  std::mutex mutex;
-  std::vector<Place> places;
-  std::vector<std::uint32_t> free;
+  Mutex mutex;
+  std::vector<Place> places SPILLWAY_GUARDED_BY(mutex);
+  std::vector<std::uint32_t> free SPILLWAY_GUARDED_BY(mutex);
 };
 
 // Never destroyed: a host may use handles until its very end.
@@ -42,8 +43,8 @@ std::uint64_t number_of(std::uint64_t generation, Kind kind, std::uint32_t place
   return generation << (kPlaceBits + kKindBits) | std::uint64_t(kind) << kPlaceBits | place;
 }
 
-// REQUIRES: the table's mutex held.
-std::optional<std::uint32_t> place_of(const Table& table, const void* handle) {
+std::optional<std::uint32_t> place_of(const Table& table, const void* handle)
+    SPILLWAY_REQUIRES(table.mutex) {
   const auto number = reinterpret_cast<std::uint64_t>(handle);
   const auto place = static_cast<std::uint32_t>(number & ((1u << kPlaceBits) - 1));
   if (place >= table.places.size() || !table.places[place].object) return std::nullopt;
@@ -65,7 +66,7 @@ spillway_status bad_handle(const void* handle, Kind kind, const char* operation)
 
 void* add_object(std::shared_ptr<Object> object) {
   Table& t = table();
-  const std::lock_guard lock(t.mutex);
+  const MutexLock lock(t.mutex);
   if (t.free.empty()) {
     if (t.places.size() >> kPlaceBits != 0) return nullptr;
     t.places.emplace_back();
@@ -83,7 +84,7 @@ tl::expected<std::shared_ptr<Object>, spillway_status> find_object(const void* h
                                                                    const char* operation) {
   {
     Table& t = table();
-    const std::lock_guard lock(t.mutex);
+    const MutexLock lock(t.mutex);
     const auto place = place_of(t, handle);
     if (place && t.places[*place].object->kind() == kind) return t.places[*place].object;
   }
@@ -95,7 +96,7 @@ spillway_status remove_object(const void* handle, Kind kind, const char* operati
   std::uint32_t users = 0;
   {
     Table& t = table();
-    const std::lock_guard lock(t.mutex);
+    const MutexLock lock(t.mutex);
     const auto place = place_of(t, handle);
     if (place && t.places[*place].object->kind() == kind) {
       object = t.places[*place].object;

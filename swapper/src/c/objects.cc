@@ -35,7 +35,7 @@ std::optional<std::chrono::steady_clock::time_point> deadline_in(std::int64_t ti
 
 tl::expected<aio::Buffer, spillway_status> take_buffer(LeaseObject& lease, const char* operation) {
   {
-    const std::lock_guard lock(lease.mutex);
+    const MutexLock lock(lease.mutex);
     if (lease.lease) return std::move(lease.lease).release();
   }
   return tl::unexpected(
@@ -43,7 +43,7 @@ tl::expected<aio::Buffer, spillway_status> take_buffer(LeaseObject& lease, const
 }
 
 void put_back(LeaseObject& lease, pinned_pool::Lease buffer) {
-  const std::lock_guard lock(lease.mutex);
+  const MutexLock lock(lease.mutex);
   lease.lease = std::move(buffer);
 }
 

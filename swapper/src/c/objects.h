@@ -2,12 +2,11 @@
 #pragma once
 
 #include <spillway/aio/engine.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/pinned_pool/pool.h>
 #include <spillway/swapper/tile_store.h>
 
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 
 #include "handles.h"
@@ -31,7 +30,7 @@ struct EngineObject : Object {
 struct FileObject : Object {
   static constexpr Kind kKind = Kind::kFile;
   explicit FileObject(aio::File opened) : Object(kKind), file(std::move(opened)) {}
-  std::mutex mutex;  // of sync and remove
+  Mutex mutex;  // of sync and remove
   aio::File file;
 };
 
@@ -48,8 +47,8 @@ struct LeaseObject : Object {
   LeaseObject() : Object(kKind) {}
   Use<PoolObject> pool;
   std::size_t capacity = 0;
-  std::mutex mutex;
-  pinned_pool::Lease lease;  // empty while an I/O has it
+  Mutex mutex;
+  pinned_pool::Lease lease SPILLWAY_GUARDED_BY(mutex);  // empty while an I/O has it
 };
 
 struct RequestObject : Object {
@@ -62,12 +61,12 @@ struct RequestObject : Object {
     Use<LeaseObject> lease;  // may be empty
     aio::Ticket ticket;
   };
-  std::mutex needs_mutex;  // taken first: cancelling may complete the request at once
-  Needs needs;
-  std::mutex mutex;  // of what follows
-  std::condition_variable ended;
-  std::optional<aio::Completion> completion;
-  bool waited = false;
+  Mutex needs_mutex;  // taken first: cancelling may complete the request at once
+  Needs needs SPILLWAY_GUARDED_BY(needs_mutex);
+  Mutex mutex;
+  CondVar ended;
+  std::optional<aio::Completion> completion SPILLWAY_GUARDED_BY(mutex);
+  bool waited SPILLWAY_GUARDED_BY(mutex) = false;
 };
 
 struct StoreObject : Object {

@@ -78,12 +78,13 @@ spillway_status spillway_lease_acquire(spillway_pool* pool, int64_t timeout_ms,
     object->pool = Use(std::move(*found));
     pinned_pool::Pool& buffers = *object->pool->pool;
     const auto deadline = deadline_in(timeout_ms);
-    object->lease = deadline ? buffers.acquire_until(*deadline) : buffers.acquire();
-    if (!object->lease) {
+    pinned_pool::Lease taken = deadline ? buffers.acquire_until(*deadline) : buffers.acquire();
+    if (!taken) {
       return failed(SPILLWAY_WAIT_TIMEOUT, what,
                     "all " + std::to_string(buffers.buffer_count()) + " buffers are out");
     }
-    object->capacity = object->lease.capacity();
+    object->capacity = taken.capacity();
+    put_back(*object, std::move(taken));
     return give(std::move(object), lease, what);
   });
 }

@@ -80,11 +80,11 @@ spillway_status submit(aio::Direction direction, spillway_engine* engine, const 
   aio::Engine& target = *needs.engine->engine;
   needs.ticket =
       target.start(direction, transfer, std::move(*buffer), [object](aio::Completion done) {
-        const std::lock_guard lock(object->mutex);
+        const MutexLock lock(object->mutex);
         object->completion = std::move(done);
         object->ended.notify_all();
       });
-  const std::lock_guard lock(object->needs_mutex);
+  const MutexLock lock(object->needs_mutex);
   object->needs = std::move(needs);
   return SPILLWAY_OK;
 }
@@ -120,7 +120,7 @@ spillway_status spillway_request_done(spillway_request* request, int* done) {
     *done = 0;
     auto object = find<RequestObject>(request, "request done");
     if (!object) return object.error();
-    const std::lock_guard lock((*object)->mutex);
+    const MutexLock lock((*object)->mutex);
     *done = (*object)->completion.has_value();
     return SPILLWAY_OK;
   });
@@ -135,8 +135,10 @@ spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms, siz
     RequestObject::Needs needs;
     aio::Completion completion;
     {
-      std::unique_lock lock(object.mutex);
-      const auto ended = [&] { return object.completion.has_value(); };
+      MutexLock lock(object.mutex);
+      const auto ended = [&]() SPILLWAY_REQUIRES(object.mutex) {
+        return object.completion.has_value();
+      };
       if (const auto deadline = deadline_in(timeout_ms)) {
         if (!object.ended.wait_until(lock, *deadline, ended)) {
           return failed(SPILLWAY_WAIT_TIMEOUT, "wait", "the request is still under way");
@@ -151,7 +153,7 @@ spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms, siz
       completion.transferred = std::move(object.completion->transferred);
     }
     {
-      const std::lock_guard lock(object.needs_mutex);
+      const MutexLock lock(object.needs_mutex);
       needs = std::move(object.needs);
     }
     remove_object(request, Kind::kRequest, "wait");
@@ -163,7 +165,7 @@ spillway_status spillway_cancel(spillway_request* request) {
   return guarded("cancel", [&] {
     auto object = find<RequestObject>(request, "cancel");
     if (!object) return object.error();
-    const std::lock_guard lock((*object)->needs_mutex);
+    const MutexLock lock((*object)->needs_mutex);
     if ((*object)->needs.ticket.valid()) (*object)->needs.ticket.cancel();
     return SPILLWAY_OK;
   });

@@ -7,11 +7,11 @@
 
 #include <spillway/aio/export.h>
 #include <spillway/aio/file.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/swapper/layout.h>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,8 +39,8 @@ class SPILLWAY_API SealedSegment {
  private:
   aio::File file_;
   std::uint64_t size_bytes_;
-  std::mutex mutex_;
-  std::optional<Result<void>> synced_;
+  Mutex mutex_;
+  std::optional<Result<void>> synced_ SPILLWAY_GUARDED_BY(mutex_);
 };
 
 struct SealedTile {
