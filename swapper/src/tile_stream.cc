@@ -1,4 +1,5 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/stopwatch.h>
 #include <spillway/swapper/tile_stream.h>
 #include <algorithm>
 #include <chrono>
@@ -14,17 +15,6 @@ namespace spillway::swapper {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// Adds the time from its making to its end to a counter.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
-
- private:
-  double& seconds_;
-  const Clock::time_point start_;
-};
 
 bool resident(const Part& part) {
   for (std::uint32_t plane = part.planes.first; plane < part.planes.first + part.planes.count;
@@ -133,8 +123,7 @@ class TileStream::Run {
 
   StreamStats stats() const {
     StreamStats stats = stats_;
-    const auto elapsed = Clock::now() - begin_;
-    stats.seconds = std::chrono::duration<double>(elapsed).count() - idle_seconds_;
+    stats.seconds = seconds_since(begin_) - idle_seconds_;
     const double busy = busy_.seconds();
     if (busy > 0) stats.drive_idle_seconds = std::max(0.0, stats.seconds - busy);
     return stats;
@@ -164,7 +153,7 @@ class TileStream::Run {
     if (named_) return true;
     const Clock::time_point asked = Clock::now();
     named_ = source_.next(wait, stats());
-    if (wait) idle_seconds_ += std::chrono::duration<double>(Clock::now() - asked).count();
+    if (wait) idle_seconds_ += seconds_since(asked);
     return named_.has_value();
   }
 

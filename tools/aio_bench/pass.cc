@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <spillway/aio/stopwatch.h>
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -17,10 +18,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kLeastBytes = 16 << 20;
 // How much of a pass may go before its queues are full.
 constexpr double kWarmUpShare = 0.25;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 double cpu_seconds_so_far() {
   rusage usage{};

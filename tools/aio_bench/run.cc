@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <spillway/aio/stopwatch.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/pinned_pool/topology.h>
 #include <algorithm>
@@ -15,6 +16,7 @@
 namespace spillway::aio_bench {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using pinned_pool::format_bytes;
 
 constexpr std::uint64_t kFileBytes = std::uint64_t{4} << 30, kQuickFileBytes = 1 << 30;
@@ -26,16 +28,6 @@ constexpr double kLongestDrainShare =
     1. / 60;  // of the time, for what is in flight at a pass's end
 constexpr int kFioPairs = 3;
 constexpr double kFioSeconds = 1.0;
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 Result<std::uint64_t> file_bytes_for(const Target& target, const Options& options) {
   const std::uint64_t free = target.free_bytes();
@@ -161,20 +153,20 @@ class TargetRun {
     }
   }
 
-  std::optional<double> seconds_left() const { return options_.seconds - watch_.seconds(); }
+  std::optional<double> seconds_left() const { return options_.seconds - seconds_since(start_); }
 
   Result<void> look_for_the_best(const Rig& rig, const std::vector<Setting>& settings) {
     const SearchOptions wanted{.settings = settings,
                                .workloads = options_.workloads,
-                               .seconds = options_.seconds - watch_.seconds(),
+                               .seconds = options_.seconds - seconds_since(start_),
                                .pass_seconds = options_.exhaustive ? kExhaustivePass : kLongestPass,
                                .repetitions = options_.repetitions,
                                .exhaustive = options_.exhaustive};
-    const Stopwatch since;
+    const Clock::time_point since = Clock::now();
     const SearchWorld world{
         .measure = [&](Workload workload, const Setting& setting,
                        double seconds) { return run_pass(rig, workload, setting, seconds); },
-        .seconds_used = [&] { return since.seconds(); },
+        .seconds_used = [&] { return seconds_since(since); },
         .progress = [&](const std::string& what,
                         double left) { progress_.show("measuring: " + what, left); }};
     auto results = search(wanted, world);
@@ -226,7 +218,7 @@ class TargetRun {
   const std::vector<double>& speeds_;
   Report report_;
   const Pattern pattern_;
-  const Stopwatch watch_;
+  const Clock::time_point start_ = Clock::now();
   std::uint64_t wished_file_bytes_ = 0;
 };
 

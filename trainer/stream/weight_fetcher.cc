@@ -1,33 +1,14 @@
 #include "trainer/stream/weight_fetcher.h"
 #include <ATen/Functions.h>
 #include <spillway/aio/check.h>
+#include <spillway/aio/stopwatch.h>
 #include "trainer/device/device_tier.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "trainer/stream/weight_loader.h"
 
 namespace spillway::trainer {
-namespace {
-
-// Adds the time from its making to its end to a counter.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds)
-      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    const auto elapsed = std::chrono::steady_clock::now() - start_;
-    seconds_ += std::chrono::duration<double>(elapsed).count();
-  }
-
- private:
-  double& seconds_;
-  const std::chrono::steady_clock::time_point start_;
-};
-
-}  // namespace
-
 WeightFetcher::WeightFetcher(ModelStates& states, BackgroundUpdate& update)
     : states_(&states), update_(&update), loader_(std::make_unique<WeightLoader>(states, update)) {
   for (UnitId unit = 0; unit < states.units().size(); ++unit) {

@@ -1,4 +1,5 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/stopwatch.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
 
@@ -6,14 +7,6 @@
 #include <cmath>
 
 namespace spillway::trainer {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
 ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
                        at::Device device, const std::atomic<bool>* stop, InitialValues initial)
     : states_(config, model, communicator, device, stop, initial),
