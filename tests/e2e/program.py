@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from cases import main
 from free_port import free_port
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else ""
@@ -146,12 +147,3 @@ def read_metrics(path):
 def bits(metrics):
     """What must not depend on where the states live. Printed floats read back to the same bits."""
     return [(line["loss"].hex(), line["grad_norm"].hex(), line["lr"].hex()) for line in metrics]
-
-
-def main():
-    done = unittest.main(module="__main__", exit=False).result
-    for case, reason in done.skipped:
-        print(f"skipped: {reason}")
-    if not done.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if done.skipped and len(done.skipped) == done.testsRun else 0)

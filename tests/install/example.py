@@ -10,6 +10,8 @@ import unittest
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from cases import main
+
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else ""
 
 
@@ -36,12 +38,3 @@ class ExampleTest(unittest.TestCase):
 
     def names(self, folder=None):
         return sorted(path.name for path in (folder or self.folder).iterdir() if path.name != "lost+found")
-
-
-def main():
-    done = unittest.main(module="__main__", exit=False).result
-    for _, reason in done.skipped:
-        print(f"skipped: {reason}")
-    if not done.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if done.skipped and len(done.skipped) == done.testsRun else 0)
