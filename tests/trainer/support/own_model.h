@@ -77,17 +77,6 @@ at::Tensor own_losses(const Run& run, const at::Tensor& points, const at::Tensor
   return run(kReadout, {gated, wanted});
 }
 
-// The units' modules with the values that the engine starts from.
-inline std::vector<std::shared_ptr<Unit>> make_modules(const ModelSpec& model, std::uint64_t seed) {
-  std::vector<std::shared_ptr<Unit>> modules;
-  for (UnitId id = 0; id < model.units().size(); ++id) {
-    at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
-    generator.set_current_seed(derive_seed(seed, 0, id));
-    modules.push_back(model.units()[id].make());
-  }
-  return modules;
-}
-
 inline at::Tensor plain_losses(const std::vector<std::shared_ptr<Unit>>& modules,
                                const at::Tensor& points, const at::Tensor& wanted) {
   const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {

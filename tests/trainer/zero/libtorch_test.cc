@@ -1,29 +1,18 @@
 // The same training written as a plain libtorch loop: one graph, all parameters in memory,
 // torch::optim::AdamW, no micro-batches.
-#include <ATen/Context.h>
 #include <gtest/gtest.h>
 #include <torch/optim/adamw.h>
 
 #include <cmath>
 
 #include "tests/support/scratch.h"
+#include "tests/trainer/support/modules.h"
 #include "tests/trainer/support/tiny_gpt.h"
 
 namespace spillway::trainer::testing {
 namespace {
 
 constexpr int kSteps = 20;
-
-// The units' modules with the values the engine starts from.
-std::vector<std::shared_ptr<Unit>> make_modules(const ModelSpec& model, std::uint64_t seed) {
-  std::vector<std::shared_ptr<Unit>> modules;
-  for (UnitId id = 0; id < model.units().size(); ++id) {
-    at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
-    generator.set_current_seed(derive_seed(seed, 0, id));
-    modules.push_back(model.units()[id].make());
-  }
-  return modules;
-}
 
 torch::optim::AdamW make_adamw(const std::vector<std::shared_ptr<Unit>>& modules,
                                const OptimizerConfig& config, std::vector<at::Tensor>* all) {

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "tests/support/scratch.h"
+#include "tests/trainer/support/modules.h"
 
 namespace spillway::trainer::testing {
 namespace {
