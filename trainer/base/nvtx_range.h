@@ -1,5 +1,5 @@
-// Ranges that NVIDIA's profilers show beside the GPU's kernels. Without a profiler they cost a
-// load and a branch each; in builds without CUDA there are none.
+// Marks ranges that NVIDIA's profilers show beside the GPU's kernels. Without a profiler, a call
+// costs a load and a branch; in builds without CUDA, nothing.
 #pragma once
 
 #ifdef SPILLWAY_CUDA

@@ -1,7 +1,7 @@
-// PlacedFile: a new file of known size whose bytes are written in any order. Internal to exporting.
+// PlacedFile: a new file of known size, written in any order. Internal to exporting.
 //
-// Its space is taken at the start (fallocate): a full disk is found out before the work. What is
-// written leaves the page cache as soon as it may. All calls block; move-only.
+// create() allocates all its space (fallocate), so a full disk is an error before the work starts.
+// Written bytes leave the page cache early (see write_back.h). All calls block; move-only.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -24,9 +24,10 @@ class PlacedFile {
   ~PlacedFile();
 
   Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
-  // All before `offset` is complete: it may go to the disk.
+  // Starts to write back the bytes before `offset`. REQUIRES: they are final.
   void complete_until(std::uint64_t offset) { write_back_.complete_until(fd_, offset); }
-  Result<void> sync_and_close();  // no more calls after it
+  // Makes the file durable. REQUIRES: the last call.
+  Result<void> sync_and_close();
 
  private:
   PlacedFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}

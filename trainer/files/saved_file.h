@@ -1,4 +1,6 @@
-// SavedFile: a file of a checkpoint, opened for reading. Internal to checkpoints.
+// SavedFile: a file of a checkpoint, open for reading. Internal to checkpoints.
+//
+// All calls block. Move-only; any thread may read.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -14,7 +16,7 @@ namespace spillway::trainer {
 
 class SavedFile {
  public:
-  // A regular file; not through a symbolic link, and without waiting for a pipe's other end.
+  // Opens a regular file. Refuses a symbolic link, and never waits for the other end of a pipe.
   static Result<SavedFile> open(const std::filesystem::path& path);
   SavedFile(SavedFile&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)), size_bytes_(other.size_bytes_) {}
@@ -22,7 +24,7 @@ class SavedFile {
   ~SavedFile();
 
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
-  // All of `to`, or an error that names the path.
+  // Fills `to` with the bytes at `offset`. An error names `path`.
   Result<void> read(const std::filesystem::path& path, std::uint64_t offset,
                     std::span<std::byte> to) const;
 
@@ -33,7 +35,7 @@ class SavedFile {
   std::uint64_t size_bytes_ = 0;
 };
 
-// All of a file of at most 4 GiB.
+// Returns the contents of a file of at most 4 GiB.
 Result<std::string> read_text(const std::filesystem::path& path);
 
 }  // namespace spillway::trainer

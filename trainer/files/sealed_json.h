@@ -1,5 +1,5 @@
-// A JSON object whose last member is the checksum of the text before it, and the checked reading of
-// its members. Internal to checkpoints.
+// Seals JSON objects with a checksum of their text, and reads their members with checks. Internal
+// to checkpoints.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -11,16 +11,16 @@
 
 namespace spillway::trainer {
 
-// The object as text, with a last member "checksum": XXH3 (64 bits, 16 hexadecimal digits) of all
-// bytes before those digits. REQUIRES: a non-empty object.
+// Returns `object` as text, with "checksum" as its last member: XXH3 (64 bits, 16 hexadecimal
+// digits) of all bytes before those digits. REQUIRES: a non-empty object.
 std::string seal(const nlohmann::ordered_json& object);
-// kCorrupt unless the text is as it was sealed.
+// Parses a sealed text. kCorrupt if its checksum does not match. Errors call it `name`.
 Result<nlohmann::ordered_json> unseal(std::string_view text, const std::string& name);
 
 std::string hex_of(std::uint64_t value);
 
-// Members of an object by name and type. The first thing that is wrong is remembered and 0, an
-// empty text or nothing given in its place, so that reading needs no branches; ask at the end.
+// Reads members of an object by name and type. A wrong member reads as 0 or empty, and the first
+// problem is kept: callers need no branches, and ask outcome() at the end.
 class JsonFields {
  public:
   explicit JsonFields(std::string name) : name_(std::move(name)) {}
@@ -31,11 +31,11 @@ class JsonFields {
   bool flag(const nlohmann::ordered_json& object, const char* key);
   std::string text(const nlohmann::ordered_json& object, const char* key);
   std::uint64_t hex(const nlohmann::ordered_json& value);
-  // A plain file name: letters, digits, '.', '_' and '-', no dot at its start.
+  // Reads a plain file name: letters, digits, '.', '_' and '-', without a dot at its start.
   std::string file_name(const nlohmann::ordered_json& object, const char* key);
   const nlohmann::ordered_json& array(const nlohmann::ordered_json& object, const char* key);
   const nlohmann::ordered_json& object(const nlohmann::ordered_json& object, const char* key);
-  // The number of `text` among `names`.
+  // Reads one of `names`, and returns its index.
   std::uint32_t choice(const nlohmann::ordered_json& object, const char* key,
                        const std::vector<std::string>& names);
 

@@ -1,4 +1,4 @@
-// A matrix the other way round, in pieces that stay in the cache. Internal to weights' files.
+// Transposes matrices in blocks that fit into the cache. Internal to files of weights.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,8 @@
 
 namespace spillway::trainer {
 
-// from: [rows, columns] -> to: [columns, rows], whose lines lie `line` values apart.
+// Writes the transpose of `from`, [rows, columns], to `to`, [columns, rows], whose rows lie `line`
+// values apart.
 template <typename Value>
 void transpose(const Value* from, std::uint64_t rows, std::uint64_t columns, Value* to,
                std::uint64_t line) {
@@ -22,7 +23,7 @@ void transpose(const Value* from, std::uint64_t rows, std::uint64_t columns, Val
   }
 }
 
-// How many of `rows` rows of `columns` values a buffer of so many holds: at least one.
+// Returns how many of `rows` rows of `columns` values fit into a buffer of `values`: at least one.
 inline std::uint64_t rows_at_a_time(std::uint64_t values, std::uint64_t rows,
                                     std::uint64_t columns) {
   return std::clamp<std::uint64_t>(values / std::max<std::uint64_t>(columns, 1), 1,

@@ -1,6 +1,6 @@
-// WriteBack: what was written through the page cache goes to the drive as it comes, and leaves the
-// cache when it is clean, so that neither a sync at the end nor the cache gets large. Internal to
-// files of checkpoints and exports.
+// WriteBack: writes a growing file back to the drive while it grows, and drops clean pages from the
+// page cache. The cache stays small, and the final sync short. Internal to files of checkpoints and
+// exports. One thread at a time.
 #pragma once
 
 #include <fcntl.h>
@@ -11,8 +11,8 @@ namespace spillway::trainer {
 
 class WriteBack {
  public:
-  // All before `offset` is complete. What was sent before is clean by now. Hints: an error shows in
-  // the file's sync.
+  // Starts to write back the bytes before `offset`, and drops those of the call before. REQUIRES:
+  // they are final. These are hints to the kernel: errors appear when the file is synced.
   void complete_until(int fd, std::uint64_t offset) {
     if (offset < started_ + kBytesAtATime) return;
     ::sync_file_range(fd, static_cast<off_t>(started_), static_cast<off_t>(offset - started_),

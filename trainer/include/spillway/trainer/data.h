@@ -1,9 +1,9 @@
-// TokenFile: tokens on disk, mapped, never loaded whole; BatchSampler: which tokens a sample is.
+// TokenFile maps a file of tokens; BatchSampler chooses the tokens of each sample.
 //
 // Formats: plain text (a byte is a token), llm.c (256 x int32 header, magic 20240520: uint16
-// tokens, 20240801: uint32 tokens), nanoGPT (headerless uint16, by the name *.bin without such a
-// magic, or asked for). A sample depends on (seed, step, its global number in the step) and on
-// nothing else, so ranks, accumulation, resume and evaluation never disturb it.
+// tokens, 20240801: uint32 tokens), nanoGPT (no header, uint16: a file *.bin without such a magic,
+// or on request). A sample is a function of (seed, step, its global number in the step) alone:
+// ranks, accumulation, resuming and evaluation never change it.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -17,12 +17,12 @@ namespace spillway::trainer {
 
 enum class TokenFormat { kAuto, kText, kLlmc, kNanoGpt };
 
-// Move-only; any thread may read. The file must keep its size while it is open: the kernel answers
-// a read of what was cut off with SIGBUS.
+// Move-only; any thread may read. The file must not shrink while it is open: reading beyond its new
+// end raises SIGBUS.
 class TokenFile {
  public:
-  // Errors: kNotFound, kPermission and kIo from the system; kInvalid for what is no token file (a
-  // directory, empty, odd size, a header that does not match the size).
+  // Opens and maps a file. Errors: kNotFound, kPermission and kIo from the system; kInvalid if it
+  // is no token file (a directory, empty, of odd size, a header that does not match the size).
   static Result<TokenFile> open(const std::filesystem::path& path,
                                 TokenFormat format = TokenFormat::kAuto);
   TokenFile(TokenFile&&) noexcept;
@@ -34,7 +34,7 @@ class TokenFile {
   std::uint64_t token_count() const noexcept;
   // Copies tokens [first, first + out.size()). REQUIRES: within token_count().
   void copy(std::uint64_t first, std::span<std::int64_t> out) const;
-  // kInvalid, naming token and place, when a token is not below `vocab_size`. Reads the whole file.
+  // Checks all tokens against `vocab_size`. kInvalid names token and place. Reads the whole file.
   Result<void> check_vocabulary(std::uint64_t vocab_size) const;
 
  private:
@@ -43,17 +43,17 @@ class TokenFile {
   std::unique_ptr<State> state_;
 };
 
-// Which tokens a sample is. Refers to `file`, which must stay where it is. Any thread may ask.
-// Training samples: `context + 1` consecutive tokens at a place drawn from (seed, step, sample).
+// Chooses `context + 1` consecutive tokens for a sample; in training, at a place drawn from (seed,
+// step, sample). Refers to `file`, which must outlive it and not move. Any thread may call.
 class BatchSampler {
  public:
-  // kInvalid when the file is shorter than context + 1 tokens, with both numbers.
+  // kInvalid if the file has fewer than context + 1 tokens; the error names both numbers.
   static Result<BatchSampler> create(const TokenFile& file, std::uint32_t context,
                                      std::uint64_t seed);
-  // inputs[i] and targets[i], i < context, are tokens i and i + 1 of the sample.
+  // Copies tokens i and i + 1 of the sample to inputs[i] and targets[i], i < context.
   void training_sample(std::uint64_t step, std::uint64_t sample, std::span<std::int64_t> inputs,
                        std::span<std::int64_t> targets) const;
-  // Held-out data: sample k is the k-th of evenly spread places, the same at every evaluation.
+  // As above, at the `sample`-th of `sample_count` evenly spread places, in every evaluation.
   void evaluation_sample(std::uint64_t sample, std::uint64_t sample_count,
                          std::span<std::int64_t> inputs, std::span<std::int64_t> targets) const;
 
@@ -68,8 +68,8 @@ class BatchSampler {
   std::uint64_t seed_;
 };
 
-// Entropy of the next byte given the present one, in nats: the loss of the best bigram model of a
-// text. REQUIRES: format kText. Reads the whole file.
+// Returns the entropy of the next byte given the current one, in nats: the loss of the best bigram
+// model of the text. REQUIRES: format kText. Reads the whole file.
 double bigram_entropy(const TokenFile& file);
 
 }  // namespace spillway::trainer

@@ -1,5 +1,5 @@
-// Failure: the one exception of the trainer, raised where an Error of the lower layers crosses into
-// code that libtorch calls. `main` prints its one line and exits non-zero.
+// Failure: the exception of the trainer. It carries an Error of the lower layers through code that
+// libtorch calls. `main` prints its one line and exits non-zero.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -17,7 +17,7 @@ class Failure : public std::runtime_error {
   Error error_;
 };
 
-// The user asked to stop (SIGINT, SIGTERM); what is on disk is cleaned up on the way out.
+// Thrown when the user asks to stop (SIGINT, SIGTERM). Unwinding removes temporary files.
 class Interrupted : public std::runtime_error {
  public:
   Interrupted() : std::runtime_error("interrupted") {}

@@ -1,10 +1,10 @@
-// Trace: what a run did when: spans of time in lanes, kept in memory, written as Chrome's trace
-// event format (which Perfetto and chrome://tracing open, and `spillway trace` draws).
+// Trace: records spans of time in memory and writes them in Chrome's trace event format. Perfetto
+// and chrome://tracing open it, and `spillway trace` draws it.
 //
-// A null Trace* is no trace: a TraceSpan then costs one branch. Any thread may add spans; nothing
-// is allocated for one. The memory is mapped at the start and touched as it fills; spans that find
-// it full are counted and left out. Spans are kept between begin_step and end_step of the steps
-// that were asked for. A Trace must outlive the engine and the threads that add to it.
+// A null Trace* records nothing: a TraceSpan then costs one branch. Any thread may add spans,
+// without allocation: memory is mapped at construction and touched as it fills. When it is full,
+// spans are dropped and counted. Spans are recorded between begin_step and end_step of the
+// requested steps. A Trace must outlive the engine and the threads that add to it.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -23,10 +23,10 @@ namespace spillway::trainer {
 
 enum class Lane : std::uint8_t { kStep, kCompute, kOptimizer, kCopy, kRead, kWrite, kWait };
 inline constexpr std::size_t kLanes = 7;
-// "step", "compute", ...: the lane's name in the file.
+// Returns the lane's name in the file: "step", "compute", ...
 const char* name_of(Lane lane);
 
-// What a span was about; what is not known is left out of the file.
+// Describes a span. Defaults are left out of the file.
 struct TraceArgs {
   std::uint64_t bytes = 0;
   std::int32_t unit = -1;
@@ -48,24 +48,24 @@ class Trace {
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 
-  // Whether spans are kept just now. Any thread.
+  // Returns whether spans are recorded now. Any thread.
   bool recording() const noexcept { return recording_.load(std::memory_order_relaxed); }
-  // `name` must live as long as the Trace: a literal. Any thread; does nothing when not recording.
+  // Adds a span, if recording. `name` must outlive the Trace: a literal. Any thread.
   void add(Lane lane, const char* name, Clock::time_point start, Clock::time_point end,
            const TraceArgs& args = {}) noexcept;
-  // By the training thread. The step becomes a span of its own lane.
+  // Mark a step, which becomes a span in a lane of its own. Training thread only.
   void begin_step(std::uint64_t step) noexcept;
   void end_step() noexcept;
 
-  // What the engine shall be made with: its operations become spans of kRead and kWrite.
+  // Returns an observer for the engine: its operations become spans of kRead and kWrite.
   aio::IoObserver io_observer() noexcept;
-  // What the units are called, so that "forward" of unit 3 is "forward transformer.h.2".
+  // Names the units, so that "forward" of unit 3 is written as "forward transformer.h.2".
   void name_units(std::vector<std::string> names) { unit_names_ = std::move(names); }
 
   std::size_t kept() const noexcept;
   std::uint64_t dropped() const noexcept;
-  // Writes what is there: to a new file that then replaces `path`, so that `path` is never half a
-  // trace. A device or a pipe is written as it is. Blocks. `process`: what it was a trace of.
+  // Writes the spans to a new file, which then replaces `path`: `path` is never half a trace.
+  // Writes a device or a pipe directly. `process` names the traced process. Blocks.
   Result<void> write(const std::filesystem::path& path, const std::string& process) const;
 
  private:
@@ -84,11 +84,11 @@ class Trace {
   std::vector<std::string> unit_names_;
 };
 
-// Whether `path` may be written as a trace: it does not exist, or is a trace, or is no regular
-// file. Otherwise kInvalid: what else is there is left alone.
+// Checks that `path` may be overwritten by a trace: it does not exist, is a trace, or is no regular
+// file. Otherwise kInvalid, so that no other file is lost.
 Result<void> check_trace_path(const std::filesystem::path& path);
 
-// A span from its construction to its end, and an NVTX range in builds with CUDA.
+// Adds a span from its construction to its destruction; in builds with CUDA, an NVTX range as well.
 class TraceSpan {
  public:
   // `trace` may be null.
