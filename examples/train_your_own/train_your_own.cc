@@ -65,8 +65,8 @@ void train(const std::string& directory, int steps) {
   const auto ranks = Communicator::from_environment(at::kCPU);
   ZeroEngine engine(config, model, *ranks, at::kCPU);
   std::printf("%llu parameters, %llu of them train\n",
-              static_cast<unsigned long long>(engine.states().parameter_count()),
-              static_cast<unsigned long long>(engine.states().trainable_parameter_count()));
+              static_cast<unsigned long long>(engine.parameter_count()),
+              static_cast<unsigned long long>(engine.trainable_parameter_count()));
 
   // 4. Steps: the loss of a batch, through zero::run wherever a unit is used. A step's last writes
   // may be counted with the next, so the bytes are counted from the start.

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include "support/scratch.h"
+#include "scratch.h"
 
 namespace spillway {
 

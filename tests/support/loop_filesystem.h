@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <string>
 
-#include "support/scratch.h"
+#include "scratch.h"
 
 namespace spillway {
 

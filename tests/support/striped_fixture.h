@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "support/scratch.h"
+#include "scratch.h"
 #include "support/seed.h"
 
 namespace spillway::aio {

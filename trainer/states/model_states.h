@@ -21,10 +21,6 @@
 
 namespace spillway::trainer {
 
-// kOfSeed: drawn from config.seed, and written. kLoadedLater: load_checkpoint or
-// set_initial_weights writes them before anything else uses them.
-enum class InitialValues { kOfSeed, kLoadedLater };
-
 class ModelStates {
  public:
   // Throws Failure, and Interrupted once `stop` (may be null) is set: making a large model takes

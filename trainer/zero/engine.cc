@@ -1,13 +1,125 @@
 #include <spillway/aio/check.h>
 #include <spillway/aio/stopwatch.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/trace.h>
 #include <spillway/trainer/zero_engine.h>
 
 #include <chrono>
 #include <cmath>
+#include <utility>
+
+#include "trainer/states/model_states.h"
+#include "trainer/stream/activation_store.h"
+#include "trainer/stream/gradient_store.h"
+#include "trainer/stream/optimizer_step.h"
+#include "trainer/stream/weight_fetcher.h"
+#include "trainer/zero/pass.h"
 
 namespace spillway::trainer {
-ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
+namespace {
+
+// Who the bytes that move are charged to: the steps of training, or anything else (making the
+// model, inference, saving).
+enum class Account { kTraining, kOther };
+
+// Bytes that moved to and from NVMe, by account.
+class TrafficMeter {
+ public:
+  explicit TrafficMeter(const StateTiers& tiers) : tiers_(tiers) {}
+
+  // Charges what moves from here on to `account`. Returns the account before.
+  Account charge(Account account) {
+    count();
+    return std::exchange(account_, account);
+  }
+  // What training moved since the last call.
+  swapper::TierStats take() {
+    count();
+    return std::exchange(training_, {});
+  }
+
+ private:
+  void count() {
+    const swapper::TierStats now{tiers_.nvme_read_bytes(), tiers_.nvme_written_bytes()};
+    if (account_ == Account::kTraining) {
+      training_.read_bytes += now.read_bytes - seen_.read_bytes;
+      training_.written_bytes += now.written_bytes - seen_.written_bytes;
+    }
+    seen_ = now;
+  }
+
+  const StateTiers& tiers_;
+  Account account_ = Account::kOther;
+  swapper::TierStats training_;
+  swapper::TierStats seen_;  // the tiers' counts at the last count()
+};
+
+// Lets the gradients of one step take contributions while it lives, and ends GradientStore's
+// when_final with them.
+class OpenGradients {
+ public:
+  explicit OpenGradients(GradientStore& gradients) : gradients_(gradients) { gradients_.clear(); }
+  ~OpenGradients() {
+    gradients_.close();
+    gradients_.when_final({});
+  }
+  OpenGradients(const OpenGradients&) = delete;
+  OpenGradients& operator=(const OpenGradients&) = delete;
+
+ private:
+  GradientStore& gradients_;
+};
+
+}  // namespace
+
+class ZeroEngine::Impl {
+ public:
+  Impl(const Config& config, const ModelSpec& model, Communicator& communicator, at::Device device,
+       const std::atomic<bool>* stop, InitialValues initial);
+
+  StepReport step(const LossFunction& loss);
+  StepReport finish_update();
+  ModelStates& quiet_states();
+  void when_quiet(UseStates use);
+  zero::Pass inference_pass();
+  double sum_over_ranks(double value) { return states_.communicator().all_reduce_sum(value); }
+  void set_trace(Trace* trace);
+
+ private:
+  friend class ZeroEngine;  // its accessors
+
+  zero::Pass make_pass(bool training);
+  void run_passes(const LossFunction& loss_of, StepReport* report);
+  void run_backward(const at::Tensor& loss, StepReport* report);
+  void check_finite(const StepReport& report) const;
+  void end_update();
+  void use_quiet_states();
+  void count_update(const swapper::StreamStats& update);
+  void report_counts(StepReport* report);
+
+  ModelStates states_;
+  GradientStore gradients_;
+  ActivationStore activations_{states_};
+  OptimizerStep optimizer_;
+  WeightFetcher fetcher_;
+  const std::atomic<bool>* stop_;
+  bool in_background_ = false;
+  bool speculates_ = false;  // updates during backward, where that is worth trying
+  bool clipped_ = false;     // in the last step: then this one will be too, most likely
+  std::uint64_t step_ = 0;
+  UseStates when_quiet_;
+  TrafficMeter traffic_{states_.tiers()};
+  // Since the last report.
+  double compute_seconds_ = 0;
+  double update_seconds_ = 0;
+  std::chrono::steady_clock::time_point backward_end_;
+  double barrier_seconds_ = 0;
+  double drive_busy_seconds_ = 0;
+  double drive_idle_seconds_ = 0;
+  double activations_wait_reported_ = 0;
+};
+
+ZeroEngine::Impl::Impl(const Config& config, const ModelSpec& model, Communicator& communicator,
                        at::Device device, const std::atomic<bool>* stop, InitialValues initial)
     : states_(config, model, communicator, device, stop, initial),
       gradients_(states_),
@@ -18,20 +130,18 @@ ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicato
   in_background_ = resolved_update_order(config) != UpdateOrder::kAfterBackward &&
                    states_.tiers().device_optimizer() == nullptr;
   if (resolved_update_order(config) == UpdateOrder::kBackward) {
-    ahead_ = in_background_ && optimizer_.can_start_ahead();
+    speculates_ = in_background_ && optimizer_.can_start_ahead();
   }
-  if (config.update_order == UpdateOrder::kBackward && !ahead_) {
+  if (config.update_order == UpdateOrder::kBackward && !speculates_) {
     states_.tiers().add_note(
         "update_order backward: needs optimizer states on NVMe, and gradients that are not; it is "
         "forward here");
   }
   gradients_.close();
-  inferring_ = true;  // making the model was no step
-  count_bytes();
-  inferring_ = false;
+  traffic_.charge(Account::kTraining);  // making the model was no step
 }
 
-void ZeroEngine::set_trace(Trace* trace) {
+void ZeroEngine::Impl::set_trace(Trace* trace) {
   states_.set_trace(trace);
   if (trace == nullptr) return;
   std::vector<std::string> names;
@@ -39,73 +149,59 @@ void ZeroEngine::set_trace(Trace* trace) {
   trace->name_units(std::move(names));
 }
 
-zero::Pass ZeroEngine::make_pass(bool training) {
-  SPILLWAY_CHECK(states_.has_values(), "values that are to come are set before they are used");
+zero::Pass ZeroEngine::Impl::make_pass(bool training) {
+  SPILLWAY_CHECK(states_.has_values(), "values that are loaded later are set before they are used");
   const Config& config = states_.config();
-  zero::Pass pass;
-  pass.states = &states_;
-  pass.fetcher = &fetcher_;
-  pass.gradients = training ? &gradients_ : nullptr;
-  pass.activations = training ? &activations_ : nullptr;
-  pass.chunk_samples = static_cast<std::int64_t>(config.micro_batch_size);
-  pass.training = training;
-  pass.seed = config.seed;
-  pass.step = step_;
-  pass.first_sample =
-      states_.communicator().rank() * config.micro_batch_size * config.gradient_accumulation_steps;
-  pass.stop = stop_;
-  pass.compute_seconds = &compute_seconds_;
+  const std::uint64_t samples = config.micro_batch_size * config.gradient_accumulation_steps;
+  auto pass = std::make_shared<zero::PassState>(zero::PassState{
+      .states = &states_,
+      .fetcher = &fetcher_,
+      .gradients = training ? &gradients_ : nullptr,
+      .activations = training ? &activations_ : nullptr,
+      .chunk_samples = static_cast<std::int64_t>(config.micro_batch_size),
+      .training = training,
+      .seed = config.seed,
+      .step = step_,
+      .first_sample = states_.communicator().rank() * samples,
+      .stop = stop_,
+      .compute_seconds = &compute_seconds_,
+  });
   fetcher_.begin_sweep(training ? Sweep::kTraining : Sweep::kInference);
-  return pass;
+  return zero::Pass(std::move(pass));
 }
 
-zero::Pass ZeroEngine::inference_pass() {
+zero::Pass ZeroEngine::Impl::inference_pass() {
   end_update();
   use_quiet_states();
-  count_bytes();
-  inferring_ = true;
+  traffic_.charge(Account::kOther);
   return make_pass(/*training=*/false);
 }
 
-ModelStates& ZeroEngine::quiet_states() {
+ModelStates& ZeroEngine::Impl::quiet_states() {
   end_update();
   use_quiet_states();
   fetcher_.invalidate();
-  count_bytes();
-  inferring_ = true;  // what moves now is no step's
+  traffic_.charge(Account::kOther);
   return states_;
 }
 
-void ZeroEngine::when_quiet(UseStates use) {
+void ZeroEngine::Impl::when_quiet(UseStates use) {
   SPILLWAY_CHECK(!when_quiet_, "one at a time waits for quiet states");
   when_quiet_ = std::move(use);
 }
 
-void ZeroEngine::use_quiet_states() {
+void ZeroEngine::Impl::use_quiet_states() {
   if (!when_quiet_) return;
   const TraceSpan span(states_.trace(), Lane::kWait, "use of quiet states");
   const auto start = std::chrono::steady_clock::now();
   end_update();
   fetcher_.settle();
-  count_bytes();
-  const bool inferring = std::exchange(inferring_, true);  // what moves now is no step's
+  const Account before = traffic_.charge(Account::kOther);
   std::exchange(when_quiet_, {})(states_, seconds_since(start));
-  count_bytes();
-  inferring_ = inferring;
+  traffic_.charge(before);
 }
 
-// What was moved since the last call belongs to training, unless it was inference's.
-void ZeroEngine::count_bytes() {
-  const swapper::TierStats now{states_.tiers().nvme_read_bytes(),
-                               states_.tiers().nvme_written_bytes()};
-  if (!inferring_) {
-    moved_.read_bytes += now.read_bytes - seen_.read_bytes;
-    moved_.written_bytes += now.written_bytes - seen_.written_bytes;
-  }
-  seen_ = now;
-}
-
-void ZeroEngine::end_update() {
+void ZeroEngine::Impl::end_update() {
   optimizer_.require_intact();
   const auto start = std::chrono::steady_clock::now();
   const TraceSpan span(states_.trace(), Lane::kWait, "wait for the last writes");
@@ -113,16 +209,15 @@ void ZeroEngine::end_update() {
   barrier_seconds_ += seconds_since(start);
 }
 
-void ZeroEngine::count_update(const swapper::StreamStats& update) {
+void ZeroEngine::Impl::count_update(const swapper::StreamStats& update) {
   update_seconds_ += update.compute_seconds;
   if (update.drive_idle_seconds == 0) return;  // nothing was moved
   drive_busy_seconds_ += update.seconds - update.drive_idle_seconds;
   drive_idle_seconds_ += update.drive_idle_seconds;
 }
 
-void ZeroEngine::report_counts(StepReport* report) {
-  count_bytes();
-  const swapper::TierStats moved = std::exchange(moved_, {});
+void ZeroEngine::Impl::report_counts(StepReport* report) {
+  const swapper::TierStats moved = traffic_.take();
   report->nvme_read_bytes = moved.read_bytes;
   report->nvme_written_bytes = moved.written_bytes;
   report->update_wait_seconds =
@@ -137,7 +232,7 @@ void ZeroEngine::report_counts(StepReport* report) {
   report->update_drive_idle_seconds = std::exchange(drive_idle_seconds_, 0);
 }
 
-StepReport ZeroEngine::finish_update() {
+StepReport ZeroEngine::Impl::finish_update() {
   const auto start = std::chrono::steady_clock::now();
   end_update();
   StepReport report;
@@ -147,11 +242,10 @@ StepReport ZeroEngine::finish_update() {
   return report;
 }
 
-StepReport ZeroEngine::step(const LossFunction& loss_of) {
+StepReport ZeroEngine::Impl::step(const LossFunction& loss_of) {
   optimizer_.require_intact();
   const auto start = std::chrono::steady_clock::now();
-  count_bytes();
-  inferring_ = false;
+  traffic_.charge(Account::kTraining);
   StepReport report;
   report.step = ++step_;
   report.learning_rate = learning_rate_at(states_.config(), step_);
@@ -162,7 +256,9 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
       OptimizerStep::clip_factor(report.grad_norm, states_.config().gradient_clipping);
   clipped_ = factor != 1.0f;
   if (in_background_) {
-    report.ahead = optimizer_.start(step_, report.learning_rate, factor, fetcher_.forward_order());
+    const BackgroundUpdate::AheadTiles tiles =
+        optimizer_.start(step_, report.learning_rate, factor, fetcher_.forward_order());
+    report.speculative_tiles = {.kept = tiles.kept, .rolled_back = tiles.taken_back};
     count_update(optimizer_.background().take_stats());
   } else {
     const swapper::StreamStats update = optimizer_.update(step_, report.learning_rate, factor);
@@ -183,7 +279,7 @@ StepReport ZeroEngine::step(const LossFunction& loss_of) {
 }
 
 // Forward and backward: fills in the loss and the norm, and leaves the gradients.
-void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
+void ZeroEngine::Impl::run_passes(const LossFunction& loss_of, StepReport* report) {
   zero::Pass pass = make_pass(/*training=*/true);
   const at::Tensor loss = loss_of(pass);
   const auto start = std::chrono::steady_clock::now();
@@ -193,21 +289,17 @@ void ZeroEngine::run_passes(const LossFunction& loss_of, StepReport* report) {
   }
   barrier_seconds_ += seconds_since(start);
   use_quiet_states();
-  gradients_.clear();
   try {
+    const OpenGradients open(gradients_);
     run_backward(loss, report);
   } catch (...) {
-    gradients_.close();
-    gradients_.when_final({});
     optimizer_.background().take_back();
     throw;
   }
-  gradients_.close();
-  gradients_.when_final({});
 }
 
-void ZeroEngine::run_backward(const at::Tensor& loss, StepReport* report) {
-  if (ahead_ && !clipped_ && !gradients_.final_order().empty()) {
+void ZeroEngine::Impl::run_backward(const at::Tensor& loss, StepReport* report) {
+  if (speculates_ && !clipped_ && !gradients_.final_order().empty()) {
     optimizer_.start_ahead(step_, report->learning_rate, gradients_.final_order());
     gradients_.when_final([this](UnitId unit) {
       fetcher_.forget(unit);
@@ -221,11 +313,37 @@ void ZeroEngine::run_backward(const at::Tensor& loss, StepReport* report) {
   report->loss = sum_over_ranks(loss.item<double>());
   const TraceSpan span(states_.trace(), Lane::kCompute, "gradient norm");
   report->grad_norm = std::sqrt(gradients_.squared_norm());
-  if (!std::isfinite(report->grad_norm) || !std::isfinite(report->loss)) {
-    throw Failure(make_error(ErrorKind::kInvalid, "train step " + std::to_string(step_), "",
-                             "loss or gradient norm is not finite: lower the learning rate")
-                      .value());
-  }
+  check_finite(*report);
 }
+
+void ZeroEngine::Impl::check_finite(const StepReport& report) const {
+  if (std::isfinite(report.grad_norm) && std::isfinite(report.loss)) return;
+  throw Failure(make_error(ErrorKind::kInvalid, "train step " + std::to_string(step_), "",
+                           "loss or gradient norm is not finite: lower the learning rate")
+                    .value());
+}
+
+ZeroEngine::ZeroEngine(const Config& config, const ModelSpec& model, Communicator& communicator,
+                       at::Device device, const std::atomic<bool>* stop, InitialValues initial)
+    : impl_(std::make_unique<Impl>(config, model, communicator, device, stop, initial)) {}
+ZeroEngine::~ZeroEngine() = default;
+
+StepReport ZeroEngine::step(const LossFunction& loss) { return impl_->step(loss); }
+StepReport ZeroEngine::finish_update() { return impl_->finish_update(); }
+ModelStates& ZeroEngine::quiet_states() { return impl_->quiet_states(); }
+void ZeroEngine::when_quiet(UseStates use) { impl_->when_quiet(std::move(use)); }
+void ZeroEngine::resume_after(std::uint64_t steps_done) noexcept { impl_->step_ = steps_done; }
+zero::Pass ZeroEngine::inference_pass() { return impl_->inference_pass(); }
+double ZeroEngine::sum_over_ranks(double value) { return impl_->sum_over_ranks(value); }
+void ZeroEngine::set_trace(Trace* trace) { impl_->set_trace(trace); }
+std::uint64_t ZeroEngine::steps_done() const noexcept { return impl_->step_; }
+std::uint64_t ZeroEngine::parameter_count() const { return impl_->states_.parameter_count(); }
+std::uint64_t ZeroEngine::trainable_parameter_count() const {
+  return impl_->states_.trainable_parameter_count();
+}
+const ModelStates& ZeroEngine::states() const noexcept { return impl_->states_; }
+const GradientStore& ZeroEngine::gradients() const noexcept { return impl_->gradients_; }
+const ActivationStore& ZeroEngine::activations() const noexcept { return impl_->activations_; }
+const WeightFetcher& ZeroEngine::fetcher() const noexcept { return impl_->fetcher_; }
 
 }  // namespace spillway::trainer

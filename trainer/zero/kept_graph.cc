@@ -32,7 +32,7 @@ variable_list run_graph(const torch::autograd::Edge& output, const at::Tensor& o
 
 }  // namespace
 
-at::Tensor KeptGraph::forward(Pass& pass, const variable_list& inputs) {
+at::Tensor KeptGraph::forward(PassState& pass, const variable_list& inputs) {
   const Fetched fetched(pass, unit_, Phase::kForward);
   for (const UnitId id : pass.states->units_needed(unit_)) {
     windows_.emplace_back(pass.states->units()[id]);
@@ -52,8 +52,8 @@ at::Tensor KeptGraph::forward(Pass& pass, const variable_list& inputs) {
   return result;
 }
 
-void KeptGraph::backward(Pass& pass, const variable_list& inputs, const at::Tensor& output_gradient,
-                         variable_list* input_gradients) {
+void KeptGraph::backward(PassState& pass, const variable_list& inputs,
+                         const at::Tensor& output_gradient, variable_list* input_gradients) {
   SPILLWAY_CHECK(!chunks_.empty(), "with activation checkpointing off, backward runs once");
   const Fetched fetched(pass, unit_, Phase::kBackward);
   for (WeightWindow& window : windows_) window.open();

@@ -17,8 +17,8 @@ class KeptGraph {
   explicit KeptGraph(UnitId unit) : unit_(unit) {}
 
   // The whole output, without a graph of its own. Throws as zero::run.
-  at::Tensor forward(Pass& pass, const variable_list& inputs);
-  void backward(Pass& pass, const variable_list& inputs, const at::Tensor& output_gradient,
+  at::Tensor forward(PassState& pass, const variable_list& inputs);
+  void backward(PassState& pass, const variable_list& inputs, const at::Tensor& output_gradient,
                 variable_list* input_gradients);
 
  private:

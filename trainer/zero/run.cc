@@ -14,7 +14,7 @@
 namespace spillway::trainer::zero {
 namespace {
 
-at::Tensor forward(Pass& pass, UnitId id, const variable_list& inputs) {
+at::Tensor forward(PassState& pass, UnitId id, const variable_list& inputs) {
   const at::NoGradGuard no_graph;
   const Fetched fetched(pass, id, Phase::kForward);
   const std::int64_t samples = inputs[0].size(0);
@@ -27,7 +27,7 @@ at::Tensor forward(Pass& pass, UnitId id, const variable_list& inputs) {
 }
 
 // Runs one chunk again, with a graph, and its backward.
-void recompute(Pass& pass, UnitId id, const variable_list& inputs, std::int64_t first,
+void recompute(PassState& pass, UnitId id, const variable_list& inputs, std::int64_t first,
                std::int64_t count, const at::Tensor& output_gradient,
                variable_list* input_gradients) {
   const at::AutoGradMode record(true);
@@ -45,7 +45,7 @@ void recompute(Pass& pass, UnitId id, const variable_list& inputs, std::int64_t 
 // An input from forward to backward: with the graph, or in the store of activations.
 class SavedInput {
  public:
-  SavedInput(const Pass& pass, const at::Tensor& input) {
+  SavedInput(const PassState& pass, const at::Tensor& input) {
     const bool recomputed = pass.states->config().activations.checkpointing;
     if (recomputed && pass.activations != nullptr && pass.activations->moves(input)) {
       waiting_ = pass.activations->put(input);
@@ -54,7 +54,7 @@ class SavedInput {
     }
   }
 
-  at::Tensor unpack(const Pass& pass) const {
+  at::Tensor unpack(const PassState& pass) const {
     if (waiting_ == nullptr) return here_.unpack();
     return pass.activations->take(waiting_).detach().requires_grad_(true);
   }
@@ -73,19 +73,20 @@ class SavedInput {
 
 // The graph's node. It has a backward even where no input needs a gradient: the unit's weights do.
 struct RunNode final : torch::autograd::Node {
-  RunNode(Pass& pass, UnitId unit, const variable_list& inputs) : pass_(pass), unit_(unit) {
-    expected_ = pass.gradients->expect(pass.states->units_needed(unit));
-    for (const at::Tensor& input : inputs) saved_.emplace_back(pass, input);
+  RunNode(std::shared_ptr<PassState> pass, UnitId unit, const variable_list& inputs)
+      : pass_(std::move(pass)), unit_(unit) {
+    expected_ = pass_->gradients->expect(pass_->states->units_needed(unit));
+    for (const at::Tensor& input : inputs) saved_.emplace_back(*pass_, input);
     set_next_edges(torch::autograd::collect_next_edges(inputs));
   }
 
   // Runs forward; with checkpointing off its graph is kept. Inputs that move leave behind it.
   at::Tensor forward(const variable_list& inputs) {
-    if (pass_.states->config().activations.checkpointing) {
-      return zero::forward(pass_, unit_, inputs);
+    if (pass_->states->config().activations.checkpointing) {
+      return zero::forward(*pass_, unit_, inputs);
     }
     kept_ = std::make_unique<KeptGraph>(unit_);
-    return kept_->forward(pass_, inputs);
+    return kept_->forward(*pass_, inputs);
   }
 
   std::string name() const override { return "zero::run"; }
@@ -94,11 +95,11 @@ struct RunNode final : torch::autograd::Node {
     const variable_list inputs = unpack();
     variable_list input_gradients(inputs.size());
     // Where a gradient stopped above (a detach), none comes: it is zero for all below.
-    if (output_gradients[0].defined() && needs_backward(pass_, unit_, inputs)) {
+    if (output_gradients[0].defined() && needs_backward(*pass_, unit_, inputs)) {
       backward(inputs, output_gradients[0], &input_gradients);
     }
     expected_.end();
-    for (const UnitId id : pass_.states->units_needed(unit_)) pass_.gradients->flush(id);
+    for (const UnitId id : pass_->states->units_needed(unit_)) pass_->gradients->flush(id);
     return input_gradients;
   }
 
@@ -112,7 +113,7 @@ struct RunNode final : torch::autograd::Node {
     variable_list inputs;
     for (std::size_t i = 0; i < saved_.size(); ++i) {
       const bool again = i > 0 && saved_[i].same_as(saved_[i - 1]);
-      inputs.push_back(again ? inputs.back() : saved_[i].unpack(pass_));
+      inputs.push_back(again ? inputs.back() : saved_[i].unpack(*pass_));
     }
     return inputs;
   }
@@ -120,16 +121,16 @@ struct RunNode final : torch::autograd::Node {
   void backward(const variable_list& inputs, const at::Tensor& output_gradient,
                 variable_list* input_gradients) {
     if (kept_ != nullptr) {
-      kept_->backward(pass_, inputs, output_gradient, input_gradients);
+      kept_->backward(*pass_, inputs, output_gradient, input_gradients);
       return;
     }
-    const Fetched fetched(pass_, unit_, Phase::kBackward);
-    for_each_chunk(pass_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
-      recompute(pass_, unit_, inputs, first, count, output_gradient, input_gradients);
+    const Fetched fetched(*pass_, unit_, Phase::kBackward);
+    for_each_chunk(*pass_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
+      recompute(*pass_, unit_, inputs, first, count, output_gradient, input_gradients);
     });
   }
 
-  Pass& pass_;
+  std::shared_ptr<PassState> pass_;
   UnitId unit_;
   GradientStore::Expected expected_;
   std::vector<SavedInput> saved_;
@@ -138,15 +139,25 @@ struct RunNode final : torch::autograd::Node {
 
 }  // namespace
 
+at::Device Pass::device() const {
+  SPILLWAY_CHECK(state_ != nullptr, "the pass is an engine's");
+  return state_->states->device();
+}
+
 at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs) {
-  SPILLWAY_CHECK(unit < pass.states->units().size(), "the unit belongs to the model");
+  SPILLWAY_CHECK(pass.state() != nullptr, "the pass is an engine's");
+  PassState& state = *pass.state();
+  SPILLWAY_CHECK(unit < state.states->units().size(), "the unit belongs to the model");
   SPILLWAY_CHECK(!inputs.empty(), "a unit has at least one input");
   for (const at::Tensor& input : inputs) {
     SPILLWAY_CHECK(input.dim() > 0 && input.size(0) == inputs[0].size(0),
                    "dimension 0 of every input counts the same samples");
   }
-  if (pass.gradients == nullptr || !at::GradMode::is_enabled()) return forward(pass, unit, inputs);
-  const std::shared_ptr<RunNode> node(new RunNode(pass, unit, inputs), torch::autograd::deleteNode);
+  if (state.gradients == nullptr || !at::GradMode::is_enabled()) {
+    return forward(state, unit, inputs);
+  }
+  const std::shared_ptr<RunNode> node(new RunNode(pass.state(), unit, inputs),
+                                      torch::autograd::deleteNode);
   at::Tensor output = node->forward(inputs);
   torch::autograd::set_history(output, node);
   return output;

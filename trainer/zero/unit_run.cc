@@ -10,7 +10,7 @@
 namespace spillway::trainer::zero {
 namespace {
 
-ForwardContext context_for(const Pass& pass, UnitId id, std::int64_t first) {
+ForwardContext context_for(const PassState& pass, UnitId id, std::int64_t first) {
   ForwardContext context;
   context.training = pass.training;
   context.seed = pass.seed;
@@ -26,7 +26,7 @@ ForwardContext context_for(const Pass& pass, UnitId id, std::int64_t first) {
 
 // Calls `body(owner, parameter)` for each trainable parameter that the unit has or borrows.
 template <typename Body>
-void for_each_trainable(const Pass& pass, UnitId id, const Body& body) {
+void for_each_trainable(const PassState& pass, UnitId id, const Body& body) {
   const auto units = pass.states->units();
   const auto visit = [&](UnitId owner, std::uint32_t parameter) {
     if (!units[owner].partition.parameters()[parameter].frozen) body(owner, parameter);
@@ -37,7 +37,7 @@ void for_each_trainable(const Pass& pass, UnitId id, const Body& body) {
 
 }  // namespace
 
-Fetched::Fetched(Pass& pass, UnitId unit, Phase phase) : pass_(pass), unit_(unit) {
+Fetched::Fetched(PassState& pass, UnitId unit, Phase phase) : pass_(pass), unit_(unit) {
   if (pass.stop != nullptr && pass.stop->load(std::memory_order_relaxed)) throw Interrupted();
   pass.fetcher->acquire(unit, phase);
   span_.emplace(pass.states->trace(), Lane::kCompute,
@@ -55,7 +55,7 @@ Fetched::~Fetched() {
   pass_.fetcher->release(unit_);
 }
 
-Chunk::Chunk(const Pass& pass, UnitId id, const variable_list& whole_inputs,
+Chunk::Chunk(const PassState& pass, UnitId id, const variable_list& whole_inputs,
              std::int64_t first_sample, std::int64_t samples)
     : first(first_sample), count(samples) {
   for (std::size_t i = 0; i < whole_inputs.size(); ++i) {
@@ -74,11 +74,11 @@ Chunk::Chunk(const Pass& pass, UnitId id, const variable_list& whole_inputs,
   });
 }
 
-at::Tensor Chunk::forward(const Pass& pass, UnitId id) const {
+at::Tensor Chunk::forward(const PassState& pass, UnitId id) const {
   return pass.states->units()[id].module->forward(inputs, context_for(pass, id, first));
 }
 
-void Chunk::give(const Pass& pass, const variable_list& whole_inputs,
+void Chunk::give(const PassState& pass, const variable_list& whole_inputs,
                  const variable_list& gradients, variable_list* input_gradients) const {
   for (std::size_t i = 0; i < input_numbers.size(); ++i) {
     at::Tensor& whole = (*input_gradients)[input_numbers[i]];
@@ -107,7 +107,7 @@ void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count
   whole->narrow(0, first, count).copy_(output);
 }
 
-bool needs_backward(const Pass& pass, UnitId id, const variable_list& inputs) {
+bool needs_backward(const PassState& pass, UnitId id, const variable_list& inputs) {
   bool trainable = false;
   for_each_trainable(pass, id, [&](UnitId, std::uint32_t) { trainable = true; });
   return trainable || std::any_of(inputs.begin(), inputs.end(),

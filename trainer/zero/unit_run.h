@@ -3,7 +3,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <spillway/trainer/zero.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
@@ -12,6 +11,8 @@
 #include <optional>
 #include <vector>
 
+#include "trainer/zero/pass.h"
+
 namespace spillway::trainer::zero {
 
 using torch::autograd::variable_list;
@@ -19,13 +20,13 @@ using torch::autograd::variable_list;
 // The unit's weights are in memory while this lives. Throws Interrupted, Failure.
 class Fetched {
  public:
-  Fetched(Pass& pass, UnitId unit, Phase phase);
+  Fetched(PassState& pass, UnitId unit, Phase phase);
   ~Fetched();
   Fetched(const Fetched&) = delete;
   Fetched& operator=(const Fetched&) = delete;
 
  private:
-  Pass& pass_;
+  PassState& pass_;
   UnitId unit_;
   std::optional<TraceSpan> span_;
   std::chrono::steady_clock::time_point start_;
@@ -33,7 +34,7 @@ class Fetched {
 
 // Calls `body(first, count)` for each chunk of micro-batch size.
 template <typename Body>
-void for_each_chunk(const Pass& pass, std::int64_t samples, const Body& body) {
+void for_each_chunk(const PassState& pass, std::int64_t samples, const Body& body) {
   for (std::int64_t first = 0; first < samples; first += pass.chunk_samples) {
     body(first, std::min(pass.chunk_samples, samples - first));
   }
@@ -42,14 +43,14 @@ void for_each_chunk(const Pass& pass, std::int64_t samples, const Body& body) {
 // Samples [first, first + count) of a unit's inputs; where a graph is recorded, as leaves of its
 // own.
 struct Chunk {
-  Chunk(const Pass& pass, UnitId id, const variable_list& inputs, std::int64_t first,
+  Chunk(const PassState& pass, UnitId id, const variable_list& inputs, std::int64_t first,
         std::int64_t count);
 
   // Runs the module on it. REQUIRES: the unit is fetched.
-  at::Tensor forward(const Pass& pass, UnitId id) const;
+  at::Tensor forward(const PassState& pass, UnitId id) const;
   // Hands on what backward yields for `leaves`: to the whole inputs' gradients, and to the store.
-  void give(const Pass& pass, const variable_list& whole_inputs, const variable_list& gradients,
-            variable_list* input_gradients) const;
+  void give(const PassState& pass, const variable_list& whole_inputs,
+            const variable_list& gradients, variable_list* input_gradients) const;
 
   struct Weight {
     UnitId unit;
@@ -70,6 +71,6 @@ void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count
                 std::int64_t samples, at::Tensor* whole);
 
 // A frozen unit whose inputs need no gradient is not fetched again.
-bool needs_backward(const Pass& pass, UnitId id, const variable_list& inputs);
+bool needs_backward(const PassState& pass, UnitId id, const variable_list& inputs);
 
 }  // namespace spillway::trainer::zero

@@ -8,6 +8,10 @@
 #include <thread>
 
 #include "tests/trainer/zero/graph_fixture.h"
+#include "trainer/plan/backward_memory.h"
+#include "trainer/states/model_states.h"
+#include "trainer/stream/activation_store.h"
+#include "trainer/zero/pass.h"
 
 namespace spillway::trainer::testing {
 namespace {
@@ -164,7 +168,7 @@ TEST_F(ActivationModesTest, AFlippedBitIsFound) {
     at::Tensor x = zero::run(pass, kLift, {drawn.points});
     for (int i = 0; i < 3; ++i) x = zero::run(pass, kResidual, {x});
     const std::uint64_t moved = 2 * samples * kWidth * sizeof(float);
-    while (pass.states->tiers().nvme_written_bytes() < moved) {
+    while (pass.state()->states->tiers().nvme_written_bytes() < moved) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     const auto path = scratch_.path() / "spillway-rank-0" / "spillway-activation-0-0.seg";

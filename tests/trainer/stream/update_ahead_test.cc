@@ -30,11 +30,11 @@ class UpdateAheadTest : public ::testing::Test {
     plain.gradient_clipping = clipping;
     return train(plain, gpt, *ranks_, kSteps);
   }
-  static BackgroundUpdate::AheadTiles ahead(const std::vector<StepReport>& reports) {
-    BackgroundUpdate::AheadTiles tiles;
+  static StepReport::SpeculativeTiles ahead(const std::vector<StepReport>& reports) {
+    StepReport::SpeculativeTiles tiles;
     for (const StepReport& report : reports) {
-      tiles.kept += report.ahead.kept;
-      tiles.taken_back += report.ahead.taken_back;
+      tiles.kept += report.speculative_tiles.kept;
+      tiles.rolled_back += report.speculative_tiles.rolled_back;
     }
     return tiles;
   }
@@ -54,9 +54,9 @@ TEST_F(UpdateAheadTest, KeptItGivesTheSameBits) {
         SCOPED_TRACE(std::string(to_string(param)) + " " + std::to_string(cached));
         std::vector<StepReport> reports;
         EXPECT_EQ(train(config(param, cached), gpt, *ranks_, kSteps, &reports), same);
-        EXPECT_EQ(reports[0].ahead.kept, 0u) << "the order is not known yet";
+        EXPECT_EQ(reports[0].speculative_tiles.kept, 0u) << "the order is not known yet";
         EXPECT_GT(ahead(reports).kept, 0u);
-        EXPECT_EQ(ahead(reports).taken_back, 0u);
+        EXPECT_EQ(ahead(reports).rolled_back, 0u);
       }
     }
   }
@@ -77,10 +77,10 @@ TEST_F(UpdateAheadTest, TakenBackItGivesTheSameBits) {
       clipped.gradient_clipping = clipping;
       std::vector<StepReport> reports;
       EXPECT_EQ(train(clipped, tiny_gpt(), *ranks_, kSteps, &reports), same);
-      EXPECT_GT(ahead(reports).taken_back, 0u);
+      EXPECT_GT(ahead(reports).rolled_back, 0u);
       for (std::size_t i = 1; i < reports.size(); ++i) {
         if (reports[i - 1].grad_norm < clipping) continue;
-        EXPECT_EQ(reports[i].ahead.kept + reports[i].ahead.taken_back, 0u)
+        EXPECT_EQ(reports[i].speculative_tiles.kept + reports[i].speculative_tiles.rolled_back, 0u)
             << "step " << i + 1 << " follows one that was clipped: it is likely to be, too";
       }
     }

@@ -1,5 +1,6 @@
 // A user's own model against plain libtorch, in fp32, and against itself with its states elsewhere.
 #include "tests/trainer/support/own_model.h"
+#include "trainer/zero/pass.h"
 
 #include <gtest/gtest.h>
 #include <spillway/trainer/failure.h>
@@ -54,7 +55,8 @@ class OwnModelTest : public ::testing::Test {
 
   // Every parameter by "unit.name", as the forward sees it.
   static Values values_of(ZeroEngine& engine) {
-    zero::Pass pass = engine.inference_pass();
+    const zero::Pass begun = engine.inference_pass();
+    const zero::PassState& pass = *begun.state();
     Values values;
     for (UnitId id = 0; id < pass.states->units().size(); ++id) {
       pass.fetcher->acquire(id, Phase::kForward);
@@ -68,7 +70,8 @@ class OwnModelTest : public ::testing::Test {
     return values;
   }
 
-  static Values gradients_of(const zero::Pass& pass) {
+  static Values gradients_of(const zero::Pass& last) {
+    const zero::PassState& pass = *last.state();
     Values gradients;
     for (UnitId id = 0; id < pass.states->units().size(); ++id) {
       const UnitPartition& partition = pass.states->units()[id].partition;

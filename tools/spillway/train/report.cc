@@ -1,4 +1,8 @@
 #include "tools/spillway/train/report.h"
+#include "trainer/states/model_states.h"
+#include "trainer/stream/activation_store.h"
+#include "trainer/stream/gradient_store.h"
+#include "trainer/stream/weight_fetcher.h"
 
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
@@ -85,8 +89,8 @@ void print_traffic(const TrainInputs& inputs, const trainer::ZeroEngine& engine,
                    const RunTotals& totals) {
   const trainer::StepTraffic expected = theory(inputs, engine);
   const auto steps = static_cast<double>(totals.steps);
-  const auto parameters = static_cast<double>(engine.states().parameter_count()) /
-                          engine.states().communicator().world_size();
+  const auto parameters =
+      static_cast<double>(engine.parameter_count()) / engine.states().communicator().world_size();
   fmt::print("\n  {:<18}{:>12}{:>14}{:>12}{:>14}\n", "NVMe per step", "moved", "a parameter",
              "theory", "a parameter");
   const auto row = [&](const char* what, double moved, double wanted) {
@@ -147,7 +151,7 @@ void print_summary(const TrainInputs& inputs, const trainer::ZeroEngine& engine,
                totals.io_wait_seconds / steps);
   }
   const auto usage = pinned_pool::memory_usage();
-  const auto states = 16 * engine.states().parameter_count();
+  const auto states = 16 * engine.parameter_count();
   fmt::print("  {:<18}{:>12} (all states, 16 B a parameter: {})\n", "peak memory",
              format_bytes(usage.peak_resident_bytes), format_bytes(states));
 }

@@ -1,4 +1,5 @@
 #include "tools/spillway/train/train.h"
+#include "trainer/states/model_states.h"
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
@@ -193,7 +194,7 @@ class Training {
   void announce() const {
     fmt::print(
         "{}: {:.2f} M parameters in {} units, {}, offload parameters {}, optimizer {}\n",
-        model_label(options_), static_cast<double>(engine_->states().parameter_count()) / 1e6,
+        model_label(options_), static_cast<double>(engine_->parameter_count()) / 1e6,
         engine_->states().units().size(), config().dtype == trainer::Dtype::kBf16 ? "bf16" : "fp32",
         to_string(config().offload_param.device), to_string(config().offload_optimizer.device));
     fmt::print("a step: micro-batch {} x accumulation {} x {} ranks ({}) x {} tokens\n",

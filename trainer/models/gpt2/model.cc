@@ -225,7 +225,7 @@ std::vector<std::int64_t> generate(zero::Pass& pass, const GptUnits& units,
     const at::Tensor tokens =
         at::from_blob(prompt.data() + (prompt.size() - length),
                       {1, static_cast<std::int64_t>(length)}, at::TensorOptions().dtype(at::kLong))
-            .to(pass.states->device(), at::kLong, false, /*copy=*/true);
+            .to(pass.device(), at::kLong, false, /*copy=*/true);
     const at::Tensor logits = gpt_next_logits(pass, units, tokens).cpu()[0];
     const at::Tensor next =
         options.temperature > 0

@@ -71,4 +71,8 @@ class ModelSpec {
   std::vector<UnitSpec> units_;
 };
 
+// kOfSeed: drawn from Config::seed and written. kLoadedLater: load_checkpoint or
+// set_initial_weights writes them before anything else uses them.
+enum class InitialValues { kOfSeed, kLoadedLater };
+
 }  // namespace spillway::trainer
