@@ -122,7 +122,8 @@ file(MAKE_DIRECTORY ${SPILLWAY_TEST_DIRECTORY})
 
 # spillway_test(name [ONE_PROCESS] [RUN_SERIAL] SOURCES ... LIBRARIES ... LABELS ... [TIMEOUT s]): a GoogleTest
 # program. Each of its cases is a test of CTest named <name>/<case>, in a process of its own; with ONE_PROCESS the
-# program is one test (where cases share work that is dear to set up). RUN_SERIAL: nothing runs beside it.
+# program is one test, and tests/summary.py counts its cases (libtorch takes half a second of a core to load).
+# RUN_SERIAL: nothing runs beside it.
 function(spillway_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "ONE_PROCESS;RUN_SERIAL" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
   if(NOT arg_TIMEOUT)
@@ -132,9 +133,6 @@ function(spillway_test name)
                    GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   set(properties TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_RUN_SERIAL})
-  if("spillway::trainer" IN_LIST arg_LIBRARIES)
-    list(APPEND properties PROCESSORS 2)  # libtorch's threads spin: two such tests slow each other down
-  endif()
   # OpenMP's threads sleep when idle: on a machine shared with other work, spinning costs whole seconds.
   set(environment TMPDIR=${SPILLWAY_TEST_DIRECTORY} TEST_TMPDIR=${SPILLWAY_TEST_DIRECTORY} OMP_WAIT_POLICY=passive)
   if(arg_ONE_PROCESS)

@@ -28,4 +28,10 @@ def apply(mutation, root):
 
 
 def ctest_expression(mutation):
-    return "^" + re.sub(r"\.(?!\*)", r"\\.", mutation["test"])
+    """Fits the test itself, and the program that is one test with all its cases."""
+    return "^" + re.sub(r"\.(?!\*)", r"\\.", mutation["test"]) + f"|^{mutation['test'].split('/')[0]}$"
+
+
+def gtest_filter(mutation):
+    """For a program that is one test: CTest tells each case itself which one it is."""
+    return f"*{mutation['test'].partition('/')[2].replace('.*', '*')}*"

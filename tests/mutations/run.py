@@ -62,11 +62,12 @@ def build(targets, jobs):
 
 def outcome(mutation):
     """'green', 'red' or 'skipped', and the last lines of what the test said."""
-    done = run("ctest", "--test-dir", BUILD, "-R", mutations.ctest_expression(mutation), "--output-on-failure",
-               "--no-tests=error")
+    done = run("ctest", "--test-dir", BUILD, "-R", mutations.ctest_expression(mutation), "--verbose",
+               "--no-tests=error", env=os.environ | {"GTEST_FILTER": mutations.gtest_filter(mutation)})
     if done.returncode != 0:
         return "red", done.stdout
-    return ("skipped" if "***Skipped" in done.stdout else "green"), done.stdout
+    skipped = "***Skipped" in done.stdout or "[  SKIPPED ]" in done.stdout
+    return ("skipped" if skipped else "green"), done.stdout
 
 
 def try_mutation(mutation, jobs):
