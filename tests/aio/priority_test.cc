@@ -69,7 +69,7 @@ TEST_F(PriorityTest, BeyondItsOwnPlacesAnUrgentRequestStillGoesBeforeTheRest) {
   wait_for(kDepth + Engine::kUrgentDepth);
   gate_->open = 6;
   wait_for(kDepth + 10);
-  std::this_thread::sleep_for(20ms);
+  ASSERT_TRUE(gate_->settled());
   ASSERT_EQ(gate_->count(), kDepth + 10u);
   for (std::size_t i = 0; i < 10; ++i) {
     EXPECT_EQ(gate_->offsets[kDepth + i], (200 + i) * kBlock);
@@ -80,7 +80,7 @@ TEST_F(PriorityTest, NormalRequestsKeepToTheQueueDepth) {
   Ticket behind = write(0, 100);
   Ticket also = read(120, 50);
   wait_for(kDepth);
-  std::this_thread::sleep_for(20ms);
+  ASSERT_TRUE(gate_->settled());
   EXPECT_EQ(gate_->count(), kDepth);
 }
 

@@ -18,9 +18,19 @@ namespace spillway::aio {
 
 struct Gate {
   std::mutex mutex;
-  std::vector<std::uint64_t> offsets;  // of all operations, in order
-  std::atomic<std::uint32_t> open{0};  // operations that may still complete
+  std::vector<std::uint64_t> offsets;   // of all operations, in order
+  std::atomic<std::uint32_t> open{0};   // operations that may still complete
+  std::atomic<std::uint64_t> turns{0};  // of the engine's thread: reap() begins one
 
+  // Waits until the engine's thread has done all that it would: it took two whole turns, and came
+  // back for more. False when it does not within 10 s.
+  bool settled() {
+    const std::uint64_t seen = turns;
+    for (int i = 0; i < 10'000 && turns < seen + 3; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return turns >= seen + 3;
+  }
   std::size_t count() {
     std::lock_guard lock(mutex);
     return offsets.size();
@@ -42,8 +52,10 @@ class GatedBackend final : public Backend {
     return taken;
   }
   std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
+    ++gate_->turns;
+    // At most a millisecond, as a Backend may: so turns go on while nothing happens.
     const auto until = std::chrono::steady_clock::now() +
-                       std::min<std::chrono::nanoseconds>(timeout, std::chrono::hours(1));
+                       std::min<std::chrono::nanoseconds>(timeout, std::chrono::milliseconds(1));
     while (!woken_.exchange(false)) {
       std::size_t n = 0;
       while (n < events.size() && !held_.empty() && gate_->open > 0) {
