@@ -131,7 +131,7 @@ class ThreadPoolBackend final : public Backend {
     return n;
   }
 
-  // What no thread has begun is taken back; a pread that runs cannot be.
+  // Cancels operations that no thread has started; a running pread cannot be cancelled.
   void cancel_all() override {
     MutexLock lock(shared_->mutex);
     while (!shared_->todo.empty()) {
