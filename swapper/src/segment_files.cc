@@ -148,10 +148,10 @@ std::vector<std::uint32_t> SegmentFiles::all() const {
 
 std::vector<std::string> SegmentFiles::not_direct() const {
   std::vector<std::string> lines;
-  std::set<std::size_t> told;
+  std::set<std::size_t> reported;
   for (const Segment& segment : segments_) {
     if (!segment.open || segment.open->direct()) continue;
-    if (!told.insert(segment.file.directory).second) continue;
+    if (!reported.insert(segment.file.directory).second) continue;
     lines.push_back(segment.open->path() +
                     ": through the page cache: " + segment.open->why_not_direct());
   }

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""check.py RULE [FILE]: checks the checkout against one house rule (rules.py, rooms.py). FILE: for `links`.
+"""check.py RULE [FILE]: checks the checkout against one house rule (rules, rooms, glossary). FILE: for `links`.
 
 Exit code 0: kept; 1: broken, a line each; 77: cannot be checked here."""
 
 import sys
 from pathlib import Path
 
+import glossary
 import rooms
 import rules
 
-RULES = {**rules.RULES, "rooms": rooms.rooms, "listed": rooms.listed}
+RULES = {**rules.RULES, "rooms": rooms.rooms, "listed": rooms.listed, "glossary": glossary.glossary}
 
 
 def main():
