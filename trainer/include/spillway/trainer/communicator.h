@@ -40,6 +40,7 @@ class Communicator {
   virtual void reduce_scatter(at::Tensor part, at::Tensor full) = 0;
   // The sum over all ranks, the same bits on each.
   virtual double all_reduce_sum(double value) = 0;
+  // Blocks until all ranks have called it.
   virtual void barrier() = 0;
 
   // This rank ends, for `reason` (one line); the others' failures will tell it. No other call may

@@ -10,6 +10,7 @@ namespace spillway::trainer {
 
 class Failure : public std::runtime_error {
  public:
+  // Wraps `error`; `what` is its message.
   explicit Failure(Error error) : std::runtime_error(error.message()), error_(std::move(error)) {}
   const Error& error() const noexcept { return error_; }
 
@@ -17,16 +18,20 @@ class Failure : public std::runtime_error {
   Error error_;
 };
 
-// Thrown when the user asks to stop (SIGINT, SIGTERM). Unwinding removes temporary files.
+// Interrupted: thrown when the user asks to stop (SIGINT, SIGTERM). Unwinding removes temporary
+// files.
 class Interrupted : public std::runtime_error {
  public:
+  // Makes one; it says no more than "interrupted".
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
+// Throws a failed result as Failure.
 inline void value_or_throw(Result<void> result) {
   if (!result) throw Failure(std::move(result.error()));
 }
 
+// Returns the value of a result; throws a failed one as Failure.
 template <typename T>
 T value_or_throw(Result<T> result) {
   if (!result) throw Failure(std::move(result.error()));

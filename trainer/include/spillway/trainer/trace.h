@@ -43,6 +43,7 @@ class Trace {
  public:
   using Clock = std::chrono::steady_clock;
 
+  // Maps the memory for the spans.
   explicit Trace(const TraceOptions& options);
   ~Trace();
   Trace(const Trace&) = delete;

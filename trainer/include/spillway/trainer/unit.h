@@ -37,6 +37,7 @@ class ForwardContext {
 
 class Unit : public torch::nn::Module {
  public:
+  // Computes the output from `inputs`; dimension 0 of each counts the same samples.
   virtual at::Tensor forward(const std::vector<at::Tensor>& inputs,
                              const ForwardContext& context) = 0;
 };
@@ -58,9 +59,10 @@ struct UnitSpec {
   std::vector<Borrow> borrows;
 };
 
-// Units in any order of use; the graph is whatever code calls zero::run.
+// ModelSpec: the units of a model, in any order of use. Calls of zero::run make the graph.
 class ModelSpec {
  public:
+  // Adds a unit; returns its number.
   UnitId add(UnitSpec spec) {
     units_.push_back(std::move(spec));
     return static_cast<UnitId>(units_.size() - 1);

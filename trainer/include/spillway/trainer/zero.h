@@ -24,7 +24,8 @@ struct PassState;
 // it and must outlive it. Copies refer to the same sweep; a graph made with it keeps it.
 class Pass {
  public:
-  Pass() = default;  // of no engine: to be assigned to
+  Pass() = default;  // of no engine; another one can be assigned to it
+  // Makes the pass of an engine; for ZeroEngine only.
   explicit Pass(std::shared_ptr<PassState> state) noexcept : state_(std::move(state)) {}
 
   // Where units compute.
@@ -32,7 +33,7 @@ class Pass {
   const std::shared_ptr<PassState>& state() const noexcept { return state_; }
 
  private:
-  std::shared_ptr<PassState> state_;  // shared with the nodes of graphs, whose end nobody knows
+  std::shared_ptr<PassState> state_;  // shared with the nodes of graphs, which may outlive it
 };
 
 // Runs `unit` on `inputs`, whose dimension 0 counts samples (the same number in all), and returns

@@ -31,7 +31,7 @@ struct StepReport {
   double grad_norm = 0;    // before clipping, all ranks
   double learning_rate = 0;
   double seconds = 0;
-  double io_wait_seconds = 0;      // computing stood still: for reads, or for the update
+  double io_wait_seconds = 0;      // the computation waited for reads or the update
   double update_wait_seconds = 0;  // the part of it that was for the update
   double compute_seconds = 0;      // forward, backward, and an update that is not in the background
   // After backward: norm, clipping and an update that is not in the background. The norms that
@@ -39,7 +39,7 @@ struct StepReport {
   double optimizer_seconds = 0;
   // The kernel of the update while this step ran. A background update may be the step before's.
   double update_seconds = 0;
-  double update_drive_busy_seconds = 0;  // of updates in this step: transfers were under way
+  double update_drive_busy_seconds = 0;  // of updates in this step: transfers in flight
   double update_drive_idle_seconds = 0;  // they waited for computing, or for memory
   // Tiles that were updated during backward, on the assumption that the norm is not clipped.
   struct SpeculativeTiles {
@@ -73,20 +73,21 @@ class ZeroEngine {
   // needs the update throws its error.
   StepReport step(const LossFunction& loss);
   // Waits until the last step's update is in its tiers. Reports the seconds, waits and bytes that
-  // no step has reported yet. Call it at the end of training: nobody hears of an update that is
-  // still under way when the engine is destroyed. Throws as `step`.
+  // no step has reported yet. Call it at the end of training: an update that still runs when the
+  // engine is destroyed is not reported. Throws as `step`.
   StepReport finish_update();
 
   // Waits for the update as `finish_update`, reports nothing, and returns the states as the last
-  // step left them. Nobody holds or reads weights until the next call of anything here; the caller
-  // may save or replace the states.
+  // step left them. No weights are in use until the next call of the engine; the caller may save or
+  // replace the states.
   ModelStates& quiet_states();
-  // Calls `use` once with the states, at the next moment at which waiting for them costs least:
-  // between forward and backward of the next step, where its update is over and no other has begun,
-  // or before an inference pass or `quiet_states`. `use` may read and seal the states, not change
-  // them. What it throws leaves through the call it was made in. `waited_seconds`: how long
-  // training waited for transfers to end. REQUIRES: no other `use` is waiting.
+  // Called with the states. `waited_seconds`: how long training waited for transfers to end.
   using UseStates = std::function<void(ModelStates& states, double waited_seconds)>;
+  // Calls `use` once, at the next moment at which waiting for the states costs least: between
+  // forward and backward of the next step, when its update is over and no other has started, or
+  // before an inference pass or `quiet_states`. `use` may read and seal the states, not change
+  // them. An exception of `use` leaves through the call that runs it. REQUIRES: no other `use` is
+  // waiting.
   void when_quiet(UseStates use);
   // Makes the next step number `steps_done` + 1: the states are those of a checkpoint.
   void resume_after(std::uint64_t steps_done) noexcept;
