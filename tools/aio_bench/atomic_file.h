@@ -1,4 +1,4 @@
-// Replaces a file in one step: whoever reads it sees all of the old text or all of the new.
+// Replaces a file in one step: a reader sees all of the old text or all of the new.
 #pragma once
 
 #include <spillway/aio/error.h>

@@ -1,7 +1,8 @@
-// Memory for the requests of every pass: made, filled with the pattern and locked once.
+// Buffers: memory for the requests of every pass: allocated, filled with the pattern and locked
+// once.
 //
-// Half of the buffers are written from and never read into, so that what a drive returned wrongly
-// is never written back as right. One thread.
+// Half of the buffers are only written from and never read into, so wrong data from a drive is
+// never written back. Threads: one.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -17,8 +18,8 @@
 
 namespace spillway::aio_bench {
 
-// How a pass cuts its work: requests large beside a block, several of them in the engine, so that
-// its queues stay full while one is checked and the next one made.
+// The requests of a pass: much larger than a block, and several of them in the engine, so that its
+// queues stay full while one is checked and the next one is made.
 struct RequestPlan {
   std::uint64_t request_bytes = 0;  // a power of two
   std::size_t count = 0;            // pending at one time
@@ -27,19 +28,19 @@ RequestPlan plan_for(const Setting& setting);
 
 class Buffers {
  public:
-  // Enough for each of the settings, on a NUMA node (-1: any).
+  // Allocates enough for each of the settings, on a NUMA node (-1: any).
   static Result<Buffers> create(const std::vector<Setting>& settings, const Pattern& pattern,
                                 int numa_node = -1);
-  // What `create` would take.
+  // Returns the bytes that `create` would allocate.
   static std::uint64_t bytes_for(const std::vector<Setting>& settings);
 
   std::span<std::byte> source(std::size_t index) const { return at(2 * index); }
   std::span<std::byte> sink(std::size_t index) const { return at(2 * index + 1); }
-  // The memory that `count` sources and sinks lie in.
+  // Returns the memory of `count` sources and sinks.
   std::span<std::byte> memory_of(std::size_t count) const {
     return slab_.memory().first(2 * count * buffer_bytes_);
   }
-  // What could not be had of huge pages and locked memory.
+  // Returns the huge pages and locked memory that were not available.
   const std::vector<std::string>& notes() const { return slab_.report(); }
 
  private:

@@ -1,4 +1,4 @@
-// What one figure is measured for: a workload and the engine's setting.
+// Cell: the workload and the setting of the engine of one figure.
 #pragma once
 
 #include <compare>
@@ -13,7 +13,7 @@ namespace spillway::aio_bench {
 enum class Workload {
   kRead,
   kWrite,
-  kMix,  // reads and writes interleaved through one engine, as an optimizer step has them
+  kMix,  // reads and writes interleaved through one engine, as in an optimizer step
 };
 const char* name_of(Workload workload);
 std::optional<Workload> workload_of(std::string_view name);
@@ -29,10 +29,11 @@ struct Setting {
   }
 };
 
-// Whether `a` asks less of the machine: fewer bytes in flight, then fewer threads, then less depth.
+// True if `a` needs less of the machine: fewer bytes in flight, then fewer threads, then less
+// depth.
 bool is_smaller(const Setting& a, const Setting& b);
 
-// All combinations, block by block.
+// Returns all combinations, block by block.
 std::vector<Setting> grid_of(const std::vector<std::uint32_t>& block_sizes,
                              const std::vector<std::uint32_t>& queue_depths,
                              const std::vector<std::uint32_t>& thread_counts);

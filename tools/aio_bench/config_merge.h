@@ -1,5 +1,5 @@
-// Puts an "aio" block into a configuration and touches nothing else: not a key, not the order, not
-// the formatting outside the block.
+// Writes an "aio" block into a configuration and changes nothing else: no key, order or formatting
+// outside the block.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -12,20 +12,20 @@ namespace spillway::aio_bench {
 
 struct MergedConfig {
   std::string text;
-  std::vector<std::string> notes;  // older spellings replaced, what to look at
+  std::vector<std::string> notes;  // older spellings that were replaced, and advice
 };
 
-// `text` with `aio` in it. What its own block has beside (use_gds, backend) stays; older spellings
-// of the thread knob go. kInvalid, in one line, when `text` is no JSON object, or "aio" is none, or
-// is there twice. `name` is what errors call the text.
+// Returns `text` with `aio` in it. Other keys of its own block (use_gds, backend) stay; older
+// spellings of the thread knob are removed. kInvalid, in one line, if `text` or "aio" is no JSON
+// object, or "aio" occurs twice. `name`: the name of the text in errors.
 Result<MergedConfig> merge_aio(const std::string& text, const std::string& name,
                                const nlohmann::ordered_json& aio);
 
-// The same with a file, replaced in one step; a missing one is created. Returns the notes.
+// As above for a file, replaced in one step; creates a missing one. Returns the notes.
 Result<std::vector<std::string>> write_config(const std::filesystem::path& path,
                                               const nlohmann::ordered_json& aio);
 
-// Whether write_config will succeed, before the time is spent: reads, merges, and writes nothing.
+// Checks that write_config will succeed, before time is spent: reads, merges, and writes nothing.
 Result<void> can_write_config(const std::filesystem::path& path);
 
 }  // namespace spillway::aio_bench

@@ -1,4 +1,4 @@
-// What was measured: single passes, and what their medians say.
+// Figures: single passes, and their medians.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace spillway::aio_bench {
 
 struct Measurement {
   double seconds = 0;
-  double cpu_seconds = 0;  // user and system, all threads, the check of what is read included
+  double cpu_seconds = 0;  // user and system, all threads, with the check of the bytes read
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
   std::uint64_t system_calls = 0;  // of the engine
@@ -28,7 +28,7 @@ struct CellResult {
   std::vector<Measurement> repetitions = {};
   bool finalist = false;  // measured to the end: its median counts
 
-  double gb_per_second() const;  // the median, as all of these
+  double gb_per_second() const;  // the median, like the others
   double cpu_seconds_per_gb() const;
   double cpu_percent() const;  // of one processor
   double system_calls_per_gb() const;
@@ -45,7 +45,7 @@ std::string rate_text(double gb_per_second);
 // REQUIRES: not empty.
 double median(std::vector<double> values);
 
-// The result of a cell; nullptr when it was not measured.
+// Returns the result of a cell; nullptr if it was not measured.
 const CellResult* find(const std::vector<CellResult>& results, Workload workload,
                        const Setting& setting);
 CellResult* find(std::vector<CellResult>& results, Workload workload, const Setting& setting);

@@ -1,4 +1,4 @@
-// The twin that fio is (fio_job.h), of a cell.
+// fio as the twin of a cell (fio_job.h).
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -8,11 +8,11 @@
 
 namespace spillway::aio_bench {
 
-// Whether fio's buffers lie on huge pages, as the engine's do.
+// Whether fio's buffers are on huge pages, like the engine's.
 bool fio_has_huge_pages(const Setting& setting);
 
-// One job of about `seconds` over the file. Writes over the file. Returns GB/s, of both directions
-// in a mix.
+// Runs one job of about `seconds`, which overwrites the file. Returns GB/s, of both directions in a
+// mix.
 Result<double> run_fio(const TestFile& test, Workload workload, const Setting& setting,
                        int read_percent, double seconds);
 

@@ -1,5 +1,5 @@
-// The cells as a picture: a panel for each workload and number of threads, block sizes to the
-// right, depths upwards, the colour telling the speed.
+// The cells as a picture: a panel for each workload and number of threads, with block sizes to the
+// right, depths upwards, and the speed as colour.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace spillway::aio_bench {
 
-// A whole SVG document.
+// Returns a whole SVG document.
 std::string heat_map(const std::vector<Report>& reports);
 
 }  // namespace spillway::aio_bench

@@ -1,12 +1,12 @@
-// Ctrl-C and SIGTERM: a wish to end, which the passes look at; a second one ends the process at
-// once. Nothing is left behind either way: the test file has no name while it is in use.
+// Ctrl-C and SIGTERM: the first one sets a flag that the passes check, a second one ends the
+// process at once. No file is left either way: the test file has no name while it is in use.
 #pragma once
 
 namespace spillway::aio_bench {
 
 void watch_for_signals();
 
-// The signal that asked to end; 0 when none did.
+// Returns the signal that was received; 0 if none was.
 int interrupted_by();
 
 }  // namespace spillway::aio_bench

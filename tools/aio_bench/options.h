@@ -1,4 +1,4 @@
-// What the command line of aio_bench asks for.
+// Options: the command line of aio_bench.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -18,7 +18,7 @@ struct Options {
   std::vector<std::uint32_t> block_sizes = {};
   std::vector<std::uint32_t> queue_depths = {};
   std::vector<std::uint32_t> thread_counts = {};
-  bool settings_given = false;   // the user named them: none is left out to save time
+  bool settings_given = false;   // by the user: none is skipped to save time
   std::uint64_t file_bytes = 0;  // of the test file; 0: as fits the drive and the time
   int repetitions = 0;
   double seconds = 0;  // for one target; without meaning when exhaustive
@@ -33,16 +33,16 @@ struct Options {
   std::vector<std::filesystem::path> compare = {};
 };
 
-// Bytes in flight beyond which no setting is tried unless it was asked for.
+// No setting has more bytes in flight, unless the user asks for it.
 inline constexpr std::uint64_t kMostInFlight = 128 << 20;
-// The file must be long beside what is in flight, or every pass goes over the same bytes.
+// The file must be much longer than the bytes in flight, or every pass moves the same bytes.
 inline constexpr std::uint64_t kFileBytesPerByteInFlight = 4;
 
-// Reads the command line. Empty, with `exit_code` set and the help or one line printed, when there
-// is nothing to run.
+// Reads the command line. If there is nothing to run, it prints the help or one line, sets
+// `exit_code` and returns nothing.
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code);
 
-// All settings that are to be tried.
+// Returns all settings to try.
 std::vector<Setting> settings_of(const Options& options);
 
 }  // namespace spillway::aio_bench

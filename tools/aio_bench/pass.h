@@ -1,4 +1,4 @@
-// One timed pass through an Engine made for it.
+// One timed pass through an Engine of its own.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -11,12 +11,12 @@
 
 namespace spillway::aio_bench {
 
-// Fast on every drive with little pending: what filling and verifying use. Its buffers are needed
-// beside those of the settings to measure.
+// The setting for filling and verifying: fast on every drive with little in flight. It needs
+// buffers in addition to those of the settings to measure.
 inline constexpr Setting kPlainSetting{
     .block_size_bytes = 1 << 20, .queue_depth = 8, .thread_count = 1};
 
-// What all passes of a run share.
+// The parts that all passes of a run share.
 struct Rig {
   TestFile& test;
   const Pattern& pattern;
@@ -27,21 +27,21 @@ struct Rig {
   std::vector<int> cpus = {};  // for the engine's threads; empty: any
 };
 
-// Keeps the engine's queues full and measures, once they are, for about `seconds`: what was moved
-// between two looks at the engine's counters. Nothing is pending when it returns, and what was
-// written is with the drive. kCorrupt when what was read is not what was written, kCancelled when
-// a signal asked the program to end.
+// Fills the engine's queues, keeps them full for about `seconds`, and measures the bytes moved
+// between two reads of the engine's counters. When it returns no request is in flight, and the
+// drive has all writes. kCorrupt if the bytes read are not those written, kCancelled after a
+// signal.
 Result<Measurement> run_pass(const Rig& rig, Workload workload, const Setting& setting,
                              double seconds);
 
-// Writes the file from the front, for at most `seconds`, and cuts off what did not get written.
-// Returns the bytes a second.
+// Writes the file from the front, for at most `seconds`, and truncates the unwritten rest. Returns
+// the bytes per second.
 Result<double> fill(const Rig& rig, double seconds);
 
 // Reads the whole file and checks every byte.
 Result<void> verify(const Rig& rig);
 
-// An Engine as the passes use it, for a moment: what it chose, and what it could not have.
+// Makes an Engine as the passes do, and returns its choice and the facilities it lacks.
 struct EngineTrial {
   std::string choice;
   std::vector<std::string> notes;

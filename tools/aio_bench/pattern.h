@@ -1,6 +1,5 @@
-// What the test file holds: data that does not compress, of which every page says where and in
-// which pass it was written, so that bytes from the wrong place, or of an earlier pass, are
-// noticed.
+// Pattern: the contents of the test file: incompressible data, with the place and the pass in every
+// page, so that bytes from a wrong place or an earlier pass are detected.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +11,8 @@
 namespace spillway::aio_bench {
 
 // Page p of pass g: its first word is a hash of (p, g), the rest repeats every kPeriodBytes of the
-// file. So a buffer filled once serves every request that lies in it as it lies in a period: only
-// one word a page changes, which costs next to nothing beside the transfer.
+// file. So a buffer that is filled once serves every request at the same offset within a period:
+// only one word per page changes, which costs next to nothing beside the transfer.
 class Pattern {
  public:
   static constexpr std::size_t kPageBytes = 4096;

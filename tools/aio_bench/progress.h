@@ -1,5 +1,5 @@
-// What is being done and for how long: one line that is written over on a terminal, a plain line
-// now and then elsewhere. To stderr, so that what is piped is the result alone.
+// Progress: one line that is overwritten on a terminal, or a plain line now and then elsewhere. It
+// goes to stderr, so that a pipe gets only the result.
 #pragma once
 
 #include <chrono>
@@ -18,7 +18,7 @@ class Progress {
   // `what`: "phase" or "phase: more"; a new phase gets a plain line at once. `seconds_left`: of
   // all; empty: not known.
   void show(const std::string& what, std::optional<double> seconds_left = std::nullopt);
-  // So that other output starts on a line of its own.
+  // Ends the line, so that other output starts on a line of its own.
   void clear();
 
  private:

@@ -1,4 +1,4 @@
-// Which setting to use, and why in words.
+// Recommendation: the setting to use, and the reason.
 #pragma once
 
 #include <string>
@@ -20,8 +20,8 @@ struct Recommendation {
   double spread = 0;              // (fastest - slowest) / median, the larger of the two
 };
 
-// Of the finalists within 3% of the fastest in the ranking workload, the one with the least in
-// flight. REQUIRES: a finalist of that workload.
+// Returns the finalist with the fewest bytes in flight of those within 3% of the fastest in the
+// ranking workload. REQUIRES: a finalist of that workload.
 Recommendation recommend(const std::vector<CellResult>& results, Workload ranked_by);
 
 // One or two sentences. `read_percent`: of the mix.

@@ -1,4 +1,4 @@
-// All that is known of one target when it has been measured.
+// Report: the results of one target.
 #pragma once
 
 #include <cstdint>
@@ -31,15 +31,15 @@ struct Report {
   double fill_gb_per_second = 0;
   int read_percent = 50;
   std::size_t settings_tried = 0;
-  std::vector<std::string> notes = {};  // what was left out, and why
+  std::vector<std::string> notes = {};  // skipped parts, and the reasons
   std::vector<CellResult> results = {};
   Recommendation recommendation = {};
   std::vector<FioPairs> fio = {};
   std::string fio_note = {};  // why there is no comparison, or what to know about it
 };
 
-// The DeepSpeed-style section, with what it was tuned on and what was measured (read by spillway,
-// passed over by DeepSpeed).
+// Returns the DeepSpeed-style section, with the drive that was tuned and the speeds that were
+// measured (spillway reads them, DeepSpeed ignores them).
 nlohmann::ordered_json aio_block(const Report& report);
 
 }  // namespace spillway::aio_bench

@@ -1,8 +1,7 @@
-// Requests over the test file: kept pending in the engine, finished oldest first, checked when
-// read.
+// RequestStream: requests over the test file. It keeps them in flight in the engine, finishes the
+// oldest first, and checks the bytes of reads.
 //
-// One thread. The destructor waits for what is pending. An engine that a stream used may go after
-// the stream only.
+// Threads: one. The destructor waits for the requests. Ownership: the engine outlives it.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -32,13 +31,13 @@ class RequestStream {
   bool full() const { return pending_.size() == plan_.count; }
   bool idle() const { return pending_.empty(); }
 
-  // The next request from `cursor` on, which is moved behind it, round and round over the file.
-  // What another pending request holds is passed over. REQUIRES: !full().
+  // Starts the next request at `cursor` and advances it, round and round over the file. Skips bytes
+  // of another pending request. REQUIRES: !full().
   void read(std::uint64_t& cursor) { submit(aio::Direction::kRead, cursor, 0); }
   void write(std::uint64_t& cursor, std::uint32_t pass) {
     submit(aio::Direction::kWrite, cursor, pass);
   }
-  // Waits for the oldest. kCorrupt when what it read is not what was written. REQUIRES: !idle().
+  // Waits for the oldest. kCorrupt if the bytes read are not those written. REQUIRES: !idle().
   Result<void> finish_oldest();
   Result<void> finish_all();
 

@@ -9,8 +9,8 @@
 
 namespace spillway::aio_bench {
 
-// Prints the card, shows progress, measures and recommends. `speeds` of the target's drives, in any
-// unit: a stripe deals by them. REQUIRES: can_measure(target).
+// Prints the card, shows progress, measures and recommends. `speeds`: of the target's drives, in
+// any unit, for the shares of a striped file. REQUIRES: can_measure(target).
 Result<Report> measure_target(const Target& target, const std::vector<double>& speeds,
                               const Options& options, Progress& progress);
 

@@ -1,11 +1,11 @@
-// Which settings are measured, for how long: successive halving (Jamieson, Talwalkar:
-// Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016), or all of
-// them.
+// Search: chooses the settings to measure, and for how long: successive halving (Jamieson,
+// Talwalkar: Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016),
+// or all of them.
 //
-// Every setting gets a short look at the trainer's mix, the better third a longer one, and a few
-// finalists all workloads, round after round, so that what changes on the machine meanwhile touches
-// all alike. A setting that holds less in flight is kept before a larger one that is no faster than
-// the noise. The time is kept: a pass that would not end in time is not begun.
+// Every setting gets a short pass of the trainer's mix, the better third a longer one, and a few
+// finalists all workloads, in rounds, so that a change of the machine affects all alike. A setting
+// with less in flight is preferred to one that is faster only within the noise. A pass that would
+// exceed the time is not started.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -28,7 +28,7 @@ struct SearchOptions {
   bool exhaustive = false;
 };
 
-// The world of the search, so that tests can run it on a simulated drive.
+// The environment of the search, which tests replace by a simulated drive.
 struct SearchWorld {
   // One pass of about so many seconds.
   std::function<Result<Measurement>(Workload, const Setting&, double seconds)> measure;
@@ -38,15 +38,15 @@ struct SearchWorld {
   std::function<void(const std::string& what, double seconds_left)> progress;
 };
 
-// The workload that settings are ranked by: the mix where it is measured.
+// Returns the workload that ranks settings: the mix, if it is measured.
 Workload ranking_workload(const std::vector<Workload>& workloads);
 
-// The cells measured, in the order of `settings`; the finalists are marked. At least one setting is
-// measured with every workload, however short the time.
+// Measures; returns the cells in the order of `settings`, with the finalists marked. At least one
+// setting is measured with every workload, however short the time.
 Result<std::vector<CellResult>> search(const SearchOptions& options, const SearchWorld& world);
 
-// The `count` settings of one workload's results to go on with: turn by turn the next fastest, and
-// the smallest that is within `margin` of the best, within twice that, and within half of it.
+// Returns the `count` settings of one workload's results for the next round: in turn the next
+// fastest, and the smallest within `margin` of the best, within twice that, and within half of it.
 std::vector<Setting> survivors(const std::vector<CellResult>& results, std::size_t count,
                                double margin);
 

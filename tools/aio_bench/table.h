@@ -1,4 +1,4 @@
-// What aio_bench tells people: the target's card, the table, the recommendation.
+// The output of aio_bench: the target's card, the table, the recommendation.
 #pragma once
 
 #include "report.h"

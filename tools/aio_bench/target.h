@@ -1,4 +1,4 @@
-// What is measured: a drive, or several as one in stripes.
+// Target: the drive to measure, or several drives as one in stripes.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -17,13 +17,13 @@ struct Target {
   bool striped() const { return directories.size() > 1; }
   // "/mnt/nvme0", "/mnt/nvme0 + /mnt/nvme1".
   std::string name() const;
-  // What a configuration calls the drives.
+  // Returns the names of the drives in a configuration.
   std::string device() const;
   std::string filesystem() const;
-  std::uint64_t free_bytes() const;  // that a file striped evenly can take
+  std::uint64_t free_bytes() const;  // for a file that is striped evenly
 };
 
-// A reason not to start, from what is known of the directories: one line.
+// Checks that the directories can be measured; else one line with the reason.
 Result<void> can_measure(const Target& target);
 
 }  // namespace spillway::aio_bench

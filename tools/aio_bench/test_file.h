@@ -1,6 +1,6 @@
-// The test file: one file on each drive, seen as one, in stripes dealt as StripedFile deals them.
+// TestFile: one file on each drive, used as one, striped like a StripedFile.
 //
-// The files have no name while they are in use: nothing is left behind, however the program ends.
+// The files have no name while they are in use: none is left, however the program ends.
 #pragma once
 
 #include <spillway/aio/file.h>
@@ -28,24 +28,24 @@ class TestFile {
   const aio::StripeMap& stripes() const { return stripes_; }
   const std::vector<aio::File>& files() const { return files_; }
 
-  // Where a byte of the whole lies.
+  // Returns the place of a byte of the whole file.
   struct Place {
     const aio::File* file = nullptr;
     std::uint64_t offset = 0;
   };
   Place place_of(std::uint64_t offset) const;
 
-  // Gives up what lies behind the first `size_bytes`: a slow drive has not been filled in time.
+  // Truncates the file to `size_bytes`: a slow drive was not filled in time.
   Result<void> cut_to(std::uint64_t size_bytes);
-  // So that no pass pays for what an earlier one left in the drive's cache.
+  // Syncs, so that no pass pays for data of an earlier one in the drive's cache.
   Result<void> sync();
 
   // Which pass wrote each page, and the number of the next one. REQUIRES: whole pages.
   std::span<std::uint32_t> passes_of(std::uint64_t offset, std::uint64_t size_bytes);
   std::uint32_t next_pass() { return ++last_pass_; }
 
-  // Where the last pass stopped, so that the next one goes on from there: short passes one after
-  // another move the whole file, not what the drive's cache holds of it.
+  // The end of the last pass, where the next one continues: so short passes move the whole file,
+  // not only its part in the drive's cache.
   std::uint64_t read_from = 0;
   std::uint64_t write_from = 0;
 

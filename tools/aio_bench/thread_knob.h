@@ -1,4 +1,4 @@
-// DeepSpeed's one knob under three names.
+// DeepSpeed's knob of the number of threads, which has three names.
 #pragma once
 
 #include <array>
