@@ -1,4 +1,4 @@
-// What the tests of the C interface share: an engine of either kind, files, a pool.
+// Shared by the tests of the C interface: an engine of either kind, files, a pool.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 namespace spillway {
 
-// The status, and when it is not the wanted one, why.
+// Compares a status with the expected one, and tells the reason of another.
 #define EXPECT_STATUS(wanted, call)                                            \
   EXPECT_EQ((wanted), (call)) << spillway_status_name((wanted)) << " wanted; " \
                               << spillway_last_error()->message
@@ -28,7 +28,7 @@ Options zeroed() {
 
 inline std::string last_detail() { return spillway_last_error()->detail; }
 
-// An engine, a pool of four buffers and a file to write; all destroyed at the end, which must work.
+// An engine, a pool of four buffers and a writable file. TearDown expects to destroy them all.
 class CFixture : public ::testing::TestWithParam<spillway_backend> {
  protected:
   static constexpr std::size_t kBuffer = 256 << 10;

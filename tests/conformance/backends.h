@@ -1,4 +1,4 @@
-// The Backends under test. All of them pass the same suites.
+// The Backends under test, which all pass the same suites.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ inline const BackendUnderTest kBackends[] = {
     {"threads", thread_pool_backend},
     {"simulator",
      [] { return simulator_backend(std::make_shared<SimulatorControl>(SimulatorOptions{})); }},
-    // Short and interrupted transfers are not the exception here but the rule.
+    // Most transfers are short or interrupted here.
     {"hostile_simulator",
      [] {
        return simulator_backend(

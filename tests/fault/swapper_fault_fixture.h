@@ -1,4 +1,4 @@
-// A TileStore over the simulator, with the tiles, the pool and the sweep that its tests share.
+// A fixture with a TileStore over the simulator, tiles, a pool and a sweep over all tiles.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -73,8 +73,8 @@ class FaultFixture {
     }
     return {};
   }
-  // Reads every tile, checks that it has version `from + t`, gives it `to + t`. `computed`: the
-  // tiles that got so far.
+  // Reads every tile t, checks that it has version `from + t`, and writes version `to + t`.
+  // Adds the tiles it read to `computed`.
   Result<void> sweep(std::uint32_t from, std::uint32_t to, std::set<TileId>& computed) {
     std::vector<Item> items;
     for (TileId tile = 0; tile < store_->tile_count(); ++tile) {

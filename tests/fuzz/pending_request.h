@@ -1,4 +1,4 @@
-// A request that the fuzzing of requests has under way, and the bytes around its memory.
+// A pending request of the fuzz target for requests, and guard bytes around its memory.
 #pragma once
 
 #include <spillway/aio/check.h>
@@ -15,7 +15,7 @@ using Bytes = std::vector<std::byte>;
 constexpr std::byte kUntouched{0xa5};  // what its memory holds before, and around it behind
 constexpr std::size_t kGuardBytes = 64;
 
-// A request under way, and what it must come to.
+// A pending request, and its expected outcome.
 struct Pending {
   Direction direction;
   std::uint64_t offset;

@@ -1,4 +1,4 @@
-// A directory that stands for "/" with /proc and cgroup files of the test's making.
+// Writes a directory that stands for "/", with fake /proc and cgroup files.
 #pragma once
 
 #include <unistd.h>

@@ -1,4 +1,4 @@
-// For child processes of death tests: a limit on locked memory, and a way to report.
+// For child processes of death tests: limits locked memory, and reports to the parent.
 #pragma once
 
 #include <linux/capability.h>
@@ -13,7 +13,7 @@
 
 namespace spillway::pinned_pool {
 
-// In the child only: from here on at most `bytes` may be locked.
+// Limits locked memory to `bytes` from now on. Child only.
 inline void limit_locked_memory(std::uint64_t bytes) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
@@ -25,7 +25,7 @@ inline void limit_locked_memory(std::uint64_t bytes) {
   if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) std::abort();
 }
 
-// Ends the child, telling the parent by text on stderr.
+// Ends the child with a text on stderr for the parent.
 [[noreturn]] inline void finish_child(const std::string& text) {
   std::fprintf(stderr, "%s\n", text.c_str());
   std::_Exit(0);

@@ -1,5 +1,5 @@
-// Slows a block device down for this process (cgroup v1's blkio controller), without costing CPU.
-// Needs root; elsewhere `why_not()` says what is missing, and the test skips with it.
+// Throttles a block device for this process (cgroup v1's blkio controller), without using CPU.
+// Needs root; otherwise `why_not()` names what is missing, and the test skips with that reason.
 #pragma once
 
 #include <sys/stat.h>
@@ -15,7 +15,7 @@ namespace spillway {
 
 class BlkioThrottle {
  public:
-  // Of the device that holds `path`, reads and writes each.
+  // Limits the device that holds `path`, reads and writes each.
   BlkioThrottle(const std::filesystem::path& path, std::uint64_t bytes_per_second)
       : group_(root() / ("spillway-test-" + std::to_string(::getpid()))) {
     std::error_code failed;
@@ -44,7 +44,7 @@ class BlkioThrottle {
   BlkioThrottle(const BlkioThrottle&) = delete;
   BlkioThrottle& operator=(const BlkioThrottle&) = delete;
 
-  // Empty when the device is slow from here on.
+  // Returns an empty text once the device is throttled.
   const std::string& why_not() const noexcept { return why_not_; }
 
  private:

@@ -1,4 +1,4 @@
-// Runs a test's body in a child process, for limits and filters that a process cannot take back.
+// Runs a test's body in a child process, for limits and filters that a process cannot undo.
 #pragma once
 
 #include <sys/wait.h>
@@ -10,7 +10,7 @@
 
 namespace spillway {
 
-// What `body` returned (empty = all is well), or how the child died. REQUIRES: no other thread.
+// Returns what `body` returned (empty: success), or how the child died. REQUIRES: no other thread.
 inline std::string in_child(const std::function<std::string()>& body) {
   int channel[2];
   if (::pipe(channel) != 0) return "pipe failed";

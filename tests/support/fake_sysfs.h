@@ -1,4 +1,4 @@
-// A sysfs of the test's making, with block devices as the kernel lays them out.
+// Writes a fake sysfs, with block devices laid out as the kernel does.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@ class FakeSysfs {
   FakeSysfs() { std::filesystem::create_directories(path() / "class/block"); }
   std::filesystem::path path() const { return scratch_.path() / "sys"; }
 
-  // A block device in `folder` ("pci0000:00/0000:00:04.0/nvme/nvme0"), found by its name.
+  // Adds a block device in `folder` ("pci0000:00/0000:00:04.0/nvme/nvme0"), found by its name.
   void add_device(const std::string& folder, const std::string& name) const {
     const std::filesystem::path at = path() / "devices" / folder / name;
     std::filesystem::create_directories(at / "queue");
@@ -25,7 +25,7 @@ class FakeSysfs {
     std::filesystem::create_directories(path() / "devices" / folder);
     std::ofstream(path() / "devices" / folder / "numa_node") << node << '\n';
   }
-  // `name`, a device added before, is made of `part`.
+  // Makes `part` a member of `name`, a device added before.
   void add_part(const std::string& name, const std::string& part) const {
     std::filesystem::create_directories(path() / "class/block" / name / "slaves" / part);
   }

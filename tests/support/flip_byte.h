@@ -1,4 +1,4 @@
-// A byte of a file changed behind the back of who wrote it.
+// Flips bits of a byte of a file, without its writer's knowledge.
 #pragma once
 
 #include <gtest/gtest.h>

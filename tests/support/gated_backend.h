@@ -1,4 +1,4 @@
-// A Backend that completes nothing until told, and records what it is given. It moves no bytes.
+// A Backend that records operations and completes none until the gate opens. It moves no bytes.
 #pragma once
 
 #include <spillway/aio/backend.h>
@@ -22,8 +22,8 @@ struct Gate {
   std::atomic<std::uint32_t> open{0};   // operations that may still complete
   std::atomic<std::uint64_t> turns{0};  // of the engine's thread: reap() begins one
 
-  // Waits until the engine's thread has done all that it would: it took two whole turns, and came
-  // back for more. False when it does not within 10 s.
+  // Waits until the engine's thread has nothing left to submit: it completed two turns and began a
+  // third. False if that takes more than 10 s.
   bool settled() {
     const std::uint64_t seen = turns;
     for (int i = 0; i < 10'000 && turns < seen + 3; ++i) {
@@ -53,7 +53,7 @@ class GatedBackend final : public Backend {
   }
   std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
     ++gate_->turns;
-    // At most a millisecond, as a Backend may: so turns go on while nothing happens.
+    // Returns after a millisecond at the latest, so that an idle engine takes turns, too.
     const auto until = std::chrono::steady_clock::now() +
                        std::min<std::chrono::nanoseconds>(timeout, std::chrono::milliseconds(1));
     while (!woken_.exchange(false)) {

@@ -1,6 +1,6 @@
-// A small filesystem on a loop device over a file: for real ENOSPC and EIO, and for what others
-// than that of the build can do. Needs root; elsewhere `why_not()` says what is missing, and the
-// test skips with it.
+// Mounts a small filesystem on a loop device over a file: for real ENOSPC and EIO, and for features
+// that the build's filesystem lacks. Needs root; otherwise `why_not()` names what is missing, and
+// the test skips with that reason.
 #pragma once
 
 #include <sys/mount.h>
@@ -18,7 +18,7 @@ namespace spillway {
 
 class LoopFilesystem {
  public:
-  // `kind`: "ext4", or "xfs", which wants at least 300 MiB (of a file with holes).
+  // `kind`: "ext4", or "xfs", which needs at least 300 MiB (of a sparse file).
   explicit LoopFilesystem(std::uint64_t size_bytes, const std::string& kind = "ext4") {
     if (::geteuid() != 0) {
       why_not_ = "mounting a loop device needs root";
@@ -45,10 +45,10 @@ class LoopFilesystem {
   LoopFilesystem(const LoopFilesystem&) = delete;
   LoopFilesystem& operator=(const LoopFilesystem&) = delete;
 
-  // Empty when the filesystem is there.
+  // Returns an empty text if the filesystem is mounted.
   const std::string& why_not() const noexcept { return why_not_; }
   std::filesystem::path mount_point() const { return scratch_ / "mount"; }
-  // The file behind the device: what is cut off it can no longer be read.
+  // Returns the file behind the device. Truncating it makes the rest unreadable.
   std::filesystem::path image() const { return scratch_ / "image"; }
 
  private:

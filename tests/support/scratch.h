@@ -1,5 +1,5 @@
-// A directory for a test's files, on a real disk where the machine has one: tmpfs accepts direct
-// I/O that no disk would. CTest names it by TMPDIR; else it is the current directory.
+// Makes a directory for a test's files, on a real disk if the machine has one: tmpfs accepts direct
+// I/O that no disk would. Its parent is TMPDIR, which CTest sets, or the current directory.
 #pragma once
 
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// The seed of a random test: SPILLWAY_TEST_SEED, else a fixed one. Always printed, so that a
-// failure can be had again.
+// Returns the seed of a random test: SPILLWAY_TEST_SEED, or a fixed one. Prints it, so that a
+// failure can be reproduced.
 #pragma once
 
 #include <chrono>
@@ -16,7 +16,7 @@ inline std::uint64_t test_seed(std::uint64_t otherwise) {
   return seed;
 }
 
-// How long a soak goes on, by hand: SPILLWAY_SOAK_MINUTES. Without it: one short round.
+// Returns how long a soak lasts: SPILLWAY_SOAK_MINUTES. Zero without it: one short round.
 inline std::chrono::seconds test_minutes() {
   const char* text = std::getenv("SPILLWAY_SOAK_MINUTES");
   return std::chrono::seconds(text != nullptr ? static_cast<int>(std::atof(text) * 60) : 0);

@@ -1,9 +1,9 @@
-// The simulator: a Backend over real files that fails the way disks and kernels do, on demand.
+// The simulator: a Backend over real files that fails as disks and kernels do, on demand.
 //
-// Operations are pread and pwrite on the File's descriptor; between them and the engine stand
-// faults, either planned (the Nth operation) or drawn from a seed. The same seed and the same
-// order of submission give the same run. Keep a SimulatorControl to plan faults later and to
-// count; it may be used from any thread, and serves all threads of an engine:
+// It calls pread and pwrite on the File's descriptor, and injects faults: planned ones (at the Nth
+// operation) or random ones from a seed. The same seed and the same order of submission give the
+// same run. Keep a SimulatorControl to plan faults later and to count operations. It may be used
+// from any thread, and serves all threads of an engine:
 //
 //   auto control = std::make_shared<SimulatorControl>(SimulatorOptions{.seed = 7});
 //   auto engine = Engine::create(options, simulator_backend(control));
@@ -68,7 +68,7 @@ class SimulatorControl {
   std::uint64_t operations() const noexcept { return operations_; }
   std::uint64_t faults() const noexcept { return faults_; }  // planned ones that struck
 
-  // For the Backend: the fault that strikes the operation that now begins.
+  // For the Backend: returns the fault of the operation that begins now.
   std::optional<Fault> next(Direction direction);
 
  private:

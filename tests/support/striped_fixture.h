@@ -1,4 +1,4 @@
-// A striped file over directories of a scratch folder, and what every byte of it should be.
+// A fixture with a striped file over directories of a scratch folder, and its expected bytes.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ class StripedFixture : public testing::Test {
 
   explicit StripedFixture(std::uint64_t seed) : random_(test_seed(seed)) {}
 
-  // {"d0", "d1", ...}, made where missing.
+  // Returns {"d0", "d1", ...}, and creates missing ones.
   StripedLocation location(std::size_t directories) const {
     StripedLocation where{.directories = {}, .name = "data"};
     for (std::size_t i = 0; i < directories; ++i) {
@@ -34,7 +34,7 @@ class StripedFixture : public testing::Test {
     return where;
   }
 
-  // Made on `engines`, filled with known bytes.
+  // Creates the file on `engines` and fills it with known bytes.
   void create(std::vector<Engine*> engines, std::vector<double> speeds, std::uint64_t size_bytes) {
     auto file =
         StripedFile::create(std::move(engines), location(speeds.size()),
@@ -52,7 +52,7 @@ class StripedFixture : public testing::Test {
     return bytes;
   }
 
-  // `shift`: where in the Buffer the bytes are, so that memory need not be aligned.
+  // `shift`: where the bytes begin in the Buffer, so that memory is not aligned.
   Result<std::size_t> write(std::uint64_t offset, const Bytes& bytes, std::size_t shift = 0) {
     Buffer buffer = Buffer::allocate(bytes.size() + shift);
     if (!bytes.empty()) std::memcpy(buffer.data() + shift, bytes.data(), bytes.size());

@@ -1,4 +1,4 @@
-// One byte of a stored tile flipped behind its store's back, wherever a mistake would be made.
+// Flips one byte of a stored tile, at every place where a check might miss it.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -16,8 +16,8 @@ struct Damage {
   std::string named;               // "tile 1, plane exp_avg, block 0 at offset 4096"
 };
 
-// Calls use(Damage) for the ends of a plane and of its first block and for bytes between, of each
-// plane; the byte is restored after each call. REQUIRES: planes of more than a block.
+// Calls use(Damage) for the first and last byte of each plane and of its first block, and for bytes
+// between. Restores the byte after each call. REQUIRES: planes of more than a block.
 template <typename Use>
 void for_each_damage(TileStore& store, TileId tile, const Use& use) {
   const TileStore::Place place = store.place(tile);

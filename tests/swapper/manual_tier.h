@@ -1,7 +1,7 @@
-// A Tier in plain memory whose transfers the test watches, delays and makes fail.
+// A Tier in plain memory whose transfers a test observes, delays and makes fail.
 //
-// A transfer ends when it is waited for (or, with finish_at_once, when it is started). Until then
-// it counts as in flight. Used by one thread.
+// A transfer is in flight until its wait() (with finish_at_once, until its start returns). For one
+// thread.
 #pragma once
 
 #include <spillway/swapper/tier.h>
@@ -28,7 +28,7 @@ class ManualTier final : public Tier {
 
   bool finish_at_once = false;
   std::set<TileId> resident_tiles;
-  // Called with "read 3" when a transfer starts; an Error makes its wait fail.
+  // Called with "read 3" when a transfer starts. If it returns an Error, the wait fails.
   std::function<std::optional<Error>(const std::string&)> on_start;
   std::vector<std::string> log;  // "read 3", "end read 3", ...
   int in_flight = 0;

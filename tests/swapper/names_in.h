@@ -1,4 +1,4 @@
-// What lies in a directory.
+// Lists the names in a directory.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-// What the tests of TileStore share: an engine, a scratch directory, tiles with known bytes.
+// Shared by the tests of TileStore: an engine, a scratch directory, tiles with known bytes.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,8 +21,8 @@ inline pinned_pool::Lease heap_lease(std::size_t bytes) {
   return pinned_pool::Lease(aio::Buffer::allocate(bytes));
 }
 
-// Bytes that differ between tiles, planes and versions, filling the planes of `range` without
-// their padding; the padding is 0xee.
+// Fills the planes of `range` with bytes that differ between tiles, planes and versions, and their
+// padding with 0xee.
 inline void fill(std::byte* data, const Layout& layout, std::uint64_t elements, PlaneRange range,
                  std::uint32_t version) {
   std::memset(data, 0xee, layout.range_bytes(range, elements));
@@ -37,7 +37,7 @@ inline void fill(std::byte* data, const Layout& layout, std::uint64_t elements, 
   }
 }
 
-// Whether the planes hold what fill() put there; the padding does not count.
+// Returns whether the planes hold what fill() wrote, except for the padding.
 inline bool holds(const std::byte* data, const Layout& layout, std::uint64_t elements,
                   PlaneRange range, std::uint32_t version) {
   std::vector<std::byte> expected(layout.range_bytes(range, elements));
@@ -68,8 +68,8 @@ inline Result<void> write_tile(Tier& tier, TileId tile, PlaneRange planes, std::
   return {};
 }
 
-// Success when the planes hold `version`; kInvalid with "other bytes" when they do not, though the
-// read succeeded.
+// Reads the planes and compares them with `version`. kInvalid "other bytes" if the read succeeds
+// but the bytes differ.
 inline Result<void> check_tile(Tier& tier, TileId tile, PlaneRange planes, std::uint32_t version) {
   const std::uint64_t elements = tier.tile_elements(tile);
   auto read =

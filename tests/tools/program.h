@@ -1,4 +1,4 @@
-// A program under test: started, watched, signalled, waited for.
+// Starts a program under test, signals it and waits for it.
 #pragma once
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@ namespace spillway {
 
 class Program {
  public:
-  // Output and errors go to files in `folder`.
+  // Writes its output and errors to files in `folder`.
   Program(std::vector<std::string> command, const std::filesystem::path& folder)
       : out_(folder / "stdout"), err_(folder / "stderr") {
     std::vector<char*> arguments;
@@ -43,7 +43,7 @@ class Program {
   pid_t pid() const { return pid_; }
   void signal(int number) const { kill(pid_, number); }
 
-  // The exit code, or the negated number of the signal that ended it.
+  // Returns the exit code, or the negated number of the signal that ended it.
   int wait() {
     int status = 0;
     waitpid(pid_, &status, 0);
@@ -64,7 +64,7 @@ class Program {
   pid_t pid_ = -1;
 };
 
-// Asks again until `condition` holds or half a minute is over.
+// Polls `condition` until it holds, for half a minute at most.
 template <typename Condition>
 bool wait_for(Condition condition) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);

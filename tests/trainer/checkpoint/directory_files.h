@@ -1,4 +1,4 @@
-// What lies in a directory: bytes by name, and inodes.
+// Reads the files of a directory: bytes by name, and inodes.
 #pragma once
 
 #include <sys/stat.h>
@@ -25,7 +25,7 @@ inline std::map<std::string, std::string> contents(const std::filesystem::path& 
   return files;
 }
 
-// Of all files in it.
+// Returns the inodes of all files in it.
 inline std::set<ino_t> inodes(const std::filesystem::path& directory) {
   std::set<ino_t> found;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {

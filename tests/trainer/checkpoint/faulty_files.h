@@ -1,5 +1,5 @@
-// CheckpointFiles that fail at the n-th call, and that can forget what was never synced: the
-// filesystem as a crash after that call would leave it.
+// CheckpointFiles that fail at the n-th call, and that can drop all that was not synced, as a crash
+// after that call would.
 #pragma once
 
 #include "trainer/checkpoint/files.h"
@@ -25,9 +25,9 @@ class FaultyFiles final : public CheckpointFiles {
   std::uint64_t calls = 0;
   std::string failed_call;  // "sync", ...
 
-  // Makes the files what a crash now would leave: without what was written since their last sync,
-  // without names that their directory was not synced with. A rename that was not synced may have
-  // reached the disk, before what was in the directory did, or not.
+  // Changes the files to what a crash now would leave: without bytes written since the last sync of
+  // the file, without names created since the last sync of the directory. An unsynced rename may
+  // have reached the disk, even before the directory's files did, or not.
   void crash(bool renames_survive) {
     for (auto& [from, to] : unsynced_renames_) {
       if (!renames_survive) {
@@ -45,7 +45,7 @@ class FaultyFiles final : public CheckpointFiles {
     }
     for (const auto& [path, bytes] : unsynced_) {
       if (!std::filesystem::exists(path)) continue;
-      // A link loses its bytes alone here: with the machine its store would be gone as well.
+      // Only the link loses its bytes here: in a crash its store would lose them as well.
       if (linked_.contains(path.filename())) std::filesystem::remove(path);
       if (linked_.contains(path.filename())) std::ofstream(path).flush();
       std::filesystem::resize_file(path, bytes);
@@ -88,7 +88,7 @@ class FaultyFiles final : public CheckpointFiles {
     if (auto allowed = next("clone"); !allowed) return allowed;
     unsynced_names_.push_back(to);  // its bytes are durable, its name is not yet
     std::error_code failed;
-    // Its name may be gone already, when training went on.
+    // Training may have removed its name already.
     std::filesystem::copy_file("/proc/self/fd/" + std::to_string(segment.fd()), to, failed);
     if (failed) return errno_error("clone", to.string(), failed.value());
     return {};

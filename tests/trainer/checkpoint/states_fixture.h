@@ -1,5 +1,5 @@
-// What the tests of saved states share: runs of a tiny model that save, and go on from what was
-// saved.
+// Shared by the tests of saved states: runs of a tiny model that save, and runs that resume from
+// them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ inline Checkpoint opened(const std::filesystem::path& directory) {
   return std::move(*checkpoint);
 }
 
-// Every byte of the checkpoint is what was written.
+// Verifies every byte of the checkpoint.
 inline bool whole(const std::filesystem::path& path) {
   return opened(path).verify([](const Error& error) { ADD_FAILURE() << error.message(); }) == 0;
 }
@@ -43,8 +43,8 @@ class CheckpointStatesTest : public ::testing::Test {
   }
   Config in_memory() const { return config(OffloadDevice::kNone, OffloadDevice::kNone); }
 
-  // Steps `first` to kSteps; saves after kSavedAt when a directory is given, goes on from a
-  // checkpoint when one is.
+  // Trains steps `first` to kSteps. Saves after kSavedAt if a directory is given; resumes from a
+  // checkpoint if one is given.
   Trace run(const Config& config, const std::filesystem::path& save = {},
             Checkpoint* from = nullptr, CheckpointFiles* files = nullptr) {
     ModelSpec model;
@@ -75,8 +75,8 @@ class CheckpointStatesTest : public ::testing::Test {
     return trace;
   }
   std::filesystem::path at(std::uint64_t step) const { return saved_ / checkpoint_name(step); }
-  // Saves after every second of six steps, `look`s at each, and expects that none changes
-  // meanwhile.
+  // Saves after every second of six steps, calls `look` for each, and expects that no checkpoint
+  // changes.
   using Look = std::function<void(const std::filesystem::path&)>;
   void expect_saved_for_good(const Config& config, const Look& look);
   static Trace rest(const Trace& all) {

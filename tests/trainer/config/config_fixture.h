@@ -12,7 +12,7 @@ namespace spillway::trainer {
 
 class ConfigFixture : public ::testing::Test {
  protected:
-  // Loads `json`, written to a file of this test's own, with `input`'s other members.
+  // Writes `json` to a file of this test's own, and loads it with the other members of `input`.
   Result<ConfigResult> load(const std::string& json, ConfigInput input = {}) {
     input.file = std::filesystem::path(::testing::TempDir()) /
                  (std::string("spillway_config_") +
@@ -22,18 +22,18 @@ class ConfigFixture : public ::testing::Test {
     std::filesystem::remove(input.file);
     return result;
   }
-  // The configuration; a failed test and defaults when it was refused.
+  // Returns the configuration. If it is refused, the test fails and gets the defaults.
   Config config(const std::string& json, ConfigInput input = {}) {
     Result<ConfigResult> result = load(json, input);
     EXPECT_TRUE(result) << (result ? "" : result.error().detail);
     return result ? result->config : Config();
   }
-  // What was wrong, or "accepted".
+  // Returns the error, or "accepted".
   std::string problem(const std::string& json, ConfigInput input = {}) {
     const Result<ConfigResult> result = load(json, input);
     return result ? "accepted" : result.error().detail;
   }
-  // "fate: note" of one key.
+  // Returns "fate: note" of a key.
   std::string report(const std::string& json, const std::string& key, ConfigInput input = {}) {
     const Result<ConfigResult> result = load(json, input);
     if (!result) return result.error().detail;

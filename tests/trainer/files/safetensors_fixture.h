@@ -1,4 +1,4 @@
-// Safetensors files made by hand: tensors of known values, and any header.
+// Writes safetensors files: with tensors of known values, or with any header.
 #pragma once
 
 #include "trainer/files/safetensors.h"
@@ -30,7 +30,7 @@ inline std::string bytes_of_values(const std::vector<float>& values, const std::
   return bytes;
 }
 
-// Length, header and data, as a file has them.
+// Returns length, header and data, as in a file.
 inline std::string raw_file(const std::string& header, const std::string& data) {
   std::string head(8, '\0');
   const std::uint64_t length = header.size();

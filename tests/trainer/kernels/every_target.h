@@ -1,4 +1,4 @@
-// A test that runs on each of Highway's targets this CPU has, one after another.
+// Runs a test on each of Highway's targets that this CPU has.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 
 namespace spillway::trainer::testing {
 
-// Calls body() with one target after another, with the reference once; returns their names and
-// restores the choice.
+// Calls body() for each target, and once for the reference. Restores the choice of the target, and
+// returns the names.
 template <typename Body>
 std::set<std::string> for_each_target(Body body) {
   hwy::SetSupportedTargetsForTest(0);

@@ -1,4 +1,4 @@
-// What one update works on, held in vectors, for the tests of the kernels.
+// Holds the operands of one update in vectors, for the tests of the kernels.
 #pragma once
 
 #include "trainer/kernels/block_quantisation.h"
@@ -54,7 +54,7 @@ class TileState {
   void new_gradients(std::uint64_t seed, Values values = Values::kTraining) {
     std::mt19937_64 random(seed);
     for (std::size_t i = 0; i < count_; ++i) {
-      // In the bits of bf16: both formats then can hold the same gradients.
+      // Exact in bf16, so that both formats can hold the same gradients.
       const auto bits = std::bit_cast<std::uint32_t>(draw(random, values, 0.01f)) & 0xffff0000;
       put(gradient_, format_.gradients == Dtype::kBf16, i, std::bit_cast<float>(bits));
     }
@@ -80,7 +80,7 @@ class TileState {
     return code_value(book(k), code) * absmax_[k * blocks() + i / kQuantisedBlock];
   }
 
-  // Empty when both hold the same bits, a NaN being as good as another; else where they differ.
+  // Returns where the bits differ; empty if nowhere. All NaNs are equal.
   std::string difference(const TileState& other) const {
     for (std::size_t i = 0; i < count_; ++i) {
       const std::string at = " of element " + std::to_string(i);
@@ -129,7 +129,7 @@ class TileState {
     }
     for (std::size_t i = 0; i < count_; ++i) put(bytes_[k], bf16_states(), i, values[i]);
   }
-  // Cut off, not rounded.
+  // Truncates instead of rounding.
   static void put(Bytes& plane, bool bf16, std::size_t i, float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
     if (bf16) {

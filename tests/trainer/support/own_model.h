@@ -67,7 +67,7 @@ inline ModelSpec own_model() {
   return model;
 }
 
-// The graph, whoever runs the units: run(unit, inputs) -> output. Returns each sample's loss.
+// Computes the graph by run(unit, inputs) -> output. Returns each sample's loss.
 template <typename Run>
 at::Tensor own_losses(const Run& run, const at::Tensor& points, const at::Tensor& wanted) {
   const at::Tensor lifted = run(kLift, {points});

@@ -1,6 +1,6 @@
-// Ranks that are threads of one process: collectives over shared memory. Until `meet` is said they
-// do not wait for each other, so that models can be made one after another (torch's generator is
-// one for all threads); sums are then of one rank alone.
+// Ranks as threads of one process, with collectives over shared memory. Before meet(), they do not
+// wait for each other, and sums are of one rank alone: models can be made one after another,
+// because all threads share torch's generator.
 #pragma once
 
 #include <spillway/trainer/communicator.h>

@@ -1,4 +1,4 @@
-// For tests that train the model of own_model.h by a graph of their own.
+// Trains the model of own_model.h by a graph that the test defines.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -29,7 +29,7 @@ class GraphTest : public ::testing::Test {
     return trace;
   }
 
-  // The whole model once.
+  // Runs the whole model once.
   static at::Tensor run_all(zero::Pass& pass, const Samples& samples) {
     const auto run = [&](UnitId unit, const std::vector<at::Tensor>& inputs) {
       return zero::run(pass, unit, inputs);
