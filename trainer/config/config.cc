@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "trainer/config/entries.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {

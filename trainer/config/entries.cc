@@ -1,6 +1,6 @@
 #include "trainer/config/entries.h"
 
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 #include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {

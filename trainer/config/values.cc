@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "trainer/config/json_document.h"
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 #include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {

@@ -1,6 +1,6 @@
 // Keys that steer nothing here: accepted with the reason, or refused at any value that would give
 // other results.
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {

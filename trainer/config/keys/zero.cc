@@ -1,5 +1,5 @@
 // Keys that steer something here: batch, precision, offload, aio.
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {

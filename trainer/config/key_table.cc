@@ -1,4 +1,4 @@
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 
 #include <algorithm>
 #include <array>

@@ -4,7 +4,7 @@
 #include <cctype>
 #include <tuple>
 
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 #include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {

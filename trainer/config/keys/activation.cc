@@ -1,5 +1,5 @@
 // Keys about what backward needs and leaves: activations between units, gradients.
-#include "trainer/config/keys.h"
+#include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {
