@@ -1,5 +1,6 @@
 #include <spillway/trainer/config.h>
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "trainer/config/entries.h"
@@ -8,166 +9,110 @@
 namespace spillway::trainer {
 namespace {
 
-using Problems = std::vector<std::string>;
-
-// What one entry came to, until the report can say what "auto" became.
-struct AppliedEntry {
+// An entry of a known key and what was read from it.
+struct ReadEntry {
   const ConfigEntry* entry;
   ReadValue read;
 };
 
-// Whether the entry belongs to an optimizer or scheduler that is refused by its type, so that its
-// own parameters need no complaint of theirs.
+// True if the key belongs to an optimizer or scheduler that is refused by its type, so that its
+// own parameters need no problem of theirs.
 bool of_refused_type(const ConfigEntries& entries, const std::string& key) {
-  auto refused = [&](const char* type_key, bool (*is_built)(const std::string&)) {
-    const ConfigEntry* type = entries.find(type_key);
-    return type != nullptr && type->value.is_string() && !is_built(type->value.string());
-  };
-  if (key.starts_with("optimizer.params.")) return refused("optimizer.type", optimizer_is_built);
-  return key.starts_with("scheduler.params.") && refused("scheduler.type", scheduler_is_built);
+  for (const TypeNames* types : {&optimizer_types(), &scheduler_types()}) {
+    if (!key.starts_with(types->section + ".params.")) continue;
+    const ConfigEntry* type = entries.find(types->section + ".type");
+    return type != nullptr && type->value.is_string() && types->find(type->value.string()).empty();
+  }
+  return false;
 }
 
-AppliedEntry apply_entry(const ConfigEntry& entry, ConfigDraft& draft, Problems& problems) {
-  AppliedEntry applied{&entry, read_value(*entry.rule, entry.value)};
+ReadEntry read_entry(const ConfigEntry& entry, Problems& problems) {
   const KeyRule& rule = *entry.rule;
-  const ReadValue& read = applied.read;
+  ReadValue read = read_value(rule, entry.value);
   if (!read.problem.empty()) {
     problems.push_back(entry.key + ": " + read.problem + entry.place);
-  } else if (read.is_auto && rule.apply_auto != nullptr) {
-    rule.apply_auto(draft);
-  } else if (read.value && rule.apply != nullptr) {
-    rule.apply(draft, *read.value);
-  } else if (read.value && rule.key_class == KeyClass::kRefused) {
-    const JsonValue harmless = *parse_json(rule.standard);
-    if (*read.value != *read_value(rule, harmless).value) {
-      problems.push_back(entry.key + ": " + text_of(entry.value) +
-                         " would change results and is not built (" + rule.note + ")" +
-                         entry.place);
-    }
+  } else if (read.value && rule.key_class == KeyClass::kRefused &&
+             *read.value != *read_value(rule, *parse_json(rule.standard)).value) {
+    problems.push_back(entry.key + ": " + text_of(entry.value) +
+                       " would change results and is not built (" + rule.note + ")" + entry.place);
   }
-  return applied;
+  return {&entry, std::move(read)};
 }
 
-void check_offload(const char* name, const OffloadConfig& offload, Problems& problems) {
-  if (offload.device != OffloadDevice::kNvme || !offload.nvme_path.empty()) return;
-  const std::string section = std::string("zero_optimization.") + name;
-  problems.push_back(section + ".nvme_path: missing; " + section +
-                     ".device is \"nvme\" and needs a directory for its swap files");
-}
-
-void resolve_zero(ConfigDraft& draft, Problems& problems) {
-  Config& config = draft.config;
-  config.offload_param.device = draft.param_device.value_or(
-      draft.cpu_offload_param ? OffloadDevice::kCpu : OffloadDevice::kNone);
-  config.offload_optimizer.device = draft.optimizer_device.value_or(
-      draft.cpu_offload_optimizer ? OffloadDevice::kCpu : OffloadDevice::kNone);
-  for (OffloadConfig* offload : {&config.offload_param, &config.offload_optimizer}) {
-    if (!offload->pin_memory) offload->pin_memory = draft.cpu_offload_pin_memory;
-  }
-  check_offload("offload_param", config.offload_param, problems);
-  check_offload("offload_optimizer", config.offload_optimizer, problems);
-  // One rank holds all states at any stage; on several, stage 3 is what is built.
-  if (draft.stage < 3 && draft.input->world_size > 1) {
-    problems.push_back("zero_optimization.stage: " + std::to_string(draft.stage) + " on " +
-                       std::to_string(draft.input->world_size) +
-                       " ranks is not built; stage 3 gives the same results");
-  }
-}
-
-void check_communication(const ConfigDraft& draft, Problems& problems) {
-  const std::string& type = draft.communication_data_type;
-  const std::string dtype = draft.config.dtype == Dtype::kBf16 ? "bf16" : "fp32";
-  if (type.empty() || type == dtype || (type == "bfp16" && dtype == "bf16")) return;
-  problems.push_back("communication_data_type: \"" + type + "\" with training in " + dtype +
-                     " would change results and is not built");
-}
-
-// Parameters of another type of optimizer or scheduler. `type`: one that is built.
-void check_parameters(const std::string& prefix, const std::string& type,
-                      bool (*takes)(const std::string&, const std::string&),
-                      const ConfigEntries& entries, Problems& problems) {
-  for (const ConfigEntry& entry : entries.entries()) {
-    if (!entry.key.starts_with(prefix) || entry.rule == nullptr) continue;
-    if (entry.value.is_null() || takes(type, entry.key.substr(prefix.size()))) continue;
-    problems.push_back(entry.key + ": " + type + " has no such parameter" + entry.place);
-  }
-}
-
-// Why a key that is used in other configurations does nothing in this one; "" when it is used.
-std::string idle_reason(const std::string& key, const ConfigDraft& draft) {
-  const Config& config = draft.config;
-  if (key == "zero_optimization.stage" && draft.stage < 3) {
-    return "one rank holds all states at any stage";
-  }
-  for (const auto& [name, offload] : {std::pair("offload_param.", &config.offload_param),
-                                      std::pair("offload_optimizer.", &config.offload_optimizer)}) {
-    if (!key.starts_with(std::string("zero_optimization.") + name)) continue;
-    const bool about_nvme = key.ends_with(".nvme_path") || key.ends_with(".max_in_cpu");
-    const bool unused = (about_nvme && offload->device != OffloadDevice::kNvme) ||
-                        (key.ends_with(".pin_memory") && offload->device == OffloadDevice::kNone);
-    if (unused) return std::string("device is ") + to_string(offload->device);
-  }
-  if (key.starts_with("scheduler.params.") && draft.scheduler_type.empty()) {
-    return "there is no scheduler.type";
-  }
-  return activation_idle_reason(key, draft);
-}
-
-KeyReport report_of(const AppliedEntry& applied, const ConfigDraft& draft) {
-  const ConfigEntry& entry = *applied.entry;
-  const KeyRule& rule = *entry.rule;
-  KeyReport report;
-  report.key = entry.key;
-  auto add = [&](const std::string& note) {
-    if (!note.empty()) report.note += (report.note.empty() ? "" : "; ") + note;
-  };
-  std::string idle = rule.key_class == KeyClass::kUsed ? idle_reason(rule.path, draft) : rule.note;
-  if (rule.key_class == KeyClass::kRefused) idle = "not built, and off: " + rule.note;
-  if (!applied.read.value && !applied.read.is_auto) idle = "null is as if the key were absent";
-  if (!idle.empty()) report.fate = KeyFate::kNoEffect;
-  if (applied.read.is_auto) {
-    report.fate = KeyFate::kResolved;
-    add("auto -> " + rule.resolved(draft));
-  }
-  if (rule.deprecated || !entry.note.empty() || !applied.read.warning.empty()) {
-    report.fate = KeyFate::kDeprecated;
-    add(entry.note);
-    add(applied.read.warning);
-    if (rule.deprecated) add(rule.note);
-  }
-  add(idle);
-  if (rule.path == "optimizer.type" && !draft.weight_decay) {
-    add("weight_decay " + number_text(draft.config.optimizer.weight_decay) + " by default");
-  }
-  return report;
-}
-
-Problems apply_all(const ConfigEntries& entries, ConfigDraft& draft,
-                   std::vector<AppliedEntry>& applied) {
-  Problems problems;
+std::vector<ReadEntry> read_entries(const ConfigEntries& entries, Problems& problems) {
+  std::vector<ReadEntry> all;
   for (const ConfigEntry& entry : entries.entries()) {
     if (of_refused_type(entries, entry.key)) continue;
     if (entry.rule == nullptr) {
       problems.push_back(entry.key + ": " + unknown_key(entry.key) + entry.place);
     } else {
-      applied.push_back(apply_entry(entry, draft, problems));
+      all.push_back(read_entry(entry, problems));
     }
   }
-  resolve_zero(draft, problems);
-  resolve_activations(draft, problems);
-  check_communication(draft, problems);
-  resolve_optimizer(draft, problems);
-  resolve_scheduler(draft, problems);
-  if (optimizer_is_built(draft.optimizer_type)) {
-    check_parameters("optimizer.params.", draft.optimizer_type, optimizer_takes, entries, problems);
+  return all;
+}
+
+// Writes all values in the order of the table.
+void write_values(const std::vector<ReadEntry>& entries, Draft& draft) {
+  std::set<const KeyRule*> are_auto;
+  for (const auto& [entry, read] : entries) {
+    if (read.value) draft.values.insert_or_assign(entry->rule->path, *read.value);
+    if (read.is_auto) are_auto.insert(entry->rule);
   }
-  if (scheduler_is_built(draft.scheduler_type)) {
-    check_parameters("scheduler.params.", draft.scheduler_type, scheduler_takes, entries, problems);
+  for (const KeyRule& rule : key_rules()) {
+    const KeyValue* value = draft.given(rule.path);
+    if (value != nullptr) {
+      if (rule.into.write) rule.into.write(draft.config, *value);
+      if (rule.apply) rule.apply(draft, *value);
+    } else if (rule.when_auto && are_auto.contains(&rule)) {
+      rule.when_auto(draft);
+    } else if (rule.when_absent) {
+      rule.when_absent(draft);
+    }
   }
-  if (const std::string wrong = resolve_batch_sizes(draft); !wrong.empty()) {
-    problems.push_back(wrong);
+}
+
+// Finds parameters of another type of optimizer or scheduler than the one that is written.
+void check_parameters(const TypeNames& types, const ConfigEntries& entries, const Draft& draft,
+                      Problems& problems) {
+  const std::string type = types.of(draft);
+  if (type.empty()) return;
+  for (const ConfigEntry& entry : entries.entries()) {
+    if (entry.rule == nullptr || entry.rule->of_types.empty() || entry.value.is_null()) continue;
+    if (!entry.rule->path.starts_with(types.section + ".")) continue;
+    if (std::ranges::find(entry.rule->of_types, type) != entry.rule->of_types.end()) continue;
+    problems.push_back(entry.key + ": " + types.written(draft) + " has no such parameter" +
+                       entry.place);
   }
-  return problems;
+}
+
+KeyReport report_of(const ReadEntry& read_entry, const Draft& draft) {
+  const auto& [entry, read] = read_entry;
+  const KeyRule& rule = *entry->rule;
+  KeyReport report;
+  report.key = entry->key;
+  const auto add = [&](const std::string& note) {
+    if (!note.empty()) report.note += (report.note.empty() ? "" : "; ") + note;
+  };
+  std::string idle = rule.idle ? rule.idle(draft) : "";
+  if (rule.key_class == KeyClass::kNoEffect) idle = rule.note;
+  if (rule.key_class == KeyClass::kRefused) idle = "not built, and off: " + rule.note;
+  if (!read.value && !read.is_auto) idle = "null is as if the key were absent";
+  if (!idle.empty()) report.fate = KeyFate::kNoEffect;
+  if (read.is_auto) {
+    report.fate = KeyFate::kResolved;
+    add("auto -> " +
+        (rule.resolved ? rule.resolved(draft) : plain_text(rule.into.read(draft.config))));
+  }
+  if (rule.deprecated || !entry->note.empty() || !read.warning.empty()) {
+    report.fate = KeyFate::kDeprecated;
+    add(entry->note);
+    add(read.warning);
+    if (rule.deprecated) add(rule.note);
+  }
+  add(idle);
+  if (rule.remark) add(rule.remark(draft));
+  return report;
 }
 
 }  // namespace
@@ -238,21 +183,24 @@ Result<ConfigResult> load_config(const ConfigInput& input) {
   entries.add_document(*document, problems);
   for (const std::string& assignment : input.overrides) entries.add_override(assignment, problems);
 
-  ConfigDraft draft;
-  draft.input = &input;
-  draft.config.offload_param.max_in_cpu_elements = OffloadConfig::kAutoCache;
-  draft.config.offload_optimizer.max_in_cpu_elements = OffloadConfig::kAutoCache;
-  std::vector<AppliedEntry> applied;
-  for (std::string& problem : apply_all(entries, draft, applied)) {
-    problems.push_back(std::move(problem));
-  }
+  Draft draft{.input = &input};
+  const std::vector<ReadEntry> read = read_entries(entries, problems);
+  write_values(read, draft);
+  finish_zero(draft, problems);
+  finish_activation(draft, problems);
+  check_communication(draft, problems);
+  finish_optimizer(draft, problems);
+  finish_schedule(draft, problems);
+  check_parameters(optimizer_types(), entries, draft, problems);
+  check_parameters(scheduler_types(), entries, draft, problems);
+  finish_batch(draft, problems);
   if (!problems.empty()) {
     std::string lines;
     for (const std::string& problem : problems) lines += (lines.empty() ? "" : "\n") + problem;
     return make_error(ErrorKind::kInvalid, "check configuration", input.file.string(), lines);
   }
   ConfigResult result{.config = draft.config, .keys = {}};
-  for (const AppliedEntry& one : applied) result.keys.push_back(report_of(one, draft));
+  for (const ReadEntry& one : read) result.keys.push_back(report_of(one, draft));
   return result;
 }
 

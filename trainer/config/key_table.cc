@@ -1,37 +1,21 @@
 #include "trainer/config/key_table.h"
 
+#include <spillway/aio/check.h>
 #include <algorithm>
 #include <array>
 #include <map>
-#include <set>
+
+#include "trainer/config/json_document.h"
 
 namespace spillway::trainer {
 namespace {
 
-// Written spelling -> canonical one. Sections end in '.' and come before keys inside them.
-const std::vector<Spelling>& spelling_table() {
-  static const std::vector<Spelling> kTable = [] {
-    std::vector<Spelling> table{
-        {"zero_optimization.aio.", "aio."},
-        {"bfloat16.", "bf16."},
-        {"zero_optimization.stage3_gather_fp16_weights_on_model_save",
-         "zero_optimization.stage3_gather_16bit_weights_on_model_save"},
-        {"zero_optimization.gather_fp16_weights_on_model_save",
-         "zero_optimization.stage3_gather_16bit_weights_on_model_save"},
-        {"zero_optimization.cpu_offload_params", "zero_optimization.cpu_offload_param"},
-        {"aio.thread_count", "aio.intra_op_parallelism"},
-        {"aio.num_threads", "aio.intra_op_parallelism"},
-    };
-    for (const char* name :
-         {"prefetch_bucket_size", "param_persistence_threshold", "model_persistence_threshold",
-          "max_live_parameters", "max_reuse_distance", "gather_16bit_weights_on_model_save"}) {
-      table.push_back({std::string("zero_optimization.") + name,
-                       std::string("zero_optimization.stage3_") + name, /*deprecated=*/false});
-    }
-    return table;
-  }();
-  return kTable;
-}
+struct Section {
+  std::string_view deprecated;
+  std::string_view canonical;
+};
+constexpr std::array kSections{Section{"zero_optimization.aio", "aio"},
+                               Section{"bfloat16", "bf16"}};
 
 std::string parent_of(const std::string& path) {
   const std::size_t dot = path.rfind('.');
@@ -56,15 +40,29 @@ void add_path(Sections& sections, const std::string& path) {
 }
 
 const Sections& section_table() {
-  static const Sections kSections = [] {
+  static const Sections kTable = [] {
     Sections sections;
     for (const KeyRule& rule : key_rules()) add_path(sections, rule.path);
-    for (const Spelling& spelling : spelling_table()) {
-      if (spelling.written.back() != '.') add_path(sections, spelling.written);
+    for (const KeyRule& rule : key_rules()) {
+      for (const auto* names : {&rule.deprecated_names, &rule.other_names}) {
+        for (const std::string& name : *names) add_path(sections, name);
+      }
     }
     return sections;
   }();
-  return kSections;
+  return kTable;
+}
+
+KeyRule completed(KeyRule rule) {
+  if (rule.into.read) {
+    rule.type = rule.into.type;
+    if (!rule.into.choices.empty()) rule.choices = rule.into.choices;
+    const JsonValue value = rule.into.read(Config());
+    if (rule.standard.empty())
+      rule.standard = value.is_array() ? plain_text(value) : text_of(value);
+  }
+  if (rule.standard.empty()) rule.standard = "false";
+  return rule;
 }
 
 }  // namespace
@@ -72,17 +70,22 @@ const Sections& section_table() {
 const std::vector<KeyRule>& key_rules() {
   static const std::vector<KeyRule> kRules = [] {
     std::vector<KeyRule> rules;
-    for (auto part : {used_keys(), optimizer_keys(), activation_keys(), unused_keys()}) {
-      for (KeyRule& rule : part) rules.push_back(std::move(rule));
+    for (const auto& group : {batch_keys(), zero_keys(), aio_keys(), optimizer_keys(),
+                              schedule_keys(), activation_keys(), unused_keys()}) {
+      for (const KeyRule& rule : group) rules.push_back(completed(rule));
     }
     return rules;
   }();
   return kRules;
 }
 
-std::span<const Spelling> spellings() { return spelling_table(); }
+const KeyValue* Draft::given(std::string_view path) const {
+  SPILLWAY_CHECK(find_rule(path) != nullptr, "the key has a row in the table");
+  const auto found = values.find(path);
+  return found == values.end() ? nullptr : &found->second;
+}
 
-const KeyRule* find_rule(const std::string& canonical) {
+const KeyRule* find_rule(std::string_view canonical) {
   for (const KeyRule& rule : key_rules()) {
     if (rule.path == canonical) return &rule;
   }
@@ -98,20 +101,18 @@ std::vector<std::string> names_in(const std::string& section) {
 
 Canonical canonical_spelling(const std::string& written) {
   Canonical result{.path = written};
-  for (const Spelling& spelling : spelling_table()) {
-    const bool section = spelling.written.back() == '.';
-    // A section is matched by its own name and by what lies inside it.
-    const std::string_view prefix =
-        section ? std::string_view(spelling.written).substr(0, spelling.written.size() - 1)
-                : std::string_view(spelling.written);
-    const bool matches =
-        result.path == prefix || (section && result.path.starts_with(spelling.written));
-    if (!matches) continue;
-    const std::string_view canonical =
-        section ? std::string_view(spelling.canonical).substr(0, spelling.canonical.size() - 1)
-                : std::string_view(spelling.canonical);
-    result.path = std::string(canonical) + result.path.substr(prefix.size());
-    result.deprecated |= spelling.deprecated;
+  for (const auto& [deprecated, canonical] : kSections) {
+    const bool inside = written.starts_with(std::string(deprecated) + ".");
+    if (!inside && written != deprecated) continue;
+    result = {std::string(canonical) + written.substr(deprecated.size()), /*deprecated=*/true};
+  }
+  const auto has = [&](const std::vector<std::string>& names) {
+    return std::ranges::find(names, result.path) != names.end();
+  };
+  for (const KeyRule& rule : key_rules()) {
+    const bool deprecated = has(rule.deprecated_names);
+    if (!deprecated && !has(rule.other_names)) continue;
+    return {rule.path, result.deprecated || deprecated};
   }
   return result;
 }

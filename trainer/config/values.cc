@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "trainer/config/json_document.h"
@@ -25,6 +26,26 @@ std::string expected_type(const KeyRule& rule) {
       return "a string";
   }
   return "a value";
+}
+
+// "'x' is none of a b c, did you mean 'c'?"
+std::string none_of(const std::string& text, const std::vector<std::string>& names) {
+  std::string problem = "'" + text + "' is none of";
+  for (const std::string& name : names) problem += " " + name;
+  const std::string nearest = nearest_name(text, names);
+  return nearest.empty() ? problem : problem + ", did you mean '" + nearest + "'?";
+}
+
+// Returns the name that equals `text` without regard to case; "" if none does.
+std::string same_name(const std::string& text, const std::vector<std::string>& names) {
+  const auto lower = [](std::string name) {
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return name;
+  };
+  for (const std::string& name : names) {
+    if (lower(name) == lower(text)) return name;
+  }
+  return {};
 }
 
 std::string out_of_range(const KeyRule& rule, double number) {
@@ -76,16 +97,12 @@ void read_pair(const KeyRule& rule, const JsonValue& json, ReadValue& read) {
 }
 
 void read_string(const KeyRule& rule, const JsonValue& json, ReadValue& read) {
-  const auto text = json.string();
-  if (rule.choices.empty() ||
-      std::find(rule.choices.begin(), rule.choices.end(), text) != rule.choices.end()) {
+  const std::string& text = json.string();
+  if (rule.choices.empty() || std::ranges::find(rule.choices, text) != rule.choices.end()) {
     read.value = KeyValue{.text = text};
-    return;
+  } else {
+    read.problem = none_of(text, rule.choices);
   }
-  read.problem = "'" + text + "' is none of";
-  for (const std::string& choice : rule.choices) read.problem += " " + choice;
-  const std::string nearest = nearest_name(text, rule.choices);
-  if (!nearest.empty()) read.problem += ", did you mean '" + nearest + "'?";
 }
 
 }  // namespace
@@ -95,6 +112,34 @@ std::string number_text(double number) {
     return std::to_string(static_cast<std::int64_t>(number));
   }
   return text_of(number);
+}
+
+std::string plain_text(const JsonValue& value) {
+  if (value.is_string()) return value.string();
+  if (value.is_number() && !value.is_unsigned()) return number_text(value.number());
+  if (!value.is_array()) return text_of(value);
+  std::string items;
+  for (const JsonValue& item : value.items()) {
+    items += (items.empty() ? "" : ", ") + plain_text(item);
+  }
+  return "[" + items + "]";
+}
+
+std::string TypeNames::written(const Draft& draft) const {
+  const KeyValue* type = draft.given(section + ".type");
+  return type == nullptr ? standard : type->text;
+}
+
+std::string TypeNames::find(const std::string& written) const { return same_name(written, built); }
+
+bool TypeNames::check(const Draft& draft, Problems& problems) const {
+  const std::string type = written(draft);
+  if (type == standard || !find(type).empty()) return true;
+  const std::string other = same_name(type, unbuilt);
+  problems.push_back(
+      section + ".type: " +
+      (other.empty() ? none_of(type, built) : other + " would change results and is not built"));
+  return false;
 }
 
 ReadValue read_value(const KeyRule& rule, const JsonValue& json) {

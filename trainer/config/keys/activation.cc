@@ -1,96 +1,87 @@
-// Keys about what backward needs and leaves: activations between units, gradients.
+// Activations between units and gradients: what backward needs and leaves.
 #include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {
 
-using Draft = ConfigDraft;
-using Value = KeyValue;
-
-constexpr auto kString = ValueType::kString;
-
-KeyRule idle(const char* name, ValueType type, std::string standard, std::string why) {
-  return {.path = std::string("activation_checkpointing.") + name,
-          .key_class = KeyClass::kNoEffect,
-          .type = type,
-          .standard = std::move(standard),
-          .note = std::move(why),
-          .may_be_null = true};
+// Why a key about the place of activations has no effect: the graph is kept, or the place is
+// another one (`used`: it is not).
+std::string unless_moved(const Draft& draft, bool used) {
+  const ActivationConfig& activations = draft.config.activations;
+  if (!activations.checkpointing) return "the graph is kept where it was made";
+  return used ? "" : std::string("device is ") + to_string(activations.device);
 }
+
+constexpr const char* kAboutPath =
+    "directory for swap files; absent: that of the offloaded states; not a DeepSpeed key";
 
 std::vector<KeyRule> checkpointing_keys() {
   return {
       {.path = "activation_checkpointing.enabled",
-       .standard = "true",
        .note = "false: the forward's graph is kept, 6 instead of 8 operations a parameter and "
                "token; not a DeepSpeed key",
-       .apply = [](Draft& d, const Value& v) { d.config.activations.checkpointing = v.boolean; }},
+       .into = member(&Config::activations, &ActivationConfig::checkpointing)},
       {.path = "activation_checkpointing.device",
-       .type = kString,
-       .standard = "\"none\"",
        .note = "where activations between units wait for backward; not a DeepSpeed key",
-       .choices = {"none", "cpu", "nvme"},
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.activation_device = v.text == "cpu"    ? OffloadDevice::kCpu
-                                   : v.text == "nvme" ? OffloadDevice::kNvme
-                                                      : OffloadDevice::kNone;
-           }},
+       .into = choice<OffloadDevice>({{"none", OffloadDevice::kNone},
+                                      {"cpu", OffloadDevice::kCpu},
+                                      {"nvme", OffloadDevice::kNvme}},
+                                     &Config::activations, &ActivationConfig::device),
+       .idle = [](const Draft& d) { return unless_moved(d, true); }},
       {.path = "activation_checkpointing.nvme_path",
-       .type = kString,
-       .standard = "null",
-       .note = "directory for swap files; absent: that of the offloaded states; not a DeepSpeed "
-               "key",
+       .note = kAboutPath,
        .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.config.activations.nvme_path = v.text; }},
+       .into = member(&Config::activations, &ActivationConfig::nvme_path),
+       .idle =
+           [](const Draft& d) {
+             return unless_moved(d, d.config.activations.device == OffloadDevice::kNvme);
+           }},
       {.path = "activation_checkpointing.cpu_checkpointing",
-       .standard = "false",
        .note = "device cpu, unless device says otherwise",
        .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.cpu_checkpointing = v.boolean; }},
-      idle("partition_activations", ValueType::kBool, "false",
-           "no layer is split over ranks, so none holds a copy of another's activations"),
-      idle("number_checkpoints", ValueType::kInteger, "null",
-           "activations are checkpointed at the units' boundaries"),
-      idle("contiguous_memory_optimization", ValueType::kBool, "false",
-           "an activation that is moved has one place, used again in every step"),
-      idle("synchronize_checkpoint_boundary", ValueType::kBool, "false",
-           "nothing runs ahead of a unit's boundary that would have to be waited for"),
-      idle("profile", ValueType::kBool, "false", "--metrics writes JSON lines"),
+       .apply =
+           [](Draft& d, const KeyValue& v) {
+             if (!v.boolean || d.given("activation_checkpointing.device") != nullptr) return;
+             d.config.activations.device = OffloadDevice::kCpu;
+           },
+       .idle =
+           [](const Draft& d) {
+             return unless_moved(d, d.given("activation_checkpointing.device") == nullptr);
+           }},
+      no_effect("activation_checkpointing.partition_activations", ValueType::kBool, "false",
+                "no layer is split over ranks, so none holds a copy of another's activations"),
+      no_effect("activation_checkpointing.number_checkpoints", ValueType::kInteger, "null",
+                "activations are checkpointed at the units' boundaries"),
+      no_effect("activation_checkpointing.contiguous_memory_optimization", ValueType::kBool,
+                "false", "an activation that is moved has one place, used again in every step"),
+      no_effect("activation_checkpointing.synchronize_checkpoint_boundary", ValueType::kBool,
+                "false",
+                "nothing runs ahead of a unit's boundary that would have to be waited for"),
+      no_effect("activation_checkpointing.profile", ValueType::kBool, "false",
+                "--metrics writes JSON lines"),
   };
 }
 
 std::vector<KeyRule> gradient_keys() {
   return {
       {.path = "data_types.grad_accum_dtype",
-       .type = kString,
-       .standard = "\"fp32\"",
        .note =
            "how gradients wait for the update; always summed in fp32, and rounded once for bf16",
        .may_be_null = true,
-       .choices = {"fp32", "bf16"},
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.config.gradients.dtype = v.text == "bf16" ? Dtype::kBf16 : Dtype::kFp32;
-           }},
+       .into = choice<Dtype>({{"fp32", Dtype::kFp32}, {"bf16", Dtype::kBf16}}, &Config::gradients,
+                             &GradientConfig::dtype)},
       {.path = "zero_optimization.offload_gradients.device",
-       .type = kString,
-       .standard = "\"auto\"",
        .note = "\"auto\": NVMe when RAM cannot hold them; not a DeepSpeed key",
-       .choices = {"auto", "cpu", "nvme"},
-       .apply =
-           [](Draft& d, const Value& v) {
-             if (v.text == "auto") return;
-             d.config.gradients.device =
-                 v.text == "nvme" ? OffloadDevice::kNvme : OffloadDevice::kCpu;
-           }},
+       .into = choice<std::optional<OffloadDevice>>(
+           {{"auto", std::nullopt}, {"cpu", OffloadDevice::kCpu}, {"nvme", OffloadDevice::kNvme}},
+           &Config::gradients, &GradientConfig::device)},
       {.path = "zero_optimization.offload_gradients.nvme_path",
-       .type = kString,
-       .standard = "null",
-       .note = "directory for swap files; absent: that of the offloaded states; not a DeepSpeed "
-               "key",
+       .note = kAboutPath,
        .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.config.gradients.nvme_path = v.text; }},
+       .into = member(&Config::gradients, &GradientConfig::nvme_path),
+       .idle = [](const Draft& d) -> std::string {
+         return d.config.gradients.device == OffloadDevice::kCpu ? "device is cpu" : "";
+       }},
   };
 }
 
@@ -102,47 +93,20 @@ std::vector<KeyRule> activation_keys() {
   return rules;
 }
 
-void resolve_activations(ConfigDraft& draft, std::vector<std::string>& problems) {
+void finish_activation(Draft& draft, Problems& problems) {
   Config& config = draft.config;
-  config.activations.device = draft.activation_device.value_or(
-      draft.cpu_checkpointing ? OffloadDevice::kCpu : OffloadDevice::kNone);
-  // One directory may serve all: the states' is named already where they are on NVMe.
+  // One directory may serve all: that of the states is named already where they are on NVMe.
   const std::filesystem::path& states = !config.offload_optimizer.nvme_path.empty()
                                             ? config.offload_optimizer.nvme_path
                                             : config.offload_param.nvme_path;
   for (std::filesystem::path* path : {&config.activations.nvme_path, &config.gradients.nvme_path}) {
     if (path->empty()) *path = states;
   }
-  const auto require = [&](const char* section, bool on_nvme, const std::filesystem::path& path) {
-    if (!on_nvme || !path.empty()) return;
-    problems.push_back(std::string(section) + ".nvme_path: missing; " + section +
-                       ".device is \"nvme\" and needs a directory for its swap files");
-  };
-  require("activation_checkpointing", config.activations.device == OffloadDevice::kNvme,
-          config.activations.nvme_path);
-  require("zero_optimization.offload_gradients", config.gradients.device == OffloadDevice::kNvme,
-          config.gradients.nvme_path);
-}
-
-std::string activation_idle_reason(const std::string& key, const ConfigDraft& draft) {
-  const Config& config = draft.config;
-  const auto is = [&](const char* name) {
-    return key == std::string("activation_checkpointing.") + name;
-  };
-  if (is("device") || is("nvme_path") || is("cpu_checkpointing")) {
-    if (!config.activations.checkpointing) return "the graph is kept where it was made";
-    if (is("nvme_path") && config.activations.device != OffloadDevice::kNvme) {
-      return std::string("device is ") + to_string(config.activations.device);
-    }
-    if (is("cpu_checkpointing") && draft.activation_device) {
-      return std::string("device is ") + to_string(config.activations.device);
-    }
-  }
-  if (key == "zero_optimization.offload_gradients.nvme_path" &&
-      config.gradients.device == OffloadDevice::kCpu) {
-    return "device is cpu";
-  }
-  return {};
+  require_directory("activation_checkpointing", config.activations.device,
+                    config.activations.nvme_path, problems);
+  require_directory("zero_optimization.offload_gradients",
+                    config.gradients.device.value_or(OffloadDevice::kNone),
+                    config.gradients.nvme_path, problems);
 }
 
 }  // namespace spillway::trainer

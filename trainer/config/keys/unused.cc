@@ -5,43 +5,35 @@
 namespace spillway::trainer {
 namespace {
 
-constexpr auto kBool = ValueType::kBool;
-constexpr auto kInteger = ValueType::kInteger;
-constexpr auto kNumber = ValueType::kNumber;
-constexpr auto kString = ValueType::kString;
+using enum ValueType;
 
-KeyRule no_effect(std::string path, ValueType type, std::string standard, std::string why) {
-  return {.path = std::move(path),
-          .key_class = KeyClass::kNoEffect,
-          .type = type,
-          .standard = std::move(standard),
-          .note = std::move(why),
-          .may_be_null = true};
-}
-
-KeyRule refused(std::string path, ValueType type, std::string harmless, std::string what) {
-  KeyRule rule = no_effect(std::move(path), type, std::move(harmless), std::move(what));
+KeyRule refused(const std::string& path, ValueType type, const std::string& harmless,
+                const std::string& what) {
+  KeyRule rule = no_effect(path, type, harmless, what);
   rule.key_class = KeyClass::kRefused;
   return rule;
 }
 
-// A bucket size whose "auto" depends on the model's width (Hugging Face's rule).
-KeyRule bucket(std::string path, std::string standard, std::string why,
-               std::string (*resolved)(const ConfigDraft&)) {
-  KeyRule rule = no_effect(std::move(path), kInteger, std::move(standard), std::move(why));
+// A size whose "auto" is tenths / 10 x hidden_size, or x hidden_size^2 (Hugging Face's rule).
+KeyRule bucket(const std::string& path, const std::string& standard, const std::string& why,
+               std::uint64_t tenths, bool squared) {
+  KeyRule rule = no_effect(path, kInteger, standard, why);
   rule.may_be_auto = true;
-  rule.resolved = resolved;
+  rule.resolved = [=](const Draft& draft) {
+    const std::uint64_t hidden = draft.input->hidden_size;
+    if (hidden != 0) return std::to_string(tenths * hidden * (squared ? hidden : 1) / 10);
+    const std::string factor =
+        tenths == 10 ? "" : number_text(static_cast<double>(tenths) / 10) + " x ";
+    return factor + (squared ? "hidden_size^2" : "hidden_size");
+  };
   return rule;
 }
 
-// tenths x hidden^power / 10, or the rule itself while the width is unknown.
-std::string of_width(const ConfigDraft& draft, std::uint64_t tenths, bool squared) {
-  const std::uint64_t hidden = draft.input->hidden_size;
-  const std::uint64_t base = squared ? hidden * hidden : hidden;
-  if (hidden != 0) return std::to_string(tenths * base / 10);
-  const std::string factor =
-      tenths == 10 ? "" : number_text(static_cast<double>(tenths) / 10) + " x ";
-  return factor + (squared ? "hidden_size^2" : "hidden_size");
+// A key that may also be written without "stage3_".
+KeyRule stage3(const std::string& name, KeyRule rule) {
+  rule.path = "zero_optimization.stage3_" + name;
+  rule.other_names = {"zero_optimization." + name};
+  return rule;
 }
 
 std::vector<KeyRule> top_keys() {
@@ -62,7 +54,7 @@ std::vector<KeyRule> precision_keys() {
   const std::string off = "fp16 is not enabled";
   KeyRule fp16 = refused("fp16.enabled", kBool, "false", "use bf16");
   fp16.may_be_auto = true;
-  fp16.resolved = [](const ConfigDraft&) { return std::string("false"); };
+  fp16.resolved = [](const Draft&) { return "false"; };
   return {
       fp16,
       no_effect("fp16.auto_cast", kBool, "false", off),
@@ -91,17 +83,15 @@ std::vector<KeyRule> adam_extras() {
   };
 }
 
-std::vector<KeyRule> zero_keys() {
+std::vector<KeyRule> other_zero_keys() {
   const std::string zero = "zero_optimization.";
   const std::string unit = "a unit's gradients and weights move as a whole";
   return {
       no_effect(zero + "contiguous_gradients", kBool, "true", unit),
       no_effect(zero + "reduce_scatter", kBool, "true", unit),
-      bucket(zero + "reduce_bucket_size", "500000000", unit,
-             [](const ConfigDraft& d) { return of_width(d, 10, true); }),
+      bucket(zero + "reduce_bucket_size", "500000000", unit, 10, true),
       no_effect(zero + "allgather_partitions", kBool, "true", unit),
-      bucket(zero + "allgather_bucket_size", "500000000", unit,
-             [](const ConfigDraft& d) { return of_width(d, 10, true); }),
+      bucket(zero + "allgather_bucket_size", "500000000", unit, 10, true),
       no_effect(zero + "overlap_comm", kBool, "true", "the schedule decides what overlaps"),
       no_effect(zero + "round_robin_gradients", kBool, "false", unit),
       no_effect(zero + "ignore_unused_parameters", kBool, "true",
@@ -119,23 +109,25 @@ std::vector<KeyRule> zero_keys() {
 }
 
 std::vector<KeyRule> stage3_keys() {
-  const std::string stage3 = "zero_optimization.stage3_";
-  return {
-      bucket(stage3 + "prefetch_bucket_size", "50000000",
-             "the schedule is known: tiles are read ahead as far as the buffers reach",
-             [](const ConfigDraft& d) { return of_width(d, 9, true); }),
-      bucket(stage3 + "param_persistence_threshold", "100000",
-             "small parameters belong to their unit; max_in_cpu says what stays in RAM",
-             [](const ConfigDraft& d) { return of_width(d, 100, false); }),
-      no_effect(stage3 + "model_persistence_threshold", kNumber, "9223372036854775807",
-                "max_in_cpu says what stays in RAM"),
-      no_effect(stage3 + "max_live_parameters", kInteger, "1000000000",
-                "one unit and what is read ahead are live"),
-      no_effect(stage3 + "max_reuse_distance", kInteger, "1000000000",
-                "a unit is released after its use"),
-      no_effect(stage3 + "gather_16bit_weights_on_model_save", kBool, "false",
-                "states are written rank by rank"),
+  const std::string in_ram = "max_in_cpu says what stays in RAM";
+  std::vector<KeyRule> rules{
+      stage3("prefetch_bucket_size",
+             bucket("", "50000000",
+                    "the schedule is known: tiles are read ahead as far as the buffers reach", 9,
+                    true)),
+      stage3("param_persistence_threshold",
+             bucket("", "100000", "small parameters belong to their unit; " + in_ram, 100, false)),
+      stage3("model_persistence_threshold", no_effect("", kNumber, "9223372036854775807", in_ram)),
+      stage3("max_live_parameters",
+             no_effect("", kInteger, "1000000000", "one unit and what is read ahead are live")),
+      stage3("max_reuse_distance",
+             no_effect("", kInteger, "1000000000", "a unit is released after its use")),
+      stage3("gather_16bit_weights_on_model_save",
+             no_effect("", kBool, "false", "states are written rank by rank")),
   };
+  rules.back().deprecated_names = {"zero_optimization.stage3_gather_fp16_weights_on_model_save",
+                                   "zero_optimization.gather_fp16_weights_on_model_save"};
+  return rules;
 }
 
 std::vector<KeyRule> offload_keys() {
@@ -173,15 +165,22 @@ std::vector<KeyRule> surrounding_keys() {
 
 }  // namespace
 
+KeyRule no_effect(const std::string& path, ValueType type, const std::string& standard,
+                  const std::string& why) {
+  return {.path = path,
+          .key_class = KeyClass::kNoEffect,
+          .type = type,
+          .standard = standard,
+          .note = why,
+          .may_be_null = true,
+          .minimum = standard == "-1" ? -1.0 : 0.0};  // -1 stands for "none"
+}
+
 std::vector<KeyRule> unused_keys() {
   std::vector<KeyRule> rules;
-  for (auto part : {top_keys(), precision_keys(), adam_extras(), zero_keys(), stage3_keys(),
-                    offload_keys(), surrounding_keys()}) {
-    for (KeyRule& rule : part) {
-      // mics_shard_size and last_batch_iteration are -1 by default.
-      rule.minimum = rule.standard == "-1" ? -1 : 0;
-      rules.push_back(std::move(rule));
-    }
+  for (const auto& part : {top_keys(), precision_keys(), adam_extras(), other_zero_keys(),
+                           stage3_keys(), offload_keys(), surrounding_keys()}) {
+    rules.insert(rules.end(), part.begin(), part.end());
   }
   return rules;
 }

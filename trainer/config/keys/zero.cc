@@ -1,287 +1,139 @@
-// Keys that steer something here: batch, precision, offload, aio.
+// Where parameters and optimizer states live, and when they are updated.
 #include "trainer/config/key_table.h"
 
 namespace spillway::trainer {
 namespace {
 
-using Draft = ConfigDraft;
-using Value = KeyValue;
+using Offload = OffloadConfig Config::*;
 
-constexpr auto kInteger = ValueType::kInteger;
-constexpr auto kNumber = ValueType::kNumber;
-constexpr auto kString = ValueType::kString;
-
-OffloadDevice device_named(const std::string& name) {
-  if (name == "cpu") return OffloadDevice::kCpu;
-  return name == "nvme" ? OffloadDevice::kNvme : OffloadDevice::kNone;
-}
-
-const std::string kWhatIsFree = "what of the RAM is safely free";
-
-UpdateOrder update_order_named(const std::string& name) {
-  if (name == "backward") return UpdateOrder::kBackward;
-  return name == "forward" ? UpdateOrder::kForward : UpdateOrder::kAfterBackward;
-}
-
-std::vector<KeyRule> batch_keys() {
+std::vector<KeyRule> offload_keys(const std::string& section, Offload offload,
+                                  const std::string& about_max_in_cpu) {
+  const auto unless_nvme = [=](const Draft& d) -> std::string {
+    const OffloadDevice device = (d.config.*offload).device;
+    if (device == OffloadDevice::kNvme) return "";
+    return std::string("device is ") + to_string(device);
+  };
   return {
-      {.path = "train_batch_size",
-       .type = kInteger,
-       .standard = "1",
-       .note = "= train_micro_batch_size_per_gpu x gradient_accumulation_steps x ranks",
+      {.path = section + ".device",
+       .into = choice<OffloadDevice>({{"none", OffloadDevice::kNone},
+                                      {"cpu", OffloadDevice::kCpu},
+                                      {"nvme", OffloadDevice::kNvme}},
+                                     offload, &OffloadConfig::device)},
+      {.path = section + ".nvme_path",
+       .note = "directory for swap files; required with device nvme",
+       .may_be_null = true,
+       .into = member(offload, &OffloadConfig::nvme_path),
+       .idle = unless_nvme},
+      {.path = section + ".max_in_cpu",
+       .standard = "\"auto\"",
+       .note = "elements cached in RAM; auto: what is free; " + about_max_in_cpu,
        .may_be_auto = true,
-       .minimum = 1,
-       .apply = [](Draft& d, const Value& v) { d.train_batch_size = v.integer; },
-       .resolved = [](const Draft& d) { return std::to_string(d.config.train_batch_size); }},
-      {.path = "train_micro_batch_size_per_gpu",
-       .type = kInteger,
-       .standard = "1",
-       .may_be_auto = true,
-       .minimum = 1,
-       .apply = [](Draft& d, const Value& v) { d.micro_batch_size = v.integer; },
-       .resolved = [](const Draft& d) { return std::to_string(d.config.micro_batch_size); }},
-      {.path = "gradient_accumulation_steps",
-       .type = kInteger,
-       .standard = "1",
-       .may_be_auto = true,
-       .minimum = 1,
-       .apply = [](Draft& d, const Value& v) { d.accumulation_steps = v.integer; },
-       .resolved =
-           [](const Draft& d) { return std::to_string(d.config.gradient_accumulation_steps); }},
+       .into = member(offload, &OffloadConfig::max_in_cpu_elements),
+       .when_absent =
+           [=](Draft& d) { (d.config.*offload).max_in_cpu_elements = OffloadConfig::kAutoCache; },
+       .resolved = [](const Draft&) { return "what of the RAM is safely free"; },
+       .idle = unless_nvme},
+      {.path = section + ".pin_memory",
+       .note = "absent: pinned when the limits allow it",
+       .may_be_null = true,
+       .into = member(offload, &OffloadConfig::pin_memory),
+       .idle = [=](const Draft& d) -> std::string {
+         return (d.config.*offload).device == OffloadDevice::kNone ? "device is none" : "";
+       }},
   };
 }
 
-std::vector<KeyRule> run_keys() {
-  return {
-      {.path = "seed",
-       .type = kInteger,
-       .standard = "42",
-       .note = "source of all randomness; not a DeepSpeed key",
-       .apply = [](Draft& d, const Value& v) { d.config.seed = v.integer; }},
-      {.path = "steps_per_print",
-       .type = kInteger,
-       .standard = "1",
-       .may_be_null = true,
-       .minimum = 1,
-       .apply = [](Draft& d, const Value& v) { d.config.steps_per_print = v.integer; }},
-      {.path = "gradient_clipping",
-       .type = kNumber,
-       .standard = "1.0",
-       .note = "global norm; 0 = off",
-       .may_be_auto = true,
-       .apply = [](Draft& d, const Value& v) { d.config.gradient_clipping = v.number; },
-       .resolved = [](const Draft& d) { return number_text(d.config.gradient_clipping); }},
-      {.path = "bf16.enabled",
-       .standard = "false",
-       .note = "bf16 weights with exact fp32 masters; else fp32",
-       .may_be_auto = true,
-       .apply = [](Draft& d,
-                   const Value& v) { d.config.dtype = v.boolean ? Dtype::kBf16 : Dtype::kFp32; },
-       .resolved =
-           [](const Draft& d) {
-             return std::string(d.config.dtype == Dtype::kBf16 ? "true" : "false");
-           }},
-      {.path = "communication_data_type",
-       .type = kString,
-       .standard = "null",
-       .note = "must be the training dtype",
-       .may_be_null = true,
-       .choices = {"fp32", "fp16", "bf16", "bfp16"},
-       .apply = [](Draft& d, const Value& v) { d.communication_data_type = v.text; }},
-  };
+// The deprecated spelling of "device": "cpu", which has the last word where both are given.
+KeyRule cpu_offload(const std::string& name, const std::string& section, Offload offload,
+                    std::vector<std::string> older_names) {
+  const std::string device = section + ".device";
+  return {.path = "zero_optimization." + name,
+          .note = "use " + device,
+          .deprecated_names = std::move(older_names),
+          .deprecated = true,
+          .may_be_null = true,
+          .apply = [=](Draft& d, const KeyValue& v) {
+            if (!v.boolean || d.given(device) != nullptr) return;
+            (d.config.*offload).device = OffloadDevice::kCpu;
+          }};
 }
+
+constexpr const char* kParam = "zero_optimization.offload_param";
+constexpr const char* kOptimizer = "zero_optimization.offload_optimizer";
+
+}  // namespace
 
 std::vector<KeyRule> zero_keys() {
-  return {
+  std::vector<KeyRule> rules{
       {.path = "zero_optimization.stage",
-       .type = kInteger,
+       .type = ValueType::kInteger,
        .standard = "3",
        .note = "states partitioned over the ranks",
        .maximum = 3,
-       .apply = [](Draft& d, const Value& v) { d.stage = static_cast<std::uint32_t>(v.integer); }},
+       .idle = [](const Draft& d) -> std::string {
+         const KeyValue* stage = d.given("zero_optimization.stage");
+         const bool lower = stage != nullptr && stage->integer < 3;
+         return lower ? "one rank holds all states at any stage" : "";
+       }},
       {.path = "zero_optimization.sub_group_size",
-       .type = kInteger,
-       .standard = "1000000000",
        .note = "elements; an upper bound of a tile's size",
        .minimum = 1,
-       .apply = [](Draft& d, const Value& v) { d.config.sub_group_size = v.integer; }},
-      {.path = "zero_optimization.offload_param.device",
-       .type = kString,
-       .standard = "\"none\"",
-       .choices = {"none", "cpu", "nvme"},
-       .apply = [](Draft& d, const Value& v) { d.param_device = device_named(v.text); }},
-      {.path = "zero_optimization.offload_param.nvme_path",
-       .type = kString,
-       .standard = "null",
-       .note = "directory for swap files; required with device nvme",
-       .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.config.offload_param.nvme_path = v.text; }},
-      {.path = "zero_optimization.offload_param.max_in_cpu",
-       .type = kInteger,
-       .standard = "\"auto\"",
-       .note = "elements cached in RAM; auto: what is free; DeepSpeed's default is 1e9",
-       .may_be_auto = true,
-       .apply = [](Draft& d,
-                   const Value& v) { d.config.offload_param.max_in_cpu_elements = v.integer; },
-       .resolved = [](const Draft&) { return kWhatIsFree; }},
-      {.path = "zero_optimization.offload_param.pin_memory",
-       .standard = "null",
-       .note = "absent: pinned when the limits allow it",
-       .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.config.offload_param.pin_memory = v.boolean; }},
+       .into = member(&Config::sub_group_size)},
   };
-}
-
-std::vector<KeyRule> offload_optimizer_keys() {
-  return {
-      {.path = "zero_optimization.offload_optimizer.device",
-       .type = kString,
-       .standard = "\"none\"",
-       .choices = {"none", "cpu", "nvme"},
-       .apply = [](Draft& d, const Value& v) { d.optimizer_device = device_named(v.text); }},
-      {.path = "zero_optimization.offload_optimizer.nvme_path",
-       .type = kString,
-       .standard = "null",
-       .note = "directory for swap files; required with device nvme",
-       .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.config.offload_optimizer.nvme_path = v.text; }},
-      {.path = "zero_optimization.offload_optimizer.max_in_cpu",
-       .type = kInteger,
-       .standard = "\"auto\"",
-       .note = "elements cached in RAM; auto: what is free; not a DeepSpeed key",
-       .may_be_auto = true,
-       .apply = [](Draft& d,
-                   const Value& v) { d.config.offload_optimizer.max_in_cpu_elements = v.integer; },
-       .resolved = [](const Draft&) { return kWhatIsFree; }},
-      {.path = "zero_optimization.offload_optimizer.update_order",
-       .type = kString,
+  for (const auto& part :
+       {offload_keys(kParam, &Config::offload_param, "DeepSpeed's default is 1e9"),
+        offload_keys(kOptimizer, &Config::offload_optimizer, "not a DeepSpeed key")}) {
+    rules.insert(rules.end(), part.begin(), part.end());
+  }
+  const std::vector<KeyRule> others{
+      {.path = std::string(kOptimizer) + ".update_order",
        .standard = "\"auto\"",
        .note = "when tiles are updated, the same bits; backward takes twice the space on NVMe, "
                "and auto takes four times as enough for it; not a DeepSpeed key",
        .may_be_auto = true,
-       .choices = {"after_backward", "forward", "backward"},
-       .apply = [](Draft& d,
-                   const Value& v) { d.config.update_order = update_order_named(v.text); },
-       .resolved =
-           [](const Draft& d) { return std::string(to_string(resolved_update_order(d.config))); }},
-      {.path = "zero_optimization.offload_optimizer.pin_memory",
-       .standard = "null",
-       .note = "absent: pinned when the limits allow it",
-       .may_be_null = true,
-       .apply = [](Draft& d,
-                   const Value& v) { d.config.offload_optimizer.pin_memory = v.boolean; }},
-  };
-}
-
-std::vector<KeyRule> deprecated_zero_keys() {
-  return {
-      {.path = "zero_optimization.cpu_offload",
-       .note = "use zero_optimization.offload_optimizer.device",
-       .deprecated = true,
-       .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.cpu_offload_optimizer = v.boolean; }},
-      {.path = "zero_optimization.cpu_offload_param",
-       .note = "use zero_optimization.offload_param.device",
-       .deprecated = true,
-       .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.cpu_offload_param = v.boolean; }},
+       .into = choice<UpdateOrder>({{"after_backward", UpdateOrder::kAfterBackward},
+                                    {"forward", UpdateOrder::kForward},
+                                    {"backward", UpdateOrder::kBackward}},
+                                   &Config::update_order),
+       .resolved = [](const Draft& d) { return to_string(resolved_update_order(d.config)); }},
+      cpu_offload("cpu_offload", kOptimizer, &Config::offload_optimizer, {}),
+      cpu_offload("cpu_offload_param", kParam, &Config::offload_param,
+                  {"zero_optimization.cpu_offload_params"}),
       {.path = "zero_optimization.cpu_offload_use_pin_memory",
        .note = "use pin_memory in offload_param and offload_optimizer",
        .deprecated = true,
        .may_be_null = true,
-       .apply = [](Draft& d, const Value& v) { d.cpu_offload_pin_memory = v.boolean; }},
-  };
-}
-
-std::vector<KeyRule> aio_keys() {
-  return {
-      {.path = "aio.block_size",
-       .type = kInteger,
-       .standard = "1048576",
-       .note = "bytes; O_DIRECT moves whole pages of 4096",
-       .minimum = 4096,
-       .maximum = 1 << 30,
-       .multiple_of = 4096,
        .apply =
-           [](Draft& d, const Value& v) {
-             d.config.aio.block_size_bytes = static_cast<std::uint32_t>(v.integer);
-           }},
-      {.path = "aio.queue_depth",
-       .type = kInteger,
-       .standard = "32",
-       .note = "operations in flight per thread",
-       .minimum = 1,
-       .maximum = 4096,
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.config.aio.queue_depth = static_cast<std::uint32_t>(v.integer);
-           }},
-      {.path = "aio.intra_op_parallelism",
-       .type = kInteger,
-       .standard = "1",
-       .note = "I/O threads, one ring each",
-       .minimum = 1,
-       .maximum = 64,
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.config.aio.thread_count = static_cast<std::uint32_t>(v.integer);
-           }},
-      {.path = "aio.single_submit",
-       .note = "one system call per operation",
-       .apply = [](Draft& d, const Value& v) { d.config.aio.single_submit = v.boolean; }},
-      {.path = "aio.backend",
-       .type = kString,
-       .standard = "\"auto\"",
-       .note = "not a DeepSpeed key",
-       .choices = {"auto", "io_uring", "threads"},
-       .apply =
-           [](Draft& d, const Value& v) {
-             d.config.aio.backend = v.text == "io_uring"  ? aio::BackendKind::kIoUring
-                                    : v.text == "threads" ? aio::BackendKind::kThreadPool
-                                                          : aio::BackendKind::kAuto;
+           [](Draft& d, const KeyValue& v) {
+             for (auto* offload : {&d.config.offload_param, &d.config.offload_optimizer}) {
+               if (!offload->pin_memory) offload->pin_memory = v.boolean;
+             }
            }},
   };
-}
-
-// What aio_bench found on the drive that it tuned the block for.
-std::vector<KeyRule> tuned_keys() {
-  const auto text = [](const char* name, void (*apply)(Draft&, const Value&)) {
-    return KeyRule{.path = std::string("aio.tuned.") + name,
-                   .type = kString,
-                   .standard = "null",
-                   .note = "written by aio_bench; not a DeepSpeed key",
-                   .may_be_null = true,
-                   .apply = apply};
-  };
-  const auto speed = [](const char* name, void (*apply)(Draft&, const Value&)) {
-    return KeyRule{.path = std::string("aio.tuned.") + name,
-                   .type = kNumber,
-                   .standard = "null",
-                   .note = "written by aio_bench; not a DeepSpeed key",
-                   .may_be_null = true,
-                   .apply = apply};
-  };
-  return {
-      text("device", [](Draft& d, const Value& v) { d.config.tuned.device = v.text; }),
-      text("filesystem", [](Draft& d, const Value& v) { d.config.tuned.filesystem = v.text; }),
-      speed("read_gb_per_second",
-            [](Draft& d, const Value& v) { d.config.tuned.read_gb_per_second = v.number; }),
-      speed("write_gb_per_second",
-            [](Draft& d, const Value& v) { d.config.tuned.write_gb_per_second = v.number; }),
-      speed("mix_gb_per_second",
-            [](Draft& d, const Value& v) { d.config.tuned.mix_gb_per_second = v.number; }),
-  };
-}
-
-}  // namespace
-
-std::vector<KeyRule> used_keys() {
-  std::vector<KeyRule> rules;
-  for (auto part : {batch_keys(), run_keys(), zero_keys(), offload_optimizer_keys(),
-                    deprecated_zero_keys(), aio_keys(), tuned_keys()}) {
-    rules.insert(rules.end(), part.begin(), part.end());
-  }
+  rules.insert(rules.end(), others.begin(), others.end());
   return rules;
+}
+
+void require_directory(const std::string& section, OffloadDevice device,
+                       const std::filesystem::path& path, Problems& problems) {
+  if (device != OffloadDevice::kNvme || !path.empty()) return;
+  problems.push_back(section + ".nvme_path: missing; " + section +
+                     ".device is \"nvme\" and needs a directory for its swap files");
+}
+
+void finish_zero(Draft& draft, Problems& problems) {
+  const Config& config = draft.config;
+  for (const auto& [section, offload] : {std::pair(kParam, &config.offload_param),
+                                         std::pair(kOptimizer, &config.offload_optimizer)}) {
+    require_directory(section, offload->device, offload->nvme_path, problems);
+  }
+  // One rank holds all states at any stage; on several, stage 3 is what is built.
+  const KeyValue* stage = draft.given("zero_optimization.stage");
+  if (stage != nullptr && stage->integer < 3 && draft.input->world_size > 1) {
+    problems.push_back("zero_optimization.stage: " + std::to_string(stage->integer) + " on " +
+                       std::to_string(draft.input->world_size) +
+                       " ranks is not built; stage 3 gives the same results");
+  }
 }
 
 }  // namespace spillway::trainer
