@@ -3,6 +3,7 @@
 // unsealed they are refused.
 #include <spillway/aio/check.h>
 #include "trainer/checkpoint/format/manifest.h"
+#include "trainer/files/checksum.h"
 
 namespace spillway::trainer {
 namespace {

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "trainer/files/checksum.h"
 #include "trainer/files/write_back.h"
 
 namespace spillway::trainer {

@@ -1,7 +1,7 @@
 #include "trainer/files/sealed_json.h"
 
 #include <spillway/aio/check.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include "trainer/files/checksum.h"
 
 #include <algorithm>
 #include <charconv>

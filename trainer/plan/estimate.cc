@@ -5,8 +5,8 @@
 #include <spillway/swapper/schedule.h>
 #include <algorithm>
 #include <numeric>
-#include "trainer/checkpoint/format/manifest.h"
 #include "trainer/plan/backward_memory.h"
+#include "trainer/plan/checkpoint_planes.h"
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/partition.h"
 

@@ -41,8 +41,4 @@ std::span<const swapper::BlockHash> weight_hashes(const UpdateHashes& hashes);
 std::span<const swapper::BlockHash> state_hashes(const UpdateHashes& hashes,
                                                  const OptimizerFormat& format);
 
-// The constants of a step (counted from 1) at a learning rate.
-UpdateConstants update_constants(const Config& config, std::uint64_t step, double learning_rate,
-                                 float grad_scale);
-
 }  // namespace spillway::trainer

@@ -1,5 +1,4 @@
-// Apart from the layouts: who reads a checkpoint needs those, and not the update's arithmetic.
-#include "trainer/plan/optimizer_layout.h"
+#include "trainer/plan/update_constants.h"
 
 namespace spillway::trainer {
 

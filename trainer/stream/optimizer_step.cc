@@ -5,6 +5,7 @@
 #include <spillway/trainer/failure.h>
 #include "trainer/device/device_tier.h"
 #include "trainer/plan/optimizer_layout.h"
+#include "trainer/plan/update_constants.h"
 #ifdef SPILLWAY_CUDA
 #include "trainer/kernels/update_cuda.h"
 #endif

@@ -8,6 +8,7 @@
 #include "tests/support/scratch.h"
 #include "tests/trainer/support/modules.h"
 #include "tests/trainer/support/tiny_gpt.h"
+#include "trainer/base/seed.h"
 
 namespace spillway::trainer::testing {
 namespace {

@@ -10,6 +10,7 @@
 #include "trainer/models/gpt2/model.h"
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/step_time.h"
+#include "trainer/plan/update_constants.h"
 
 #include <algorithm>
 #include <atomic>

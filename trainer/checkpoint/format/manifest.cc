@@ -1,6 +1,4 @@
 #include "trainer/checkpoint/format/manifest.h"
-#include <xxhash.h>
-#include "trainer/plan/optimizer_layout.h"
 
 #include <algorithm>
 #include <limits>
@@ -131,31 +129,10 @@ const char* to_string(StateDtype dtype) {
   return kStateDtypes[static_cast<std::size_t>(dtype)].c_str();
 }
 
-std::uint64_t checksum_of(std::span<const std::byte> bytes) {
-  return XXH3_64bits(bytes.data(), bytes.size());
-}
-
 std::uint64_t element_count(const CheckpointParameter& parameter) {
   std::uint64_t elements = 1;
   for (const std::int64_t size : parameter.shape) elements *= static_cast<std::uint64_t>(size);
   return elements;
-}
-
-CheckpointPlanes checkpoint_planes(const OptimizerFormat& format) {
-  Config config;
-  config.dtype = format.weights;
-  config.optimizer.kind = format.kind;
-  config.optimizer.state_dtype = format.states;
-  CheckpointPlanes planes{weight_layout(config).planes(), 0};
-  planes.weight_count = static_cast<std::uint32_t>(planes.all.size());
-  const swapper::Layout states = optimizer_layout(config);
-  planes.all.insert(planes.all.end(), states.planes().begin(), states.planes().end());
-  return planes;
-}
-
-std::uint64_t plane_bytes(const swapper::Plane& plane, std::uint64_t elements) {
-  const std::uint64_t blocks = (elements + plane.elements_per_block - 1) / plane.elements_per_block;
-  return blocks * plane.bytes_per_block;
 }
 
 std::string to_text(const CheckpointManifest& manifest) {

@@ -7,9 +7,9 @@
 #pragma once
 
 #include <spillway/aio/error.h>
-#include <spillway/swapper/layout.h>
 #include <spillway/trainer/config_types.h>
 #include "trainer/models/gpt2/config.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -106,22 +106,10 @@ struct ShardIndex {
   bool operator==(const ShardIndex&) const = default;
 };
 
-// The planes of an extent, in order: those of weight_layout, then those of optimizer_layout.
-struct CheckpointPlanes {
-  std::vector<swapper::Plane> all;
-  std::uint32_t weight_count = 1;
-};
-CheckpointPlanes checkpoint_planes(const OptimizerFormat& format);
-// Without padding.
-std::uint64_t plane_bytes(const swapper::Plane& plane, std::uint64_t elements);
-
 // "AdamW", "bf16", "int8": as the configuration has them.
 const char* to_string(OptimizerKind kind);
 const char* to_string(Dtype dtype);
 const char* to_string(StateDtype dtype);
-
-// XXH3, 64 bits, of all.
-std::uint64_t checksum_of(std::span<const std::byte> bytes);
 
 // As sealed JSON texts, and back. `name` is what errors call the text: kCorrupt when the text does
 // not have its checksum, kUnsupported for another version of the format, kInvalid when what it says

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "trainer/files/checksum.h"
 #include "trainer/files/saved_file.h"
 
 namespace spillway::trainer {

@@ -8,6 +8,7 @@
 
 #include "tests/support/seed.h"
 #include "tests/trainer/checkpoint/format/checkpoint_fixture.h"
+#include "trainer/files/checksum.h"
 #include "trainer/files/sealed_json.h"
 
 namespace spillway::trainer::testing {
