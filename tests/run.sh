@@ -3,7 +3,8 @@
 # counted one by one), and a non-zero code when anything failed.
 #
 #   tests/run.sh           every test that this machine allows, then those of the lower layers under two sanitizers
-#   tests/run.sh --quick   unit tests and house rules of the release build; under 4 minutes when little has changed
+#   tests/run.sh --quick   unit tests, but for slow ones, and house rules of the release build: under 4 minutes if
+#                          little has changed
 #   tests/run.sh NAME      one test, and builds only what it needs: a test of CTest (e2e/kill_test/test_kills), the
 #                          part of its name before a slash (style), or a GoogleTest program, suite or Suite.Case
 #   tests/run.sh --help    these lines
@@ -93,7 +94,7 @@ case $what in
     test_preset asan
     test_preset tsan
     ;;
-  --quick) test_preset release -L 'unit|style' ;;
+  --quick) test_preset release -L 'unit|style' -LE slow ;;
   *) test_one "$what" ;;
 esac
 printf 'run: %s s in all\n' $SECONDS
