@@ -9,6 +9,9 @@ mkdir -p "$2"
 work=$(realpath "$2")
 python3 -B "$(dirname "$0")/../docs/snippets.py" project "$work/guide/hello"
 unset SPILLWAY_TORCH CMAKE_PREFIX_PATH
+if command -v ccache > /dev/null; then  # as for our own targets: see cmake/SpillwayTarget.cmake
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${source%/*}
+fi
 
 for example in "$source"/{fast_copy,stream_dataset,kv_cache} "$work/guide/hello"; do
   name=$(basename "$example")
