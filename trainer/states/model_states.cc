@@ -6,11 +6,14 @@
 #include <spillway/swapper/tile_stream.h>
 #include <spillway/trainer/failure.h>
 #include "trainer/base/seed.h"
+#include "trainer/config/nearest_name.h"
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/plan/optimizer_layout.h"
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
+#include <utility>
 
 namespace spillway::trainer {
 namespace {
@@ -36,6 +39,40 @@ std::vector<ParameterInfo> describe(const Unit& module, bool decay_biases_and_no
   }
   return parameters;
 }
+
+[[noreturn]] void refuse_model(std::string why) {
+  throw Failure(make_error(ErrorKind::kInvalid, "make the model", "", std::move(why)).value());
+}
+
+// Finds parameters of one unit that are those of another: whoever makes a unit must make its
+// parameters too. Holds no memory of theirs.
+class SharedParameters {
+ public:
+  void check(const UnitSpec& spec, const Unit& module) {
+    std::vector<std::pair<c10::StorageImpl*, Seen>> own;
+    for (const auto& item : module.named_parameters()) {
+      const c10::Storage& storage = item.value().storage();
+      if (storage.nbytes() == 0) continue;
+      const auto other = seen_.find(storage.unsafeGetStorageImpl());
+      // The address may be that of one that is gone.
+      if (other != seen_.end() && !other->second.storage.expired()) {
+        refuse_model("parameter '" + item.key() + "' of unit '" + spec.name + "' is '" +
+                     other->second.parameter + "' of unit '" + other->second.unit +
+                     "': let one of them register it, and the other borrow it (UnitSpec::borrows)");
+      }
+      own.emplace_back(storage.unsafeGetStorageImpl(),
+                       Seen{spec.name, item.key(), storage.getWeakStorageImpl()});
+    }
+    for (auto& [storage, seen] : own) seen_.insert_or_assign(storage, std::move(seen));
+  }
+
+ private:
+  struct Seen {
+    std::string unit, parameter;
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+  };
+  std::unordered_map<c10::StorageImpl*, Seen> seen_;
+};
 
 // The small objects of a module that stay keep glibc's heap from shrinking below them: of each unit
 // that was made, two thirds of its fp32 values would stay with the process, until all are there.
@@ -83,10 +120,12 @@ void ModelStates::measure(const ModelSpec& model) {
   const std::uint64_t tile = tile_elements(config_, kMaxTileElements);
   swapper::TileId next = 0;
   swapper::TileId next_trainable = 0;
+  SharedParameters shared;
   for (UnitId id = 0; id < model.units().size(); ++id) {
     if (stop_requested()) throw Interrupted();
     const UnitSpec& spec = model.units()[id];
     const auto module = make_module(spec, id, config_.seed);
+    shared.check(spec, *module);
     UnitState unit{
         UnitPartition(spec.name, describe(*module, config_.optimizer.decay_biases_and_norms),
                       communicator_->world_size(), communicator_->rank(), tile),
@@ -130,7 +169,10 @@ void ModelStates::initialise(const ModelSpec& model, InitialValues initial) {
     }
     if (initial == InitialValues::kOfSeed) write_unit(unit, values);
     for (at::Tensor& parameter : unit.parameters) parameter.set_data(at::empty({0}, options));
-    for (at::Tensor& buffer : unit.module->buffers()) buffer.set_data(buffer.to(device_));
+    for (auto& buffer : unit.module->named_buffers()) {
+      buffer.value().set_data(buffer.value().to(device_));
+      unit.buffers.push_back({buffer.key(), buffer.value()});
+    }
     values.clear();
     return_free_memory();
   }
@@ -185,17 +227,28 @@ void ModelStates::write_unit(UnitState& unit, const std::vector<at::Tensor>& val
 void ModelStates::resolve_borrows(const ModelSpec& model) {
   for (UnitId id = 0; id < units_.size(); ++id) {
     for (const Borrow& borrow : model.units()[id].borrows) {
-      SPILLWAY_CHECK(borrow.owner < units_.size() && borrow.owner != id,
-                     "a unit borrows from another unit of the model");
-      const auto& parameters = units_[borrow.owner].partition.parameters();
+      const std::string borrower = "unit '" + units_[id].partition.name() + "' borrows '";
+      if (borrow.owner >= units_.size() || borrow.owner == id) {
+        refuse_model(borrower + borrow.parameter + "' of unit number " +
+                     std::to_string(borrow.owner) + ", which is " +
+                     (borrow.owner == id ? "itself" : "not in the model"));
+      }
+      const UnitPartition& owner = units_[borrow.owner].partition;
       const auto found =
-          std::find_if(parameters.begin(), parameters.end(),
-                       [&](const ParameterInfo& info) { return info.name == borrow.parameter; });
-      SPILLWAY_CHECK(found != parameters.end(), "the owner has no parameter of the borrowed name");
-      const auto parameter = static_cast<std::uint32_t>(found - parameters.begin());
+          std::ranges::find(owner.parameters(), borrow.parameter, &ParameterInfo::name);
+      if (found == owner.parameters().end()) {
+        std::vector<std::string> names;
+        for (const ParameterInfo& info : owner.parameters()) names.push_back(info.name);
+        const std::string nearest = nearest_name(borrow.parameter, names);
+        refuse_model(borrower + borrow.parameter + "' of unit '" + owner.name() +
+                     "', which has no such parameter" +
+                     (nearest.empty() ? "" : "; did you mean '" + nearest + "'?"));
+      }
+      const auto parameter = static_cast<std::uint32_t>(found - owner.parameters().begin());
       for (const UnitState::Borrowed& other : units_[id].borrows) {
-        SPILLWAY_CHECK(other.owner != borrow.owner || other.parameter != parameter,
-                       "a unit borrows a parameter once");
+        if (other.owner == borrow.owner && other.parameter == parameter) {
+          refuse_model(borrower + borrow.parameter + "' of unit '" + owner.name() + "' twice");
+        }
       }
       units_[id].borrows.push_back({borrow.owner, parameter});
     }

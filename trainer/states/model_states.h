@@ -14,7 +14,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,6 +42,20 @@ class ModelStates {
       std::uint32_t parameter;
     };
     std::vector<Borrowed> borrows;
+    struct Buffer {
+      std::string name;
+      at::Tensor value;
+    };
+    std::vector<Buffer> buffers = {};
+    // What is known of the module's forward, from its runs.
+    struct Output {
+      std::vector<std::vector<std::int64_t>> inputs;  // trailing sizes
+      std::vector<std::int64_t> sizes;
+      at::ScalarType type = at::kFloat;
+    };
+    std::map<std::uint32_t, Output> outputs = {};  // the last one of each method
+    bool buffers_checked = false;                  // by value
+    std::set<std::uint32_t> methods_checked = {};  // that use no other parameters
   };
 
   const Config& config() const noexcept { return config_; }

@@ -33,17 +33,22 @@ variable_list run_graph(const torch::autograd::Edge& output, const at::Tensor& o
 }  // namespace
 
 at::Tensor KeptGraph::forward(PassState& pass, const variable_list& inputs) {
-  const Fetched fetched(pass, unit_, Phase::kForward);
-  for (const UnitId id : pass.states->units_needed(unit_)) {
+  const Fetched fetched(pass, call_.unit, Phase::kForward);
+  ready_ = true;
+  if (inputs[0].size(0) == 0) return empty_output(pass, call_, inputs);
+  for (const UnitId id : pass.states->units_needed(call_.unit)) {
     windows_.emplace_back(pass.states->units()[id]);
   }
   const std::int64_t samples = inputs[0].size(0);
   at::Tensor result;
-  for_each_chunk(pass, samples, [&](std::int64_t first, std::int64_t count) {
+  for_each_chunk(pass, call_, samples, [&](std::int64_t first, std::int64_t count) {
     const at::AutoGradMode record(true);
-    ChunkGraph graph{Chunk(pass, unit_, inputs, first, count), {}};
-    const at::Tensor output = graph.chunk.forward(pass, unit_);
-    if (output.requires_grad()) graph.output = torch::autograd::impl::gradient_edge(output);
+    ChunkGraph graph{Chunk(pass, call_, inputs, first, count), {}};
+    const at::Tensor output = graph.chunk.forward(pass, call_);
+    if (output.requires_grad()) {
+      graph.chunk.check_leaves(pass, call_, output);
+      graph.output = torch::autograd::impl::gradient_edge(output);
+    }
     const at::NoGradGuard no_graph;
     put_output(output, first, count, samples, &result);
     chunks_.push_back(std::move(graph));
@@ -54,8 +59,9 @@ at::Tensor KeptGraph::forward(PassState& pass, const variable_list& inputs) {
 
 void KeptGraph::backward(PassState& pass, const variable_list& inputs,
                          const at::Tensor& output_gradient, variable_list* input_gradients) {
-  SPILLWAY_CHECK(!chunks_.empty(), "with activation checkpointing off, backward runs once");
-  const Fetched fetched(pass, unit_, Phase::kBackward);
+  SPILLWAY_CHECK(std::exchange(ready_, false),
+                 "with activation checkpointing off, backward runs once");
+  const Fetched fetched(pass, call_.unit, Phase::kBackward);
   for (WeightWindow& window : windows_) window.open();
   for (ChunkGraph& graph : std::exchange(chunks_, {})) {
     // Dropped with its activations once it has run.

@@ -14,7 +14,7 @@ namespace spillway::trainer::zero {
 
 class KeptGraph {
  public:
-  explicit KeptGraph(UnitId unit) : unit_(unit) {}
+  explicit KeptGraph(const Call& call) : call_(call) {}
 
   // The whole output, without a graph of its own. Throws as zero::run.
   at::Tensor forward(PassState& pass, const variable_list& inputs);
@@ -27,7 +27,8 @@ class KeptGraph {
     torch::autograd::Edge output;  // invalid: nothing in the chunk needs a gradient
   };
 
-  UnitId unit_;
+  Call call_;
+  bool ready_ = false;                 // forward has run, and backward has not
   std::vector<WeightWindow> windows_;  // of the unit and of those it borrows from
   std::vector<ChunkGraph> chunks_;
 };

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "trainer/states/model_states.h"
 #include "trainer/stream/activation_store.h"
@@ -13,6 +14,7 @@
 namespace spillway::trainer::zero {
 
 struct PassState {
+  std::vector<at::Tensor> shared = {};  // of the runs to come, on the device
   ModelStates* states = nullptr;
   WeightFetcher* fetcher = nullptr;
   GradientStore* gradients = nullptr;      // may be null when no gradient is wanted

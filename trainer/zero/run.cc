@@ -6,7 +6,9 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "trainer/zero/kept_graph.h"
 #include "trainer/zero/unit_run.h"
@@ -14,27 +16,29 @@
 namespace spillway::trainer::zero {
 namespace {
 
-at::Tensor forward(PassState& pass, UnitId id, const variable_list& inputs) {
+at::Tensor forward(PassState& pass, const Call& call, const variable_list& inputs) {
   const at::NoGradGuard no_graph;
-  const Fetched fetched(pass, id, Phase::kForward);
+  const Fetched fetched(pass, call.unit, Phase::kForward);
   const std::int64_t samples = inputs[0].size(0);
+  if (samples == 0) return empty_output(pass, call, inputs);
   at::Tensor result;
-  for_each_chunk(pass, samples, [&](std::int64_t first, std::int64_t count) {
-    const Chunk chunk(pass, id, inputs, first, count);
-    put_output(chunk.forward(pass, id), first, count, samples, &result);
+  for_each_chunk(pass, call, samples, [&](std::int64_t first, std::int64_t count) {
+    const Chunk chunk(pass, call, inputs, first, count);
+    put_output(chunk.forward(pass, call), first, count, samples, &result);
   });
   return result;
 }
 
 // Runs one chunk again, with a graph, and its backward.
-void recompute(PassState& pass, UnitId id, const variable_list& inputs, std::int64_t first,
+void recompute(PassState& pass, const Call& call, const variable_list& inputs, std::int64_t first,
                std::int64_t count, const at::Tensor& output_gradient,
                variable_list* input_gradients) {
   const at::AutoGradMode record(true);
-  const Chunk chunk(pass, id, inputs, first, count);
+  const Chunk chunk(pass, call, inputs, first, count);
   if (chunk.leaves.empty()) return;
-  const at::Tensor output = chunk.forward(pass, id);
+  const at::Tensor output = chunk.forward(pass, call);
   if (!output.requires_grad()) return;
+  chunk.check_leaves(pass, call, output);
   const variable_list gradients =
       torch::autograd::grad({output}, chunk.leaves, {output_gradient.narrow(0, first, count)},
                             /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
@@ -73,9 +77,9 @@ class SavedInput {
 
 // The graph's node. It has a backward even where no input needs a gradient: the unit's weights do.
 struct RunNode final : torch::autograd::Node {
-  RunNode(std::shared_ptr<PassState> pass, UnitId unit, const variable_list& inputs)
-      : pass_(std::move(pass)), unit_(unit) {
-    expected_ = pass_->gradients->expect(pass_->states->units_needed(unit));
+  RunNode(std::shared_ptr<PassState> pass, Call call, const variable_list& inputs)
+      : pass_(std::move(pass)), call_(std::move(call)) {
+    expected_ = pass_->gradients->expect(pass_->states->units_needed(call_.unit));
     for (const at::Tensor& input : inputs) saved_.emplace_back(*pass_, input);
     set_next_edges(torch::autograd::collect_next_edges(inputs));
   }
@@ -83,9 +87,9 @@ struct RunNode final : torch::autograd::Node {
   // Runs forward; with checkpointing off its graph is kept. Inputs that move leave behind it.
   at::Tensor forward(const variable_list& inputs) {
     if (pass_->states->config().activations.checkpointing) {
-      return zero::forward(*pass_, unit_, inputs);
+      return zero::forward(*pass_, call_, inputs);
     }
-    kept_ = std::make_unique<KeptGraph>(unit_);
+    kept_ = std::make_unique<KeptGraph>(call_);
     return kept_->forward(*pass_, inputs);
   }
 
@@ -95,11 +99,11 @@ struct RunNode final : torch::autograd::Node {
     const variable_list inputs = unpack();
     variable_list input_gradients(inputs.size());
     // Where a gradient stopped above (a detach), none comes: it is zero for all below.
-    if (output_gradients[0].defined() && needs_backward(*pass_, unit_, inputs)) {
+    if (output_gradients[0].defined() && needs_backward(*pass_, call_.unit, inputs)) {
       backward(inputs, output_gradients[0], &input_gradients);
     }
     expected_.end();
-    for (const UnitId id : pass_->states->units_needed(unit_)) pass_->gradients->flush(id);
+    for (const UnitId id : pass_->states->units_needed(call_.unit)) pass_->gradients->flush(id);
     return input_gradients;
   }
 
@@ -111,9 +115,11 @@ struct RunNode final : torch::autograd::Node {
  private:
   variable_list unpack() const {
     variable_list inputs;
-    for (std::size_t i = 0; i < saved_.size(); ++i) {
-      const bool again = i > 0 && saved_[i].same_as(saved_[i - 1]);
-      inputs.push_back(again ? inputs.back() : saved_[i].unpack(*pass_));
+    for (const SavedInput& saved : saved_) {
+      const auto end = saved_.begin() + static_cast<std::ptrdiff_t>(inputs.size());
+      const auto same = std::find_if(
+          saved_.begin(), end, [&](const SavedInput& earlier) { return saved.same_as(earlier); });
+      inputs.push_back(same != end ? inputs[same - saved_.begin()] : saved.unpack(*pass_));
     }
     return inputs;
   }
@@ -124,14 +130,14 @@ struct RunNode final : torch::autograd::Node {
       kept_->backward(*pass_, inputs, output_gradient, input_gradients);
       return;
     }
-    const Fetched fetched(*pass_, unit_, Phase::kBackward);
-    for_each_chunk(*pass_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
-      recompute(*pass_, unit_, inputs, first, count, output_gradient, input_gradients);
+    const Fetched fetched(*pass_, call_.unit, Phase::kBackward);
+    for_each_chunk(*pass_, call_, inputs[0].size(0), [&](std::int64_t first, std::int64_t count) {
+      recompute(*pass_, call_, inputs, first, count, output_gradient, input_gradients);
     });
   }
 
   std::shared_ptr<PassState> pass_;
-  UnitId unit_;
+  Call call_;
   GradientStore::Expected expected_;
   std::vector<SavedInput> saved_;
   std::unique_ptr<KeptGraph> kept_;  // null: backward computes the graph anew
@@ -144,7 +150,13 @@ at::Device Pass::device() const {
   return state_->states->device();
 }
 
-at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs) {
+void Pass::set_shared(std::vector<at::Tensor> constants) {
+  for (at::Tensor& constant : constants) constant = constant.detach().to(device());
+  state_->shared = std::move(constants);
+}
+
+at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs,
+               const RunOptions& options) {
   SPILLWAY_CHECK(pass.state() != nullptr, "the pass is an engine's");
   PassState& state = *pass.state();
   SPILLWAY_CHECK(unit < state.states->units().size(), "the unit belongs to the model");
@@ -153,10 +165,11 @@ at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs) {
     SPILLWAY_CHECK(input.dim() > 0 && input.size(0) == inputs[0].size(0),
                    "dimension 0 of every input counts the same samples");
   }
+  Call call{unit, options, state.shared};
   if (state.gradients == nullptr || !at::GradMode::is_enabled()) {
-    return forward(state, unit, inputs);
+    return forward(state, call, inputs);
   }
-  const std::shared_ptr<RunNode> node(new RunNode(pass.state(), unit, inputs),
+  const std::shared_ptr<RunNode> node(new RunNode(pass.state(), std::move(call), inputs),
                                       torch::autograd::deleteNode);
   at::Tensor output = node->forward(inputs);
   torch::autograd::set_history(output, node);

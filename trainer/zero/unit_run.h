@@ -11,11 +11,19 @@
 #include <optional>
 #include <vector>
 
+#include <spillway/trainer/zero.h>
 #include "trainer/zero/pass.h"
 
 namespace spillway::trainer::zero {
 
 using torch::autograd::variable_list;
+
+// One call of zero::run: what its forward, and later its backward, are told.
+struct Call {
+  UnitId unit = 0;
+  RunOptions options;
+  std::vector<at::Tensor> shared;
+};
 
 // The unit's weights are in memory while this lives. Throws Interrupted, Failure.
 class Fetched {
@@ -32,22 +40,27 @@ class Fetched {
   std::chrono::steady_clock::time_point start_;
 };
 
-// Calls `body(first, count)` for each chunk of micro-batch size.
+// Calls `body(first, count)` for each chunk; not at all for no samples.
 template <typename Body>
-void for_each_chunk(const PassState& pass, std::int64_t samples, const Body& body) {
-  for (std::int64_t first = 0; first < samples; first += pass.chunk_samples) {
-    body(first, std::min(pass.chunk_samples, samples - first));
+void for_each_chunk(const PassState& pass, const Call& call, std::int64_t samples,
+                    const Body& body) {
+  const std::int64_t most = call.options.chunk > 0 ? call.options.chunk : pass.chunk_samples;
+  for (std::int64_t first = 0; first < samples; first += most) {
+    body(first, std::min(most, samples - first));
   }
 }
 
 // Samples [first, first + count) of a unit's inputs; where a graph is recorded, as leaves of its
 // own.
 struct Chunk {
-  Chunk(const PassState& pass, UnitId id, const variable_list& inputs, std::int64_t first,
+  Chunk(const PassState& pass, const Call& call, const variable_list& inputs, std::int64_t first,
         std::int64_t count);
 
-  // Runs the module on it. REQUIRES: the unit is fetched.
-  at::Tensor forward(const PassState& pass, UnitId id) const;
+  // Runs the module on it. Throws Failure for a unit that changes its buffers. REQUIRES: the unit
+  // is fetched.
+  at::Tensor forward(const PassState& pass, const Call& call) const;
+  // Throws Failure when `output` comes from parameters that are not among the leaves.
+  void check_leaves(const PassState& pass, const Call& call, const at::Tensor& output) const;
   // Hands on what backward yields for `leaves`: to the whole inputs' gradients, and to the store.
   void give(const PassState& pass, const variable_list& whole_inputs,
             const variable_list& gradients, variable_list* input_gradients) const;
@@ -69,6 +82,9 @@ struct Chunk {
 // the first. REQUIRES: no graph is recorded.
 void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count,
                 std::int64_t samples, at::Tensor* whole);
+
+// What the unit returns for no samples. Throws Failure when that is not known.
+at::Tensor empty_output(const PassState& pass, const Call& call, const variable_list& inputs);
 
 // A frozen unit whose inputs need no gradient is not fetched again.
 bool needs_backward(const PassState& pass, UnitId id, const variable_list& inputs);

@@ -4,7 +4,9 @@
 // usual, set requires_grad(false) on what is frozen, and write forward. Dimension 0 of every input
 // and of the output counts samples: the engine runs a step's batch in chunks of micro-batches and
 // runs forward again in backward, so forward must be a function of its inputs, the parameters and
-// the ForwardContext alone (no running generators, no buffers updated). Units do not nest.
+// the ForwardContext alone: no running generators, and a unit that changes its buffers is refused.
+// A parameter belongs to one unit; others borrow it. In an inference pass forward may change its
+// inputs in place. Units do not nest.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -27,6 +29,10 @@ class ForwardContext {
   std::uint32_t unit = 0;
   std::uint64_t first_sample = 0;    // number, in the step's global batch, of the chunk's first
   std::vector<at::Tensor> borrowed;  // parameters of other units, in the order of UnitSpec::borrows
+  // No backward follows: inputs may then be changed in place (a cache that is written to).
+  bool inference = false;
+  std::uint32_t method = 0;        // RunOptions::method of the call
+  std::vector<at::Tensor> shared;  // constants of all samples: Pass::set_shared
 
   // Zeroes elements with probability p and scales the rest by 1 / (1 - p); identity when not
   // training or p = 0. The mask is drawn from (seed, step, unit, site, sample) and nothing else,
@@ -40,6 +46,13 @@ class Unit : public torch::nn::Module {
   // Computes the output from `inputs`; dimension 0 of each counts the same samples.
   virtual at::Tensor forward(const std::vector<at::Tensor>& inputs,
                              const ForwardContext& context) = 0;
+  // Returns what forward would return for inputs of 0 samples: an empty tensor with the trailing
+  // sizes and the type. Undefined (the default): as the last output of this method for inputs of
+  // the same trailing sizes, so that only a unit whose first batch may be empty overrides it.
+  virtual at::Tensor empty_output(const std::vector<at::Tensor>& /*inputs*/,
+                                  const ForwardContext& /*context*/) {
+    return {};
+  }
 };
 
 using UnitId = std::uint32_t;

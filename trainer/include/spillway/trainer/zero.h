@@ -13,6 +13,7 @@
 #include <ATen/core/Tensor.h>
 #include <spillway/trainer/unit.h>
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -30,14 +31,26 @@ class Pass {
 
   // Where units compute.
   at::Device device() const;
+  // Gives the runs that follow constants which all samples share (tables of positions, masks):
+  // their forwards find them, moved to the device once, in ForwardContext::shared. They are not cut
+  // into chunks and get no gradient.
+  void set_shared(std::vector<at::Tensor> constants);
   const std::shared_ptr<PassState>& state() const noexcept { return state_; }
 
  private:
   std::shared_ptr<PassState> state_;  // shared with the nodes of graphs, which may outlive it
 };
 
+struct RunOptions {
+  std::uint32_t method = 0;  // which of the unit's computations: ForwardContext::method
+  std::int64_t chunk = 0;    // samples per forward; 0: the micro-batch
+};
+
 // Runs `unit` on `inputs`, whose dimension 0 counts samples (the same number in all), and returns
-// its output for all samples. Throws Failure, Interrupted, c10::Error. Blocks.
-at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs);
+// its output for all samples. Of no samples: fetches the unit, as other ranks do, and returns
+// Unit::empty_output; backward then adds nothing. Throws Failure (a unit that breaks the contract
+// of unit.h is named), Interrupted, c10::Error. Blocks.
+at::Tensor run(Pass& pass, UnitId unit, const std::vector<at::Tensor>& inputs,
+               const RunOptions& options = {});
 
 }  // namespace spillway::trainer::zero
