@@ -225,16 +225,22 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, const std::strin
   return document;
 }
 
-Result<JsonDocument> JsonDocument::read(const std::filesystem::path& path) {
+Result<std::string> read_json_text(const std::filesystem::path& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
     return errno_error("read", path.string(), EISDIR, "a JSON file is expected");
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open", path.string(), errno);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   if (file.bad()) return errno_error("read", path.string(), EIO);
-  return parse(text, path.string());
+  return text;
+}
+
+Result<JsonDocument> JsonDocument::read(const std::filesystem::path& path) {
+  const auto text = read_json_text(path);
+  if (!text) return tl::unexpected(text.error());
+  return parse(*text, path.string());
 }
 
 std::string JsonDocument::place(const std::string& dotted_path) const {

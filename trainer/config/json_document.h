@@ -23,6 +23,9 @@ std::string text_of(const JsonValue& value, int indent = -1);
 // the last of equal keys.
 std::optional<JsonValue> parse_json(std::string_view text);
 
+// The bytes of a file. kNotFound, kInvalid for a directory, and what the system says. Blocks.
+Result<std::string> read_json_text(const std::filesystem::path& path);
+
 class JsonDocument {
  public:
   // An empty object, with no places.

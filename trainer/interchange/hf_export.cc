@@ -6,18 +6,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "trainer/checkpoint/files.h"
-#include "trainer/files/safetensors.h"
-#include "trainer/models/gpt2/tensors.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
 #include "trainer/files/placed_file.h"
 #include "trainer/files/transpose.h"
+#include "trainer/interchange/export_plan.h"
 #include "trainer/interchange/weight_reader.h"
 
 namespace spillway::trainer {
@@ -28,76 +26,7 @@ using std::filesystem::path;
 constexpr const char* kOperation = "export";
 constexpr std::uint64_t kFlatValues = std::uint64_t{2} << 20;  // copied at a time
 
-// A file of tensors, and which entries of the layout they are: [first, first + count).
-struct PlannedFile {
-  std::string name;
-  std::string header;
-  std::size_t first = 0;
-  std::vector<SafeTensor> tensors;
-
-  std::uint64_t size_bytes() const { return header.size() + tensors.back().end; }
-};
-
-struct Plan {
-  std::vector<TensorOfParameter> entries;  // of each of the checkpoint's parameters
-  std::vector<PlannedFile> files;
-  std::uint64_t value_bytes = 4;
-  std::uint64_t group_values = 0;
-
-  std::uint64_t tensor_bytes() const {
-    std::uint64_t bytes = 0;
-    for (const PlannedFile& file : files) bytes += file.tensors.back().end;
-    return bytes;
-  }
-};
-
-std::vector<TensorOfParameter> own_names(const CheckpointManifest& manifest) {
-  std::vector<TensorOfParameter> entries;
-  for (const CheckpointParameter& parameter : manifest.parameters) {
-    entries.push_back({parameter.name, parameter.name, parameter.shape, false});
-  }
-  return entries;
-}
-
-// "model.safetensors", or "model-00002-of-00005.safetensors".
-std::string file_name(std::size_t number, std::size_t count) {
-  if (count == 1) return "model.safetensors";
-  char name[64];
-  std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", number + 1, count);
-  return name;
-}
-
-Plan make_plan(const CheckpointManifest& manifest, const ExportOptions& options) {
-  Plan plan;
-  plan.entries =
-      options.layout == ExportLayout::kGpt2 ? gpt2_tensors(*manifest.model) : own_names(manifest);
-  plan.group_values = options.group_values;
-  plan.value_bytes = options.dtype == Dtype::kBf16 ? 2 : 4;
-  for (std::size_t i = 0; i < plan.entries.size(); ++i) {
-    SafeTensor tensor;
-    tensor.name = plan.entries[i].tensor;
-    tensor.dtype = options.dtype == Dtype::kBf16 ? "BF16" : "F32";
-    tensor.shape = tensor_shape(plan.entries[i]);
-    const std::uint64_t bytes = element_count(manifest.parameters[i]) * plan.value_bytes;
-    const bool full = !plan.files.empty() &&
-                      plan.files.back().tensors.back().end + bytes > options.max_shard_bytes;
-    if (plan.files.empty() || full) {
-      plan.files.emplace_back();
-      plan.files.back().first = i;
-    }
-    PlannedFile& file = plan.files.back();
-    tensor.begin = file.tensors.empty() ? 0 : file.tensors.back().end;
-    tensor.end = tensor.begin + bytes;
-    file.tensors.push_back(std::move(tensor));
-  }
-  for (std::size_t i = 0; i < plan.files.size(); ++i) {
-    plan.files[i].name = file_name(i, plan.files.size());
-    plan.files[i].header = safetensors_header(plan.files[i].tensors);
-  }
-  return plan;
-}
-
-std::string index_json(const Plan& plan) {
+std::string index_json(const ExportPlan& plan) {
   nlohmann::ordered_json map = nlohmann::ordered_json::object();
   for (const PlannedFile& file : plan.files) {
     for (const SafeTensor& tensor : file.tensors) map[tensor.name] = file.name;
@@ -109,7 +38,8 @@ std::string index_json(const Plan& plan) {
 
 class TensorWriter {
  public:
-  TensorWriter(Checkpoint& checkpoint, const Plan& plan) : reader_(checkpoint), plan_(&plan) {}
+  TensorWriter(Checkpoint& checkpoint, const ExportPlan& plan)
+      : reader_(checkpoint), plan_(&plan) {}
 
   Result<void> write(const path& directory, const PlannedFile& planned) {
     auto file = PlacedFile::create(directory / planned.name, planned.size_bytes());
@@ -117,8 +47,9 @@ class TensorWriter {
     auto done = file->write(0, std::as_bytes(std::span(planned.header)));
     for (std::size_t i = 0; done && i < planned.tensors.size(); ++i) {
       const std::uint64_t offset = planned.header.size() + planned.tensors[i].begin;
-      done = plan_->value_bytes == 2 ? write_tensor<std::uint16_t>(*file, offset, planned.first + i)
-                                     : write_tensor<float>(*file, offset, planned.first + i);
+      const MappedTensor& tensor = plan_->tensors[planned.first + i];
+      done = plan_->value_bytes == 2 ? write_tensor<std::uint16_t>(*file, offset, tensor)
+                                     : write_tensor<float>(*file, offset, tensor);
       file->complete_until(planned.header.size() + planned.tensors[i].end);
     }
     return done ? file->sync_and_close() : done;
@@ -126,42 +57,78 @@ class TensorWriter {
 
  private:
   template <typename Value>
-  Result<void> write_tensor(PlacedFile& file, std::uint64_t offset, std::size_t number) {
-    const TensorOfParameter& entry = plan_->entries[number];
-    const auto parameter = static_cast<std::uint32_t>(number);
-    if (entry.transposed) return write_turned<Value>(file, offset, parameter, entry.shape);
-    std::uint64_t elements = 1;
-    for (const std::int64_t size : entry.shape) elements *= static_cast<std::uint64_t>(size);
+  Result<void> write_tensor(PlacedFile& file, std::uint64_t offset, const MappedTensor& tensor) {
+    std::uint64_t line = 1;
+    for (std::size_t i = 1; i < tensor.shape.size(); ++i) line *= tensor.shape[i];
+    for (const TensorSlice* slice : tensor.slices) {
+      const Target target{offset + (slice->row0 * line + slice->col0) * sizeof(Value), line,
+                          plan_->numbers.at(slice->parameter)};
+      auto written = slice->transposed          ? write_transposed<Value>(file, target, *slice)
+                     : slice->columns() == line ? write_whole<Value>(file, target, *slice)
+                                                : write_rows<Value>(file, target, *slice);
+      if (!written) return written;
+    }
+    return {};
+  }
+
+  // Where a parameter's first value goes, and how many values a line of the tensor has.
+  struct Target {
+    std::uint64_t offset = 0;  // bytes
+    std::uint64_t line = 0;
+    std::uint32_t parameter = 0;
+  };
+
+  // Lines of the tensor that follow each other.
+  template <typename Value>
+  Result<void> write_whole(PlacedFile& file, const Target& target, const TensorSlice& slice) {
+    const std::uint64_t elements = slice.rows() * slice.columns();
     std::vector<Value> values(std::min(elements, kFlatValues));
     for (std::uint64_t first = 0; first < elements; first += values.size()) {
       const auto part =
           std::span(values).first(std::min<std::uint64_t>(values.size(), elements - first));
-      if (auto read = reader_.read(parameter, first, part); !read) return read;
-      auto written = file.write(offset + first * sizeof(Value), std::as_bytes(part));
+      if (auto read = reader_.read(target.parameter, first, part); !read) return read;
+      auto written = file.write(target.offset + first * sizeof(Value), std::as_bytes(part));
       if (!written) return written;
+    }
+    return {};
+  }
+
+  // Some rows at a time, read once and in order; each is a stretch of one of the tensor's lines.
+  template <typename Value>
+  Result<void> write_rows(PlacedFile& file, const Target& target, const TensorSlice& slice) {
+    const std::uint64_t rows = slice.rows(), columns = slice.columns();
+    const std::uint64_t height = rows_at_a_time(plan_->group_values, rows, columns);
+    std::vector<Value> group(height * columns);
+    for (std::uint64_t row = 0; row < rows; row += height) {
+      const std::uint64_t count = std::min(height, rows - row);
+      const auto part = std::span(group).first(count * columns);
+      if (auto read = reader_.read(target.parameter, row * columns, part); !read) return read;
+      for (std::uint64_t i = 0; i < count; ++i) {
+        auto written = file.write(target.offset + (row + i) * target.line * sizeof(Value),
+                                  std::as_bytes(part.subspan(i * columns, columns)));
+        if (!written) return written;
+      }
     }
     return {};
   }
 
   // Some rows at a time, read once and in order; they are a stretch of each of the tensor's lines.
   template <typename Value>
-  Result<void> write_turned(PlacedFile& file, std::uint64_t offset, std::uint32_t parameter,
-                            const std::vector<std::int64_t>& shape) {
-    const auto rows = static_cast<std::uint64_t>(shape[0]);
-    const auto columns = static_cast<std::uint64_t>(shape[1]);
+  Result<void> write_transposed(PlacedFile& file, const Target& target, const TensorSlice& slice) {
+    const std::uint64_t rows = slice.columns(), columns = slice.rows();  // of the parameter
     const std::uint64_t height = rows_at_a_time(plan_->group_values, rows, columns);
-    std::vector<Value> group(height * columns), turned(height * columns);
+    std::vector<Value> group(height * columns), transposed(height * columns);
     for (std::uint64_t row = 0; row < rows; row += height) {
       const std::uint64_t count = std::min(height, rows - row);
       const auto part = std::span(group).first(count * columns);
-      if (auto read = reader_.read(parameter, row * columns, part); !read) return read;
-      transpose(group.data(), count, columns, turned.data(), count);
-      const bool whole = count == rows;  // then the lines follow each other
+      if (auto read = reader_.read(target.parameter, row * columns, part); !read) return read;
+      transpose(group.data(), count, columns, transposed.data(), count);
+      const bool whole = count == target.line;  // then the lines follow each other
       for (std::uint64_t line = 0; line < (whole ? 1 : columns); ++line) {
         const auto stretch =
-            std::span(turned).subspan(line * count, whole ? count * columns : count);
-        auto written =
-            file.write(offset + (line * rows + row) * sizeof(Value), std::as_bytes(stretch));
+            std::span(transposed).subspan(line * count, whole ? count * columns : count);
+        auto written = file.write(target.offset + (line * target.line + row) * sizeof(Value),
+                                  std::as_bytes(stretch));
         if (!written) return written;
       }
     }
@@ -169,7 +136,7 @@ class TensorWriter {
   }
 
   WeightReader reader_;
-  const Plan* plan_;
+  const ExportPlan* plan_;
 };
 
 bool is_ours(const std::string& name) {
@@ -243,7 +210,7 @@ class Unfinished {
   bool finished_ = false;
 };
 
-Result<void> write_all(Checkpoint& checkpoint, const Plan& plan, const path& directory,
+Result<void> write_all(Checkpoint& checkpoint, const ExportPlan& plan, const path& directory,
                        const ExportOptions& options, CheckpointFiles& files) {
   TensorWriter writer(checkpoint, plan);
   for (const PlannedFile& file : plan.files) {
@@ -253,10 +220,10 @@ Result<void> write_all(Checkpoint& checkpoint, const Plan& plan, const path& dir
     auto written = write_file(files, directory / "model.safetensors.index.json", index_json(plan));
     if (!written) return written;
   }
-  if (options.layout == ExportLayout::kGpt2) {
+  if (plan.model != nullptr) {
     const char* const dtype = options.dtype == Dtype::kBf16 ? "bfloat16" : "float32";
-    auto written = write_file(files, directory / "config.json",
-                              gpt2_config_json(*checkpoint.manifest().model, dtype));
+    auto written =
+        write_file(files, directory / "config.json", plan.model->hugging_face_json(dtype));
     if (!written) return written;
   }
   return files.sync_directory(directory);
@@ -272,7 +239,7 @@ Result<void> check_is_new(const path& directory) {
                     "it exists already; name a directory that does not");
 }
 
-Result<void> check_room(const path& parent, const Plan& plan) {
+Result<void> check_room(const path& parent, const ExportPlan& plan) {
   std::uint64_t bytes = std::uint64_t{1} << 20;  // of names, and of the filesystem's own
   for (const PlannedFile& file : plan.files) bytes += file.size_bytes();
   auto space = check_space(parent, bytes, "the export");
@@ -285,9 +252,9 @@ Result<void> check_room(const path& parent, const Plan& plan) {
 Result<ExportReport> export_weights(Checkpoint& checkpoint, const path& given,
                                     const ExportOptions& options) {
   const std::string source = checkpoint.directory().string();
-  if (options.layout == ExportLayout::kGpt2) {
-    auto checked = check_is_gpt2(checkpoint.manifest(), source);
-    if (!checked) return tl::unexpected(checked.error());
+  ExportPlan plan;
+  if (auto planned = plan_export(checkpoint.manifest(), options, source, &plan); !planned) {
+    return tl::unexpected(planned.error());
   }
   if (checkpoint.manifest().parameters.empty()) {
     return make_error(ErrorKind::kInvalid, kOperation, source, "it has no parameters");
@@ -296,7 +263,6 @@ Result<ExportReport> export_weights(Checkpoint& checkpoint, const path& given,
   const path directory = normal.has_filename() ? normal : normal.parent_path();
   const path parent = directory.parent_path();
   const path unfinished_path = directory.string() + kUnfinishedSuffix;
-  const Plan plan = make_plan(checkpoint.manifest(), options);
   if (auto is_new = check_is_new(directory); !is_new) return tl::unexpected(is_new.error());
   const auto files = make_checkpoint_files();
   auto unfinished = Unfinished::make(unfinished_path, *files);
@@ -308,7 +274,7 @@ Result<ExportReport> export_weights(Checkpoint& checkpoint, const path& given,
   if (!done) return tl::unexpected(done.error());
   unfinished->set_finished();
   if (auto synced = files->sync_directory(parent); !synced) return tl::unexpected(synced.error());
-  return ExportReport{plan.entries.size(), plan.files.size(), plan.tensor_bytes()};
+  return ExportReport{plan.tensors.size(), plan.files.size(), plan.tensor_bytes()};
 }
 
 }  // namespace spillway::trainer

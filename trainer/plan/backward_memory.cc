@@ -3,6 +3,7 @@
 #include <spillway/swapper/layout.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace spillway::trainer {
 namespace {
@@ -25,22 +26,26 @@ std::uint64_t activation_buffers(std::uint64_t bytes) {
 
 WaitingBytes activation_bytes(const ActivationConfig& config, const ActivationSizes& sizes) {
   WaitingBytes held;
+  if (sizes.bytes.empty()) return held;
+  const std::uint64_t all =
+      std::accumulate(sizes.bytes.begin(), sizes.bytes.end(), std::uint64_t{0});
   if (!config.checkpointing) {
-    held.computing = sizes.count * (sizes.bytes + sizes.graph_bytes);
+    held.computing = all + sizes.bytes.size() * sizes.graph_bytes;
     return held;
   }
   if (config.device == OffloadDevice::kNone) {
-    held.computing = sizes.count * sizes.bytes;
+    held.computing = all;
     return held;
   }
-  if (sizes.count == 0) return held;
-  const std::uint64_t moved = sizes.count - 1;
-  held.computing = sizes.bytes;
+  held.computing = sizes.largest();
+  // The last one of forward is needed first, and stays.
+  std::uint64_t moved = 0;
+  for (std::size_t i = 0; i + 1 < sizes.bytes.size(); ++i) moved += whole_pages(sizes.bytes[i]);
   if (config.device == OffloadDevice::kCpu) {
-    held.ram = moved * whole_pages(sizes.bytes);
+    held.ram = moved;
   } else if (moved > 0) {
-    held.buffers = activation_buffers(sizes.bytes) * kActivationTileBytes;
-    held.nvme = moved * whole_pages(sizes.bytes);
+    held.buffers = activation_buffers(sizes.largest()) * kActivationTileBytes;
+    held.nvme = moved;
   }
   return held;
 }

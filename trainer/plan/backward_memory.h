@@ -1,11 +1,13 @@
 // What backward's data takes, by formula: activations that wait between units, gradients that wait
-// for the update. The trainer decides and accounts by these, and an estimate foretells by them.
+// for the update. The trainer decides and accounts by these, and an estimate predicts by them.
 #pragma once
 
 #include <spillway/trainer/config_types.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace spillway::trainer {
 
@@ -23,10 +25,13 @@ inline constexpr std::uint64_t kMinActivationBuffers = 4;
 inline constexpr std::uint64_t kMaxActivationBuffers = 64;
 
 struct ActivationSizes {
-  std::uint64_t count = 0;  // that wait at once: one for each unit but the last
-  std::uint64_t bytes = 0;  // of each: rank's samples x tokens x width x bytes an element
-  // With checkpointing off: all that the graph of one unit keeps for the rank's samples.
+  // Of each that waits, in the order of forward: rank's samples x tokens x width x bytes an
+  // element. All wait at once.
+  std::vector<std::uint64_t> bytes;
+  // With checkpointing off: what the graph that made one keeps for the rank's samples.
   std::uint64_t graph_bytes = 0;
+
+  std::uint64_t largest() const { return bytes.empty() ? 0 : *std::ranges::max_element(bytes); }
 };
 // With checkpointing: one activation where the units compute, the others where the configuration
 // puts them; each of those is written once and read once a step. Without: every unit's graph.

@@ -38,8 +38,8 @@ struct Model {
   const EstimateInput& input;
   const Estimate& estimate;
   const MachineSpeeds& speeds;
-  double elements = static_cast<double>(estimate.rank_elements);
-  double weights = elements * weight_bytes(input.config);
+  double elements = static_cast<double>(estimate.trainable_elements);
+  double weights = static_cast<double>(estimate.rank_elements) * weight_bytes(input.config);
   bool on_gpu = input.on_gpu;
 
   double hash_seconds(double bytes) const {
@@ -139,15 +139,16 @@ double PhaseTime::seconds(bool one_processor) const {
 }
 
 double step_flops(const EstimateInput& input) {
-  const GptConfig& model = input.model;
-  const double width = model.n_embd, layers = model.n_layer,
-               context = static_cast<double>(input.tokens_per_sample());
-  const double products = 12 * width * width * layers + width * model.vocab_size;
-  const double attention = 2 * context * width * layers;
+  const auto context = static_cast<double>(input.tokens_per_sample());
+  double products = 0;
+  for (const UnitUse& use : input.model.uses) {
+    const UnitShape& unit = input.model.units[use.unit];
+    products += unit.products + unit.products_per_token * context;
+  }
   const double tokens = static_cast<double>(input.config.micro_batch_size *
                                             input.config.gradient_accumulation_steps) *
                         context;
-  return sweeps(input.config) * 2 * (products + attention) * tokens;
+  return sweeps(input.config) * 2 * products * tokens;
 }
 
 double update_bytes_per_parameter(const Config& config) {

@@ -53,9 +53,9 @@ struct StepTime {
   bool storage_known = true;            // false: bytes move, but how fast is not known
 };
 
-// Multiplications and additions of a step on this rank, twice each: matrix products of the blocks
-// and the head, attention's s^2 terms (not halved for the causal mask: the kernels do not skip
-// it), forward once, again in backward when units are recomputed, and twice in backward.
+// Multiplications and additions of a step on this rank: those of every use of a unit, forward once,
+// again in backward when units are recomputed, and twice in backward. Attention's s^2 terms are not
+// halved for a causal mask: the kernels do not skip it.
 double step_flops(const EstimateInput& input);
 
 // REQUIRES: speeds.flops and speeds.update_bytes known.

@@ -5,8 +5,9 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/initial_weights.h>
+#include <spillway/trainer/weight_export.h>
 #include "trainer/kernels/hi_lo.h"
-#include "trainer/models/gpt2/tensors.h"
+#include "trainer/models/gpt2/family.h"
 
 #include <bit>
 #include <cstring>
@@ -95,14 +96,15 @@ TEST_F(InitialWeightsTest, MastersAreTheSourcesAndMomentsZeroInEveryMode) {
       // After steps, so that there are moments to clear.
       const auto replace = [&](ZeroEngine& engine, const GptUnits&) {
         set_initial_weights(engine.quiet_states(), give);
-        save_checkpoint(engine.quiet_states(), {.step = number, .model = gpt(true)}, saved_.path(),
-                        *files_);
+        save_checkpoint(engine.quiet_states(),
+                        {.step = number, .model = saved_model(*gpt2_model(gpt(true)))},
+                        saved_.path(), *files_);
       };
       train(config(device, dtype), gpt(true), *ranks, 1, nullptr, replace);
       const auto directory = saved_ / checkpoint_name(number);
       expect_given(directory, dtype);
       const auto checkpoint = Checkpoint::open(directory);
-      const auto is_gpt2 = check_is_gpt2(checkpoint->manifest(), "x");
+      const auto is_gpt2 = check_layout(checkpoint->manifest(), default_family(), "x");
       EXPECT_TRUE(is_gpt2) << is_gpt2.error().message();
     }
   }
@@ -119,7 +121,8 @@ TEST_F(InitialWeightsTest, ValuesThatAreToComeAreWrittenOnce) {
   EXPECT_DEATH(engine.inference_pass(), "set before they are used");
   set_initial_weights(engine.quiet_states(), give);
   EXPECT_LT(tiers.nvme_written_bytes(), 13 * engine.states().parameter_count() + (1 << 20));
-  save_checkpoint(engine.quiet_states(), {.step = 1, .model = gpt(true)}, saved_.path(), *files_);
+  save_checkpoint(engine.quiet_states(), {.step = 1, .model = saved_model(*gpt2_model(gpt(true)))},
+                  saved_.path(), *files_);
   expect_given(saved_ / checkpoint_name(1), Dtype::kBf16);
   EXPECT_GT(engine.inference_pass().states->parameter_count(), 0u);
 }
@@ -130,12 +133,14 @@ TEST_F(InitialWeightsTest, StatesInInt8BeginAtZero) {
   quantised.optimizer.state_dtype = StateDtype::kInt8;
   const auto replace = [&](ZeroEngine& engine, const GptUnits&) {
     set_initial_weights(engine.quiet_states(), give);
-    save_checkpoint(engine.quiet_states(), {.step = 1, .model = gpt(false)}, saved_.path(),
+    save_checkpoint(engine.quiet_states(),
+                    {.step = 1, .model = saved_model(*gpt2_model(gpt(false)))}, saved_.path(),
                     *files_);
   };
   train(quantised, gpt(false), *ranks, 1, nullptr, replace);
   expect_given(saved_ / checkpoint_name(1), Dtype::kBf16);
-  EXPECT_TRUE(check_is_gpt2(Checkpoint::open(saved_ / checkpoint_name(1))->manifest(), "x"));
+  EXPECT_TRUE(check_layout(Checkpoint::open(saved_ / checkpoint_name(1))->manifest(),
+                           default_family(), "x"));
 }
 
 TEST_F(InitialWeightsTest, RanksTakeTheirOwnPartsAndFailTogether) {

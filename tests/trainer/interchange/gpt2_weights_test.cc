@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include "trainer/interchange/hf_import.h"
+#include "trainer/models/gpt2/family.h"
+#include "trainer/models/gpt2/tensors.h"
 
 #include <functional>
 #include <random>
@@ -26,13 +28,18 @@ GptConfig small_gpt(bool tied) {
   return config;
 }
 
+Result<HuggingFaceWeights> open_gpt(const std::filesystem::path& directory, const GptConfig& config,
+                                    std::uint64_t group_values = HuggingFaceWeights::kGroupValues) {
+  return HuggingFaceWeights::open(directory, *gpt2_model(config), group_values);
+}
+
 // Element `at` of our parameter: exact in bf16 too.
 float value_of(const std::string& parameter, std::uint64_t at) {
   const std::uint64_t mixed = (std::hash<std::string>()(parameter) + at * 40503) % 251;
   return static_cast<float>(mixed) - 125.0f;
 }
 
-std::vector<float> tensor_values(const TensorOfParameter& entry) {
+std::vector<float> tensor_values(const TensorSlice& entry) {
   const auto rows = static_cast<std::uint64_t>(entry.shape[0]);
   const auto columns = static_cast<std::uint64_t>(entry.shape.size() > 1 ? entry.shape[1] : 1);
   std::vector<float> values(rows * columns);
@@ -50,8 +57,9 @@ std::vector<NamedValues> model_values(
     const GptConfig& config, const std::string& dtype,
     const std::function<std::string(std::string)>& named = [](std::string name) { return name; }) {
   std::vector<NamedValues> all;
-  for (const TensorOfParameter& entry : gpt2_tensors(config)) {
-    all.push_back({named(entry.tensor), tensor_shape(entry), dtype,
+  const TensorMap map = gpt2_tensors(config);
+  for (const TensorSlice& entry : map.slices) {
+    all.push_back({named(entry.tensor), tensor_shape({&entry}), dtype,
                    bytes_of_values(tensor_values(entry), dtype)});
   }
   return all;
@@ -61,9 +69,10 @@ std::string without_prefix(std::string name) {
   return name.starts_with("transformer.") ? name.substr(12) : name;
 }
 
-void expect_all_read(Gpt2Weights& weights, const GptConfig& config, std::uint64_t rounds) {
+void expect_all_read(HuggingFaceWeights& weights, const GptConfig& config, std::uint64_t rounds) {
   std::mt19937_64 draw(test_seed(13));
-  for (const TensorOfParameter& entry : gpt2_tensors(config)) {
+  const TensorMap map = gpt2_tensors(config);
+  for (const TensorSlice& entry : map.slices) {
     std::uint64_t elements = 1;
     for (const std::int64_t size : entry.shape) elements *= static_cast<std::uint64_t>(size);
     for (std::uint64_t round = 0; round < rounds; ++round) {
@@ -90,7 +99,7 @@ TEST(Gpt2Weights, AnyRangeOfAnyParameterIsRead) {
             prefixed ? model_values(config, dtype) : model_values(config, dtype, without_prefix));
         // Projections whole, in bands of some rows, and row by row.
         for (const std::uint64_t group : {1'000'000, 100, 1}) {
-          auto weights = Gpt2Weights::open(scratch.path(), config, group);
+          auto weights = open_gpt(scratch.path(), config, group);
           ASSERT_TRUE(weights) << weights.error().message();
           EXPECT_EQ(weights->dtypes(), dtype);
           expect_all_read(*weights, config, 10);
@@ -113,7 +122,7 @@ TEST(Gpt2Weights, SeveralFilesAreOneModel) {
            (i < 9 ? "1" : "2") + ".safetensors\"";
   }
   write_bytes(scratch / "model.safetensors.index.json", "{\"weight_map\": {" + map + "}}");
-  auto weights = Gpt2Weights::open(scratch.path(), config);
+  auto weights = open_gpt(scratch.path(), config);
   ASSERT_TRUE(weights) << weights.error().message();
   EXPECT_EQ(weights->file_count(), 2u);
   expect_all_read(*weights, config, 3);
@@ -124,7 +133,7 @@ class Gpt2WeightsRefused : public ::testing::Test {
   void expect(const std::vector<NamedValues>& values, const GptConfig& config,
               const std::string& reason) {
     write_safetensors(scratch_ / "model.safetensors", values);
-    const auto weights = Gpt2Weights::open(scratch_.path(), config);
+    const auto weights = open_gpt(scratch_.path(), config);
     ASSERT_FALSE(weights) << reason;
     EXPECT_THAT(weights.error().message(), HasSubstr(reason));
   }
@@ -160,7 +169,7 @@ TEST_F(Gpt2WeightsRefused, ATiedHeadMustBeTheEmbedding) {
   values.push_back({"transformer.h.0.attn.bias", {1, 1, 2, 2}, "BOOL", "1234"});
   values.push_back({"h.1.attn.masked_bias", {}, "F32", "1234"});
   write_safetensors(scratch_ / "model.safetensors", values);
-  EXPECT_TRUE(Gpt2Weights::open(scratch_.path(), config));
+  EXPECT_TRUE(open_gpt(scratch_.path(), config));
   values[values.size() - 3].bytes.back() ^= 1;
   expect(values, config, "lm_head.weight is not wte.weight");
 }
@@ -168,11 +177,11 @@ TEST_F(Gpt2WeightsRefused, ATiedHeadMustBeTheEmbedding) {
 TEST_F(Gpt2WeightsRefused, AnIndexLeavesItsDirectoryNever) {
   const auto refused = [&](const std::string& index, const std::string& reason) {
     write_bytes(scratch_ / "model.safetensors.index.json", index);
-    const auto weights = Gpt2Weights::open(scratch_.path(), small_gpt(true));
+    const auto weights = open_gpt(scratch_.path(), small_gpt(true));
     ASSERT_FALSE(weights);
     EXPECT_THAT(weights.error().message(), HasSubstr(reason));
   };
-  EXPECT_THAT(Gpt2Weights::open(scratch_.path(), small_gpt(true)).error().message(),
+  EXPECT_THAT(open_gpt(scratch_.path(), small_gpt(true)).error().message(),
               HasSubstr("neither model.safetensors nor model.safetensors.index.json"));
   refused(R"({"weight_map": {"a": "../x"}})", "no plain file name");
   refused(R"({"weight_map": {"a": "/etc/passwd"}})", "no plain file name");
@@ -190,11 +199,11 @@ TEST(Gpt2Config, WhatWeWriteWeRead) {
   config.attn_pdrop = 0.25;
   config.layer_norm_epsilon = 1.0 / 3.0;
   write_bytes(scratch / "config.json", gpt2_config_json(config, "float32"));
-  const auto read = load_gpt2_config(scratch.path());
+  const auto read = load_hugging_face_config(scratch.path());
   ASSERT_TRUE(read) << read.error().message();
-  EXPECT_EQ(model_differences(*read, config), "");
-  EXPECT_EQ(read->attn_pdrop, 0.25);
-  EXPECT_EQ(read->initializer_range, config.initializer_range);
+  EXPECT_EQ((*read)->differences(*gpt2_model(config)), "");
+  EXPECT_EQ(gpt_config(**read).attn_pdrop, 0.25);
+  EXPECT_EQ(gpt_config(**read).initializer_range, config.initializer_range);
   GptConfig other = config;
   other.n_layer = 3;
   other.tie_word_embeddings = true;
@@ -202,7 +211,7 @@ TEST(Gpt2Config, WhatWeWriteWeRead) {
             "n_layer is 2 there and 3 in this run\n"
             "tie_word_embeddings is false there and true in this run");
   write_bytes(scratch / "config.json", R"({"model_type": "llama"})");
-  EXPECT_THAT(load_gpt2_config(scratch.path()).error().message(), HasSubstr("\"gpt2\""));
+  EXPECT_THAT(load_hugging_face_config(scratch.path()).error().message(), HasSubstr("\"gpt2\""));
 }
 
 }  // namespace

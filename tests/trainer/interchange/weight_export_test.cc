@@ -4,6 +4,8 @@
 #include <spillway/trainer/weight_export.h>
 #include "trainer/interchange/hf_import.h"
 #include "trainer/kernels/hi_lo.h"
+#include "trainer/models/gpt2/family.h"
+#include "trainer/models/gpt2/tensors.h"
 
 #include <set>
 
@@ -23,11 +25,13 @@ class GptCheckpoint {
   GptCheckpoint(std::filesystem::path directory, const GptConfig& config, Dtype dtype)
       : directory_(std::move(directory)), dtype_(dtype) {
     manifest.format = {.kind = OptimizerKind::kAdamW, .weights = dtype};
-    manifest.model = config;
-    for (const TensorOfParameter& entry : gpt2_tensors(config)) {
+    set_model(config);
+    const TensorMap map = gpt2_tensors(config);
+    for (const TensorSlice& entry : map.slices) {
       manifest.parameters.push_back({entry.parameter, entry.shape, false});
     }
   }
+  void set_model(const GptConfig& config) { manifest.model = gpt_json(config); }
   // Bits that any float may have, but for NaN.
   static float value_of(std::uint32_t parameter, std::uint64_t at) {
     std::uint32_t bits = static_cast<std::uint32_t>(at * 2654435761u + parameter * 40503u);
@@ -130,9 +134,9 @@ TEST_F(WeightExportTest, TheReaderGetsTheMasterWeightsBack) {
         EXPECT_EQ(report->tensors, checkpoint.manifest.parameters.size());
         EXPECT_EQ(report->files == 1, sizes.shard == 100'000'000);
         EXPECT_EQ(report->files == report->tensors, sizes.shard == 1);
-        const auto config = load_gpt2_config(out_ / "model");
+        const auto config = load_hugging_face_config(out_ / "model");
         ASSERT_TRUE(config) << config.error().message();
-        auto weights = Gpt2Weights::open(out_ / "model", *config);
+        auto weights = HuggingFaceWeights::open(out_ / "model", **config);
         ASSERT_TRUE(weights) << weights.error().message();
         EXPECT_EQ(weights->file_count(), report->files);
         for (std::uint32_t number = 0; number < report->tensors; ++number) {
@@ -158,7 +162,7 @@ TEST_F(WeightExportTest, Bf16IsWhatTrainingComputesWith) {
     GptCheckpoint checkpoint(saved_.path(), small_gpt(true), dtype);
     checkpoint.write();
     ASSERT_TRUE(run({.dtype = Dtype::kBf16}));
-    auto weights = Gpt2Weights::open(out_ / "model", small_gpt(true));
+    auto weights = HuggingFaceWeights::open(out_ / "model", *gpt2_model(small_gpt(true)));
     ASSERT_TRUE(weights) << weights.error().message();
     EXPECT_EQ(weights->dtypes(), "BF16");
     for (std::uint32_t number = 0; number < checkpoint.manifest.parameters.size(); ++number) {
@@ -183,7 +187,7 @@ TEST_F(WeightExportTest, AnyModelLeavesUnderItsOwnNames) {
   const auto refused = run({});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message(), HasSubstr("fewer parameters than blocks"));
-  ASSERT_TRUE(run({.layout = ExportLayout::kNames}));
+  ASSERT_TRUE(run({.layout = nullptr}));
   EXPECT_EQ(left(), (std::set<std::string>{"model", "model.safetensors"}));
   const auto file = SafetensorsFile::open(out_ / "model" / "model.safetensors");
   ASSERT_TRUE(file) << file.error().message();
@@ -224,10 +228,17 @@ TEST_F(WeightExportTest, WhatIsNoGptIsRefusedByName) {
       std::filesystem::remove(entry.path());
     }
   };
-  refused([](auto& manifest) { manifest.model.reset(); }, "a model that is no GPT");
-  refused([](auto& manifest) { manifest.model->n_layer = 4'000'000'000; }, "n_layer");
-  refused([](auto& manifest) { manifest.model->n_head = 3; }, "n_embd");
-  refused([](auto& manifest) { manifest.model->n_positions = 10; }, "wpe.weight' is 9 x 40");
+  const auto refused_size = [&](std::uint32_t GptConfig::*size, std::uint32_t value,
+                                const std::string& reason) {
+    GptConfig other = small_gpt(true);
+    other.*size = value;
+    refused([&](auto& manifest) { manifest.model = gpt_json(other); }, reason);
+  };
+  refused([](auto& manifest) { manifest.model.clear(); }, "a model that is no GPT");
+  refused_size(&GptConfig::n_layer, 4'000'000'000, "n_layer");
+  refused_size(&GptConfig::n_layer, 1'000'000'000, "n_layer");
+  refused_size(&GptConfig::n_head, 3, "n_embd");
+  refused_size(&GptConfig::n_positions, 10, "wpe.weight' is 9 x 40");
   refused([](auto& manifest) { manifest.parameters.pop_back(); }, "no parameter 'head.ln_f.bias'");
   refused(
       [](auto& manifest) {

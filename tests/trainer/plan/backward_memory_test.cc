@@ -11,7 +11,8 @@ using ::testing::HasSubstr;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 TEST(BackwardMemoryTest, ActivationsAreHeldWhereTheyWait) {
-  const ActivationSizes sizes{.count = 10, .bytes = 8 * kMiB, .graph_bytes = 50 * kMiB};
+  const ActivationSizes sizes{.bytes = std::vector<std::uint64_t>(10, 8 * kMiB),
+                              .graph_bytes = 50 * kMiB};
   ActivationConfig config;
   EXPECT_EQ(activation_bytes(config, sizes).computing, 80 * kMiB);
   config.device = OffloadDevice::kCpu;
@@ -24,6 +25,16 @@ TEST(BackwardMemoryTest, ActivationsAreHeldWhereTheyWait) {
   config.checkpointing = false;
   EXPECT_EQ(activation_bytes(config, sizes).computing, 580 * kMiB);
   EXPECT_EQ(flops_per_parameter_and_token(config), 6);
+}
+
+TEST(BackwardMemoryTest, ActivationsOfSeveralSizesWaitEachInItsOwnPages) {
+  const ActivationSizes sizes{.bytes = {kMiB, 5000, 100, 3 * kMiB}, .graph_bytes = kMiB};
+  ActivationConfig config;
+  EXPECT_EQ(activation_bytes(config, sizes).computing, 4 * kMiB + 5100);
+  config.device = OffloadDevice::kNvme;
+  EXPECT_EQ(activation_bytes(config, sizes).nvme, kMiB + 3 * 4096) << "the last one stays";
+  EXPECT_EQ(activation_bytes(config, sizes).computing, 3 * kMiB);
+  EXPECT_EQ(activation_bytes(config, {}).computing, 0u);
 }
 
 TEST(BackwardMemoryTest, BuffersForActivationsHaveBounds) {

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/trainer/estimate.h>
+#include "trainer/models/gpt2/family.h"
 
 namespace spillway::trainer {
 namespace {
@@ -16,9 +17,11 @@ Config config_with(OffloadDevice parameters, OffloadDevice optimizer, Dtype dtyp
   return config;
 }
 
+ModelShape gpt_lite() { return gpt_shape(*named_gpt("gpt-lite")); }
+
 EstimateInput input_with(OffloadDevice parameters, OffloadDevice optimizer) {
   EstimateInput input;
-  input.model = *load_model("gpt-lite");
+  input.model = gpt_lite();
   input.config = config_with(parameters, optimizer);
   return input;
 }
@@ -100,7 +103,7 @@ TEST(EstimateTest, ActivationsAreTheUnitsInputsOfTheWholeBatch) {
 }
 
 TEST(EstimateTest, StatesLieWhereTheConfigurationPutsThem) {
-  const double n = static_cast<double>(parameter_count(*load_model("gpt-lite")));
+  const double n = static_cast<double>(parameter_count(gpt_lite()));
   const auto near = [&](std::uint64_t bytes, double per_parameter) {
     return bytes >= per_parameter * n && bytes <= per_parameter * n * 1.02;
   };
@@ -220,7 +223,9 @@ TEST(EstimateTest, RanksShareTheStates) {
 
 TEST(EstimateTest, ATiedHeadReadsTheEmbeddingAgain) {
   EstimateInput input = input_with(OffloadDevice::kNvme, OffloadDevice::kNone);
-  input.model.tie_word_embeddings = true;
+  GptConfig model = *named_gpt("gpt-lite");
+  model.tie_word_embeddings = true;
+  input.model = gpt_shape(model);
   const Estimate tied = estimate(input);
   const double embedding = (256.0 + 2048.0) * 768 * 2;
   EXPECT_EQ(tied.traffic.forward_read, embedding);

@@ -1,5 +1,6 @@
 #include "trainer/plan/step_time.h"
 #include <gtest/gtest.h>
+#include "trainer/models/gpt2/family.h"
 
 #include <cmath>
 
@@ -10,7 +11,7 @@ constexpr double kGB = 1e9;
 
 EstimateInput input_with(OffloadDevice parameters, OffloadDevice optimizer) {
   EstimateInput input;
-  input.model = *load_model("gpt-lite");
+  input.model = (*load_model_config("gpt-lite"))->shape();
   input.config.dtype = Dtype::kBf16;
   input.config.micro_batch_size = 2;
   input.config.gradient_accumulation_steps = 3;
@@ -142,7 +143,8 @@ TEST(StepTimeTest, OnTheCpuUpdateAndComputeShareTheCores) {
 
 TEST(StepTimeTest, FlopsAreEightAParameterAndTokenAndAttention) {
   EstimateInput input = input_with(OffloadDevice::kNone, OffloadDevice::kNone);
-  input.model = {.n_layer = 24, .n_embd = 2048, .n_head = 16, .n_positions = 64, .vocab_size = 256};
+  input.model = gpt_shape(
+      {.n_layer = 24, .n_embd = 2048, .n_head = 16, .n_positions = 64, .vocab_size = 256});
   const double tokens = 2 * 3 * 64;
   const double n = static_cast<double>(parameter_count(input.model));
   EXPECT_NEAR(step_flops(input) / (8 * n * tokens), 1, 0.02);
@@ -156,7 +158,7 @@ TEST(StepTimeTest, AtBreakEvenComputingTakesAsLongAsTheDrive) {
   speeds.flops = 1e14;
   const double tokens = break_even_tokens(input, time_of(input, speeds));
   ASSERT_GT(tokens, 1000);
-  const double per_micro = 2.0 * input.model.n_positions;
+  const double per_micro = 2.0 * input.model.context;
   input.config.gradient_accumulation_steps = static_cast<std::uint64_t>(tokens / per_micro);
   const StepTime below = time_of(input, speeds);
   EXPECT_EQ(below.limit, Resource::kStorage);

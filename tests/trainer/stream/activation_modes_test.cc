@@ -96,7 +96,7 @@ TEST_F(ActivationModesTest, BytesAndMemoryAreThoseOfTheFormula) {
   GptConfig gpt = tiny_gpt();
   gpt.n_layer = 6;
   const std::uint64_t bytes = 8 * 32 * 64 * 2;  // samples, tokens, width, bf16
-  const ActivationSizes sizes{.count = gpt.n_layer + 1u, .bytes = bytes};
+  const ActivationSizes sizes{.bytes = std::vector<std::uint64_t>(gpt.n_layer + 1u, bytes)};
   for (const OffloadDevice device : {OffloadDevice::kCpu, OffloadDevice::kNvme}) {
     const Config config = this->config(device);
     std::vector<StepReport> reports;

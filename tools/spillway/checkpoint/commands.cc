@@ -4,6 +4,7 @@
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/checkpoint.h>
 #include <spillway/trainer/checkpoint_directory.h>
+#include <spillway/trainer/model.h>
 
 #include <chrono>
 #include <memory>
@@ -104,19 +105,23 @@ ordered_json as_json(const Checkpoint& checkpoint) {
   return json;
 }
 
-void print_text(const Checkpoint& checkpoint) {
+Result<void> print_text(const Checkpoint& checkpoint) {
   const CheckpointManifest& manifest = checkpoint.manifest();
+  std::string summary;
+  if (!manifest.model.empty()) {
+    const auto model = trainer::read_saved_model(manifest.model, checkpoint.directory().string());
+    if (!model && model.error().kind != ErrorKind::kUnsupported) {
+      return tl::unexpected(model.error());
+    }
+    summary = model ? (*model)->summary() : model.error().detail;
+  }
   fmt::print("{}\n", checkpoint.directory().string());
   fmt::print("  step {} ({} samples), seed {}, saved by {} {}\n", manifest.step,
              manifest.samples_seen, manifest.seed, manifest.world_size,
              manifest.world_size == 1 ? "rank" : "ranks");
   fmt::print("  {} with states in {}, weights in {}\n", to_string(manifest.format.kind),
              to_string(manifest.format.states), to_string(manifest.format.weights));
-  if (manifest.model) {
-    fmt::print("  GPT: {} layers, width {}, {} heads, {} positions, vocabulary {}\n",
-               manifest.model->n_layer, manifest.model->n_embd, manifest.model->n_head,
-               manifest.model->n_positions, manifest.model->vocab_size);
-  }
+  if (!summary.empty()) fmt::print("  {}\n", summary);
   for (const auto& [name, value] : manifest.training) fmt::print("  {}: {}\n", name, value);
   fmt::print("  {:.2f} M parameters, {}\n\n", static_cast<double>(elements_of(manifest)) / 1e6,
              format_bytes(checkpoint.size_bytes()));
@@ -126,6 +131,7 @@ void print_text(const Checkpoint& checkpoint) {
                format_bytes(bytes_of(parameter, checkpoint.planes())),
                parameter.frozen ? "  frozen" : "");
   }
+  return {};
 }
 
 int inspect(const Options& options) {
@@ -134,8 +140,8 @@ int inspect(const Options& options) {
   if (options.json) {
     fmt::print("{}\n",
                as_json(*checkpoint).dump(2, ' ', false, ordered_json::error_handler_t::replace));
-  } else {
-    print_text(*checkpoint);
+  } else if (const auto printed = print_text(*checkpoint); !printed) {
+    return complain("inspect", printed.error());
   }
   return 0;
 }

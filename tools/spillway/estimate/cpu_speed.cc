@@ -6,8 +6,8 @@
 #include <malloc.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/swapper/block_hash.h>
+#include <spillway/trainer/model_units.h>
 #include <torch/csrc/autograd/autograd.h>
-#include "trainer/models/gpt2/model.h"
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/step_time.h"
 #include "trainer/plan/update_constants.h"
@@ -17,6 +17,7 @@
 #include <chrono>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <span>
 #include <thread>
 #include <vector>
@@ -25,7 +26,6 @@ namespace spillway::tools {
 namespace {
 
 using trainer::EstimateInput;
-using trainer::GptConfig;
 
 constexpr double kEnoughSeconds = 0.5;  // of one measurement
 constexpr int kRepetitions = 3;         // the fastest counts: others' work only slows it down
@@ -55,12 +55,25 @@ struct Probe {
   std::vector<at::Tensor> leaves;
 };
 
-Probe make_probe(const trainer::ModelSpec& spec, trainer::UnitId unit, at::ScalarType type) {
-  Probe probe{spec.units()[unit].make(), {}, {}};
-  for (at::Tensor& parameter : probe.module->parameters()) {
+std::shared_ptr<trainer::Unit> make_module(const trainer::ModelSpec& spec, trainer::UnitId unit,
+                                           at::ScalarType type) {
+  auto module = spec.units()[unit].make();
+  for (at::Tensor& parameter : module->parameters()) {
     parameter.set_data(parameter.detach().to(type));
-    probe.leaves.push_back(parameter);
   }
+  return module;
+}
+
+Probe make_probe(const trainer::ModelSpec& spec, trainer::UnitId unit, at::ScalarType type) {
+  Probe probe{make_module(spec, unit, type), {}, {}};
+  for (const trainer::Borrow& borrow : spec.units()[unit].borrows) {
+    const auto owner = make_module(spec, borrow.owner, type);
+    probe.context.borrowed.push_back(owner->named_parameters()[borrow.parameter]);
+  }
+  probe.leaves = probe.module->parameters();
+  probe.leaves.insert(probe.leaves.end(), probe.context.borrowed.begin(),
+                      probe.context.borrowed.end());
+  std::erase_if(probe.leaves, [](const at::Tensor& leaf) { return !leaf.requires_grad(); });
   return probe;
 }
 
@@ -106,39 +119,39 @@ struct UnitFigures {
 // sample fewer tokens; the rest is taken to be in proportion.
 class UnitProbes {
  public:
-  explicit UnitProbes(const EstimateInput& input)
+  UnitProbes(const EstimateInput& input, const trainer::ModelConfig& model)
       : micro_batch_(static_cast<std::int64_t>(input.config.micro_batch_size)),
         tokens_(static_cast<std::int64_t>(input.tokens_per_sample())),
         type_(input.config.dtype == trainer::Dtype::kBf16 ? at::kBFloat16 : at::kFloat),
-        model_(input.model) {
-    model_.n_layer = 1;
-    model_.tie_word_embeddings = false;  // the head's product is the same, and it stands alone
-    units_ = trainer::add_gpt(spec_, model_);
+        shape_(input.model) {
+    units_ = trainer::add_units(spec_, model);
   }
 
-  UnitFigures block() const {
-    const double width = model_.n_embd;
-    return measure(units_.blocks[0], 12 * width * width, 2 * width, false);
-  }
-  UnitFigures head() const {
-    return measure(units_.head, static_cast<double>(model_.n_embd) * model_.vocab_size, 0, true);
+  // Of all units together: the seconds of each of them, the working memory of the largest.
+  UnitFigures measure() const {
+    UnitFigures all;
+    for (const trainer::UnitProbe& probe : units_->probes()) {
+      const UnitFigures one = measure(probe);
+      all.seconds_a_token += probe.uses * one.seconds_a_token;
+      all.working_bytes = std::max(all.working_bytes, one.working_bytes);
+    }
+    return all;
   }
 
  private:
-  UnitFigures measure(trainer::UnitId unit, double products, double products_a_token,
-                      bool with_targets) const {
+  UnitFigures measure(const trainer::UnitProbe& unit) const {
     constexpr double kModestFlops = 1e11;
+    const trainer::UnitShape& shape = shape_.units[unit.unit];
     std::int64_t tokens = tokens_;
     const auto flops = [&] {
       const auto count = static_cast<double>(tokens);
-      return flops_of_unit(products + products_a_token * count, count);
+      return flops_of_unit(shape.products + shape.products_per_token * count, count);
     };
     while (tokens > 64 && flops() > kModestFlops) tokens /= 2;
     const auto samples = std::clamp<std::int64_t>(static_cast<std::int64_t>(kModestFlops / flops()),
                                                   1, micro_batch_);
-    Probe probe = make_probe(spec_, unit, type_);
-    std::vector<at::Tensor> inputs{at::randn({samples, tokens, model_.n_embd}).to(type_)};
-    if (with_targets) inputs.push_back(at::zeros({samples, tokens}, at::kLong));
+    Probe probe = make_probe(spec_, unit.unit, type_);
+    const std::vector<at::Tensor> inputs = unit.inputs(samples, tokens, type_);
     seconds_of([&] { run_unit(probe, inputs); });  // kernels are chosen, memory is touched
     UnitFigures figures;
     const auto part = static_cast<double>(samples * tokens);
@@ -150,9 +163,9 @@ class UnitProbes {
 
   std::int64_t micro_batch_, tokens_;
   at::ScalarType type_;
-  GptConfig model_;
+  const trainer::ModelShape& shape_;
   trainer::ModelSpec spec_;
-  trainer::GptUnits units_;
+  std::unique_ptr<trainer::ModelUnits> units_;
 };
 
 // Bytes a second of the fused update on planes that no cache holds.
@@ -200,20 +213,20 @@ double hash_speed() {
 
 }  // namespace
 
-CpuSpeed measure_cpu(const EstimateInput& input) {
+CpuSpeed measure_cpu(const EstimateInput& input, const trainer::ModelConfig& model) {
   at::set_num_threads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   CpuSpeed speed;
-  const UnitProbes probes(input);
-  const UnitFigures block = probes.block(), head = probes.head();
+  const UnitFigures units = UnitProbes(input, model).measure();
   const double tokens =
       static_cast<double>(input.config.micro_batch_size * input.config.gradient_accumulation_steps *
                           input.tokens_per_sample());
-  const double seconds = input.model.n_layer * block.seconds_a_token + head.seconds_a_token;
-  speed.flops = trainer::step_flops(input) / (seconds * tokens);
+  if (units.seconds_a_token > 0) {
+    speed.flops = trainer::step_flops(input) / (units.seconds_a_token * tokens);
+  }
   for (const trainer::MemoryRow& row : trainer::estimate(input).rows) {
     if (row.what != trainer::kComputeRow) continue;
     const auto formula = static_cast<double>(row.bytes.ram + row.bytes.device);
-    speed.compute_scale = std::max(block.working_bytes, head.working_bytes) / formula;
+    if (formula > 0) speed.compute_scale = units.working_bytes / formula;
   }
   speed.update_bytes = update_speed(input.config);
   speed.hash_bytes = hash_speed();

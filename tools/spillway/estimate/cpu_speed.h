@@ -2,13 +2,14 @@
 #pragma once
 
 #include <spillway/trainer/estimate.h>
+#include <spillway/trainer/model.h>
 
 #include <cstdint>
 
 namespace spillway::tools {
 
 struct CpuSpeed {
-  double flops = 0;         // of forward and backward of the model's own units
+  double flops = 0;         // of forward and backward of the model's own units; 0: unknown
   double update_bytes = 0;  // per second: memory traffic of the update's kernel
   double hash_bytes = 0;    // per second: checksums of blocks
   // Working memory of a unit for a micro-batch, of what the estimate's formula says; 0: unknown.
@@ -16,9 +17,9 @@ struct CpuSpeed {
   std::uint64_t program_bytes = 0;  // what the program itself holds, libraries and kernels loaded
 };
 
-// One block and the head of the model, forward and backward, on samples (a micro-batch, or as
+// The model's units that take the time, forward and backward, on samples (a micro-batch, or as
 // much of one as takes half a second), the update on tiles out of cache, BlockHash. Blocks;
 // whatever else runs on the machine makes it slower than it is.
-CpuSpeed measure_cpu(const trainer::EstimateInput& input);
+CpuSpeed measure_cpu(const trainer::EstimateInput& input, const trainer::ModelConfig& model);
 
 }  // namespace spillway::tools

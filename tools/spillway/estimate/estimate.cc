@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 #include <spillway/trainer/estimate.h>
+#include <spillway/trainer/model.h>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "tools/spillway/common/error_text.h"
 #include "tools/spillway/estimate/machine.h"
@@ -35,24 +37,30 @@ struct Options {
   std::uint32_t nodes = 1;
 };
 
-Result<EstimateInput> read_input(const Options& options) {
+// A model, and its training.
+struct Input {
+  trainer::ModelConfigPtr model;
+  EstimateInput training;
+};
+
+Result<Input> read_input(const Options& options) {
   EstimateInput input;
-  Result<trainer::GptConfig> model = trainer::load_model(options.model);
+  auto model = trainer::load_model_config(options.model);
   if (!model) return tl::unexpected(model.error());
+  input.model = (*model)->shape();
   trainer::ConfigInput config_input;
   config_input.file = options.config;
   config_input.overrides = options.overrides;
   config_input.world_size = options.world_size;
   config_input.total_steps = 1;  // a schedule's length changes no byte
-  config_input.hidden_size = model->n_embd;
+  config_input.hidden_size = input.model.width;
   Result<trainer::ConfigResult> config = trainer::load_config(config_input);
   if (!config) return tl::unexpected(config.error());
-  input.model = *model;
   if (options.context > 0) input.context = options.context;
   input.config = config->config;
   input.world_size = options.world_size;
   input.on_gpu = options.device == "cuda" || !options.machine.gpu.empty();
-  return input;
+  return Input{std::move(*model), std::move(input)};
 }
 
 // The same table for our own engine: units as large as the largest layer.
@@ -62,12 +70,12 @@ std::vector<OurRow> our_rows(const Options& options, const DeepspeedInput& deeps
   input.world_size = options.gpus_per_node * options.nodes;
   input.on_gpu = true;
   if (!given) {
-    input.model.tie_word_embeddings = false;
     input.config.micro_batch_size = input.config.gradient_accumulation_steps = 1;
     input.config.dtype = trainer::Dtype::kBf16;
     for (double left = deepspeed.parameters; left > 0; left -= deepspeed.largest_layer_parameters) {
-      input.unit_elements.push_back(
-          static_cast<std::uint64_t>(std::min(left, deepspeed.largest_layer_parameters)));
+      input.model.units.push_back({.name = "layer",
+                                   .trainable = static_cast<std::uint64_t>(
+                                       std::min(left, deepspeed.largest_layer_parameters))});
     }
   }
   constexpr std::pair<OffloadDevice, OffloadDevice> kPlaces[] = {
@@ -99,15 +107,15 @@ Result<void> run_deepspeed(const Options& options) {
   if (!options.model.empty()) {
     auto input = read_input(options);
     if (!input) return tl::unexpected(input.error());
-    given = *input;
-    const auto units = trainer::unit_sizes(input->model);
+    given = input->training;
+    const trainer::ModelShape& shape = given->model;
     if (deepspeed.parameters <= 0) {
-      deepspeed.parameters = static_cast<double>(trainer::parameter_count(input->model));
+      deepspeed.parameters = static_cast<double>(trainer::parameter_count(shape));
     }
-    for (const trainer::UnitSize& unit : units) {
+    for (const trainer::UnitShape& unit : shape.units) {
       if (options.largest_layer > 0) break;
       deepspeed.largest_layer_parameters =
-          std::max(deepspeed.largest_layer_parameters, static_cast<double>(unit.parameters));
+          std::max(deepspeed.largest_layer_parameters, static_cast<double>(unit.parameters()));
     }
     if (options.parameters > 0 || options.largest_layer > 0) given.reset();
   }
@@ -127,17 +135,21 @@ Result<void> run_plan(const Options& options) {
   if (options.model.empty()) {
     return make_error(ErrorKind::kInvalid, "estimate", "", "--model is required");
   }
-  const Result<EstimateInput> input = read_input(options);
-  if (!input) return tl::unexpected(input.error());
-  const Result<Machine> machine = find_machine(options.machine, *input);
+  const Result<Input> read = read_input(options);
+  if (!read) return tl::unexpected(read.error());
+  const EstimateInput& input = read->training;
+  const Result<Machine> machine = find_machine(options.machine, input, *read->model);
   if (!machine) return tl::unexpected(machine.error());
   ReportOptions report = options.report;
   report.model = options.model;
   if (options.fit.empty()) {
-    print_plan(report, make_plan(*input, *machine), *machine);
+    print_plan(report, make_plan(input, *machine), *machine);
+  } else if (options.fit == "batch") {
+    print_largest_batch(report, largest_batch(input, *machine), *machine);
   } else {
-    const FitWhat what = options.fit == "batch" ? FitWhat::kBatch : FitWhat::kParameters;
-    print_fit(report, what, fit(what, *input, *machine), *machine);
+    const auto largest = largest_model(*read->model, input, *machine);
+    if (!largest) return tl::unexpected(largest.error());
+    print_largest_model(report, *largest, *machine);
   }
   return {};
 }

@@ -147,19 +147,22 @@ Result<void> find_gpu_speeds(const MachineOptions& options, Machine* machine) {
   return {};
 }
 
-void find_cpu(const MachineOptions& options, const EstimateInput& input, Machine* machine) {
+void find_cpu(const MachineOptions& options, const EstimateInput& input,
+              const trainer::ModelConfig& model, Machine* machine) {
   trainer::MachineSpeeds& speeds = machine->speeds;
   if (!options.measure_cpu) {
     machine->missing.push_back("the speed of this CPU (--no-measure)");
     return;
   }
-  const CpuSpeed cpu = measure_cpu(input);
+  const CpuSpeed cpu = measure_cpu(input, model);
   speeds.update_bytes = cpu.update_bytes;
   speeds.hash_bytes = cpu.hash_bytes;
   machine->program_bytes = cpu.program_bytes;
   if (cpu.compute_scale > 0 && !input.on_gpu) machine->compute_scale = cpu.compute_scale;
   if (!input.on_gpu) {
     speeds.flops = options.tflops > 0 ? options.tflops * 1e12 * options.efficiency : cpu.flops;
+    if (speeds.flops == 0)
+      machine->missing.push_back("the speed of this model's units on this CPU");
     machine->sources.push_back(fmt::format("compute {:.3g} GFLOPS: {}", speeds.flops / 1e9,
                                            options.tflops > 0
                                                ? "given, times the efficiency"
@@ -215,7 +218,8 @@ void find_checkpoints(const MachineOptions& options, const EstimateInput& input,
 
 }  // namespace
 
-Result<Machine> find_machine(const MachineOptions& options, const EstimateInput& input) {
+Result<Machine> find_machine(const MachineOptions& options, const EstimateInput& input,
+                             const trainer::ModelConfig& model) {
   Machine machine;
   if (auto found = find_drive(options, input, &machine); !found) {
     return tl::unexpected(found.error());
@@ -227,7 +231,7 @@ Result<Machine> find_machine(const MachineOptions& options, const EstimateInput&
   }
   find_room(options, input, &machine);
   find_checkpoints(options, input, &machine);
-  find_cpu(options, input, &machine);
+  find_cpu(options, input, model, &machine);
   machine.times_known = machine.speeds.flops > 0 && machine.speeds.update_bytes > 0 &&
                         (!input.on_gpu || machine.speeds.pcie_bytes > 0);
   return machine;

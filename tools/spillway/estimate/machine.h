@@ -3,6 +3,7 @@
 #pragma once
 
 #include <spillway/trainer/estimate.h>
+#include <spillway/trainer/model.h>
 #include "trainer/plan/step_time.h"
 
 #include <cstdint>
@@ -54,6 +55,7 @@ struct Machine {
 
 // Measures what is not given and can be measured. Errors: a drive's file that is none, a GPU of no
 // known name, a drive that cannot be measured.
-Result<Machine> find_machine(const MachineOptions& options, const trainer::EstimateInput& input);
+Result<Machine> find_machine(const MachineOptions& options, const trainer::EstimateInput& input,
+                             const trainer::ModelConfig& model);
 
 }  // namespace spillway::tools

@@ -7,7 +7,6 @@
 #include "trainer/plan/optimizer_layout.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
@@ -17,7 +16,6 @@ namespace {
 using pinned_pool::format_bytes;
 using trainer::Config;
 using trainer::EstimateInput;
-using trainer::GptConfig;
 using trainer::OffloadConfig;
 using trainer::OffloadDevice;
 
@@ -81,15 +79,17 @@ EstimateInput with_cache(EstimateInput input, const Machine& machine) {
   return input;
 }
 
+// The plan of the largest number that fits; `found`, unless null, is set to that number.
 template <typename Make>
 std::optional<Plan> largest(std::uint64_t least, std::uint64_t most, const Machine& machine,
-                            const Make& make) {
+                            const Make& make, std::uint64_t* found = nullptr) {
   std::optional<Plan> best;
   while (least <= most) {
     const std::uint64_t middle = least + (most - least) / 2;
     Plan plan = make_plan(make(middle), machine);
     if (misfits(plan, machine).empty()) {
       best = std::move(plan);
+      if (found != nullptr) *found = middle;
       least = middle + 1;
     } else {
       most = middle - 1;
@@ -192,16 +192,6 @@ void try_bf16(const Plan& plan, std::vector<std::pair<EstimateInput, Advice>>* t
   tries->push_back({input, {"bf16.enabled=true", "half the bytes of each weight, exact masters"}});
 }
 
-// Brown et al., "Language Models are Few-Shot Learners" (2020), table 2.1: width and layers.
-constexpr std::array<std::pair<double, double>, 8> kGpt3Shapes = {{{768, 12},
-                                                                   {1024, 24},
-                                                                   {1536, 24},
-                                                                   {2048, 24},
-                                                                   {2560, 32},
-                                                                   {4096, 32},
-                                                                   {5120, 40},
-                                                                   {12288, 96}}};
-
 }  // namespace
 
 double Plan::tokens_per_second() const {
@@ -269,38 +259,34 @@ std::vector<Advice> advise(const Plan& plan, const Machine& machine) {
   return advice;
 }
 
-GptConfig gpt_shape(const GptConfig& like, std::uint32_t width) {
-  GptConfig model = like;
-  model.n_embd = width;
-  model.n_head = std::max(1u, width / 64);
-  const auto above = std::find_if(kGpt3Shapes.begin(), kGpt3Shapes.end(),
-                                  [&](const auto& shape) { return shape.first >= width; });
-  double layers = width / 64.0;  // below the smallest: as square as it is
-  if (above == kGpt3Shapes.end()) {
-    layers = width / 128.0;  // above the largest
-  } else if (above != kGpt3Shapes.begin()) {
-    const auto below = above - 1;
-    layers = below->second + (above->second - below->second) * (width - below->first) /
-                                 (above->first - below->first);
-  }
-  model.n_layer = std::max(1u, static_cast<std::uint32_t>(std::lround(layers)));
-  return model;
-}
-
-std::optional<Plan> fit(FitWhat what, const EstimateInput& input, const Machine& machine) {
-  if (what == FitWhat::kBatch) {
-    return largest(1, std::uint64_t{1} << 20, machine, [&](std::uint64_t accumulation) {
-      EstimateInput one = input;
-      set_accumulation(&one, accumulation);
-      return one;
-    });
-  }
-  constexpr std::uint64_t kMostWidth = 384;  // in heads of 64: beyond a trillion parameters
-  return largest(1, kMostWidth, machine, [&](std::uint64_t heads) {
+std::optional<Plan> largest_batch(const EstimateInput& input, const Machine& machine) {
+  return largest(1, std::uint64_t{1} << 20, machine, [&](std::uint64_t accumulation) {
     EstimateInput one = input;
-    one.model = gpt_shape(input.model, static_cast<std::uint32_t>(64 * heads));
+    set_accumulation(&one, accumulation);
     return one;
   });
+}
+
+Result<LargestModel> largest_model(const trainer::ModelConfig& like, const EstimateInput& input,
+                                   const Machine& machine) {
+  constexpr std::uint64_t kMostSize = 384;  // beyond a trillion parameters
+  const auto smallest = like.of_size(1);
+  if (!smallest) {
+    return make_error(ErrorKind::kUnsupported, "estimate", "",
+                      like.family().title() + " has no usual proportions to grow a model by");
+  }
+  LargestModel found{std::nullopt, *smallest};
+  std::uint64_t size = 1;
+  found.plan = largest(
+      1, kMostSize, machine,
+      [&](std::uint64_t one) {
+        EstimateInput with = input;
+        with.model = like.of_size(static_cast<std::uint32_t>(one))->model->shape();
+        return with;
+      },
+      &size);
+  found.model = *like.of_size(static_cast<std::uint32_t>(size));
+  return found;
 }
 
 }  // namespace spillway::tools

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <spillway/trainer/estimate.h>
+#include <spillway/trainer/model.h>
 #include "trainer/plan/step_time.h"
 
 #include <optional>
@@ -44,14 +45,16 @@ struct Advice {
 // REQUIRES: plan.time.
 std::vector<Advice> advise(const Plan& plan, const Machine& machine);
 
-enum class FitWhat { kParameters, kBatch };
+// The largest batch that fits: batches grow by accumulation. Nothing when not even one fits.
+std::optional<Plan> largest_batch(const trainer::EstimateInput& input, const Machine& machine);
 
-// The largest model or batch that fits. Models grow along GPT-3's shapes: width 64 n_head, a depth
-// that grows with it, context, vocabulary and configuration as given. Batches grow by accumulation.
-// Nothing when not even the smallest fits.
-std::optional<Plan> fit(FitWhat what, const trainer::EstimateInput& input, const Machine& machine);
-
-// A GPT-3 shape of that width: layers as in Brown et al. (2020), table 2.1, interpolated.
-trainer::GptConfig gpt_shape(const trainer::GptConfig& like, std::uint32_t width);
+// The largest model that fits, of the family's usual proportions, with the configuration as given.
+struct LargestModel {
+  std::optional<Plan> plan;   // nothing when not even the smallest fits
+  trainer::SizedModel model;  // the one that fits, or the smallest
+};
+// kUnsupported for a family without usual proportions.
+Result<LargestModel> largest_model(const trainer::ModelConfig& like,
+                                   const trainer::EstimateInput& input, const Machine& machine);
 
 }  // namespace spillway::tools

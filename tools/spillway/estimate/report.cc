@@ -219,11 +219,7 @@ ordered_json plan_json(const ReportOptions& options, const Plan& plan, const Mac
   const Estimate& estimate = plan.estimate;
   ordered_json out;
   out["model"] = options.model;
-  out["shape"] = {{"n_layer", plan.input.model.n_layer},
-                  {"n_embd", plan.input.model.n_embd},
-                  {"n_head", plan.input.model.n_head},
-                  {"n_positions", plan.input.model.n_positions},
-                  {"vocab_size", plan.input.model.vocab_size}};
+  for (const auto& [name, size] : plan.input.model.sizes) out["shape"][name] = size;
   out["parameters"] = estimate.parameters;
   out["world_size"] = plan.input.world_size;
   out["train_batch_size"] = plan.input.config.train_batch_size;
@@ -263,6 +259,17 @@ void print_head(const ReportOptions& options, const Plan& plan) {
              plan.estimate.flops_per_step / 1e12);
 }
 
+// As JSON, or that not even the smallest fits.
+void print_found(const ReportOptions& options, const std::optional<Plan>& plan,
+                 const std::string& smallest, const Machine& machine) {
+  if (options.json) {
+    const ordered_json found = plan ? plan_json(options, *plan, machine) : ordered_json();
+    fmt::print("{}\n", ordered_json{{"fits", found}}.dump(2));
+  } else {
+    fmt::print("not even {} fits this machine with this configuration\n", smallest);
+  }
+}
+
 }  // namespace
 
 void print_plan(const ReportOptions& options, const Plan& plan, const Machine& machine) {
@@ -281,37 +288,25 @@ void print_plan(const ReportOptions& options, const Plan& plan, const Machine& m
   }
 }
 
-void print_fit(const ReportOptions& options, FitWhat what, const std::optional<Plan>& plan,
-               const Machine& machine) {
-  const bool model = what == FitWhat::kParameters;
-  if (!plan) {
-    const char* smallest = model ? "a model of width 64" : "one micro-batch a step";
-    if (options.json) {
-      fmt::print("{}\n", ordered_json{{"fits", nullptr}}.dump(2));
-    } else {
-      fmt::print("not even {} fits this machine with this configuration\n", smallest);
-    }
-    return;
-  }
-  if (options.json) {
-    fmt::print("{}\n", ordered_json{{"fits", plan_json(options, *plan, machine)}}.dump(2));
-    return;
-  }
-  const trainer::GptConfig& shape = plan->input.model;
-  if (model) {
-    fmt::print(
-        "the largest model that this machine trains with this configuration: {:.3g} B "
-        "parameters\n  {} layers, width {}, {} heads of 64 (GPT-3's shapes, interpolated; "
-        "context {} and vocabulary {} as given)\n\n",
-        static_cast<double>(plan->estimate.parameters) / 1e9, shape.n_layer, shape.n_embd,
-        shape.n_head, shape.n_positions, shape.vocab_size);
-  } else {
-    fmt::print(
-        "the largest batch that this machine trains with this configuration: {} samples a "
-        "step (micro-batch {} x accumulation {})\n\n",
-        plan->input.config.train_batch_size, plan->input.config.micro_batch_size,
-        plan->input.config.gradient_accumulation_steps);
-  }
+void print_largest_batch(const ReportOptions& options, const std::optional<Plan>& plan,
+                         const Machine& machine) {
+  if (!plan || options.json) return print_found(options, plan, "one micro-batch a step", machine);
+  fmt::print(
+      "the largest batch that this machine trains with this configuration: {} samples a "
+      "step (micro-batch {} x accumulation {})\n\n",
+      plan->input.config.train_batch_size, plan->input.config.micro_batch_size,
+      plan->input.config.gradient_accumulation_steps);
+  print_plan(options, *plan, machine);
+}
+
+void print_largest_model(const ReportOptions& options, const LargestModel& largest,
+                         const Machine& machine) {
+  const std::optional<Plan>& plan = largest.plan;
+  if (!plan || options.json) return print_found(options, plan, largest.model.name, machine);
+  fmt::print(
+      "the largest model that this machine trains with this configuration: {:.3g} B "
+      "parameters\n  {}\n\n",
+      static_cast<double>(plan->estimate.parameters) / 1e9, largest.model.text);
   print_plan(options, *plan, machine);
 }
 

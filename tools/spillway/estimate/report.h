@@ -21,8 +21,10 @@ struct ReportOptions {
 void print_plan(const ReportOptions& options, const Plan& plan, const Machine& machine);
 
 // The largest that fits, or that nothing does.
-void print_fit(const ReportOptions& options, FitWhat what, const std::optional<Plan>& plan,
-               const Machine& machine);
+void print_largest_batch(const ReportOptions& options, const std::optional<Plan>& plan,
+                         const Machine& machine);
+void print_largest_model(const ReportOptions& options, const LargestModel& largest,
+                         const Machine& machine);
 
 // DeepSpeed's table, and ours beside it for the same number of GPUs on one node.
 struct OurRow {

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/weight_export.h>
-#include "trainer/models/gpt2/tensors.h"
 
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tools/spillway/checkpoint/commands.h"
 #include "tools/spillway/common/error_text.h"
@@ -15,12 +15,14 @@
 namespace spillway::tools {
 namespace {
 
+constexpr const char* kOwnNames = "names";
+
 struct Options {
   std::string path;
   std::string out;
   std::string format = "safetensors";
   std::string dtype = "fp32";
-  std::string layout = "gpt2";
+  std::string layout = trainer::default_family().name();
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 
@@ -35,13 +37,12 @@ int run(const Options& options) {
   if (!checkpoint) return complain(checkpoint.error());
   trainer::ExportOptions wanted;
   wanted.dtype = options.dtype == "bf16" ? trainer::Dtype::kBf16 : trainer::Dtype::kFp32;
-  wanted.layout =
-      options.layout == "names" ? trainer::ExportLayout::kNames : trainer::ExportLayout::kGpt2;
+  wanted.layout = trainer::find_family(options.layout);  // none: kOwnNames
   wanted.max_shard_bytes = options.max_shard_bytes;
   auto report = export_weights(*checkpoint, options.out, wanted);
   if (!report) {
     Error error = report.error();
-    if (error.operation == trainer::kLayOutAsGpt2) {
+    if (error.operation.starts_with(trainer::kLayOutAs)) {
       error.detail += "; --layout names writes each parameter under its own name";
     }
     return complain(error);
@@ -59,7 +60,16 @@ int run(const Options& options) {
 void add_export(CLI::App& program, int& exit_code) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
-      "export", "Write a checkpoint's weights as safetensors, in Hugging Face's GPT-2 layout");
+      "export", "Write a checkpoint's weights as safetensors, in Hugging Face's " +
+                    trainer::default_family().title() + " layout");
+  std::vector<std::string> layouts;
+  std::string layouts_text;
+  for (const trainer::ModelFamily* family : trainer::model_families()) {
+    layouts.push_back(family->name());
+    layouts_text +=
+        (layouts_text.empty() ? "" : "; ") + family->name() + ": " + family->files_text();
+  }
+  layouts.emplace_back(kOwnNames);
   command
       ->add_option("PATH", options->path,
                    "A checkpoint, or a directory of checkpoints: then the newest one")
@@ -75,9 +85,8 @@ void add_export(CLI::App& program, int& exit_code) {
       ->capture_default_str();
   command
       ->add_option("--layout", options->layout,
-                   "gpt2: names and orientation of GPT2LMHeadModel, with config.json; names: "
-                   "parameters as they are, of any model")
-      ->check(CLI::IsMember({"gpt2", "names"}))
+                   layouts_text + "; " + kOwnNames + ": parameters as they are, of any model")
+      ->check(CLI::IsMember(layouts))
       ->capture_default_str();
   command
       ->add_option(

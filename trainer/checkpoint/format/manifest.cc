@@ -21,38 +21,22 @@ const std::vector<std::string> kKinds{"AdamW", "Adam", "Lion", "Adagrad"};
 const std::vector<std::string> kDtypes{"fp32", "bf16"};
 const std::vector<std::string> kStateDtypes{"fp32", "bf16", "int8"};
 
-ordered_json json_of(const GptConfig& model) {
-  return {{"n_layer", model.n_layer},
-          {"n_embd", model.n_embd},
-          {"n_head", model.n_head},
-          {"n_positions", model.n_positions},
-          {"vocab_size", model.vocab_size},
-          {"tie_word_embeddings", model.tie_word_embeddings},
-          {"attn_pdrop", model.attn_pdrop},
-          {"embd_pdrop", model.embd_pdrop},
-          {"resid_pdrop", model.resid_pdrop},
-          {"layer_norm_epsilon", model.layer_norm_epsilon},
-          {"initializer_range", model.initializer_range}};
-}
+constexpr std::uint64_t kMostOfModel = std::numeric_limits<std::uint32_t>::max();
+constexpr int kMostDepth = 4;
 
-GptConfig read_model(const ordered_json& json, JsonFields& fields) {
-  const auto number = [&](const char* key) {
-    return static_cast<std::uint32_t>(
-        fields.number(json, key, std::numeric_limits<std::uint32_t>::max()));
-  };
-  GptConfig model;
-  model.n_layer = number("n_layer");
-  model.n_embd = number("n_embd");
-  model.n_head = number("n_head");
-  model.n_positions = number("n_positions");
-  model.vocab_size = number("vocab_size");
-  model.tie_word_embeddings = fields.flag(json, "tie_word_embeddings");
-  model.attn_pdrop = fields.real(json, "attn_pdrop");
-  model.embd_pdrop = fields.real(json, "embd_pdrop");
-  model.resid_pdrop = fields.real(json, "resid_pdrop");
-  model.layer_norm_epsilon = fields.real(json, "layer_norm_epsilon");
-  model.initializer_range = fields.real(json, "initializer_range");
-  return model;
+// The format knows no family; a family checks what its model says. Here: an object that can be
+// written again, whose whole numbers fit 32 bits.
+void check_model(const ordered_json& json, JsonFields& fields, int depth = 0) {
+  if (depth > kMostDepth) return fields.refuse("'model' is nested too deeply");
+  for (const ordered_json& value : json) {
+    if (value.is_structured()) {
+      check_model(value, fields, depth + 1);
+    } else if (value.is_number_integer() &&
+               !(value.is_number_unsigned() && value.get<std::uint64_t>() <= kMostOfModel)) {
+      fields.refuse("a whole number in 'model' must be one of at most " +
+                    std::to_string(kMostOfModel));
+    }
+  }
 }
 
 CheckpointParameter read_parameter(const ordered_json& json, JsonFields& fields) {
@@ -146,7 +130,7 @@ std::string to_text(const CheckpointManifest& manifest) {
       {"dtype", to_string(manifest.format.weights)},
       {"optimizer", to_string(manifest.format.kind)},
       {"state_dtype", to_string(manifest.format.states)},
-      {"model", manifest.model ? json_of(*manifest.model) : ordered_json()},
+      {"model", manifest.model.empty() ? ordered_json() : ordered_json::parse(manifest.model)},
       {"training", manifest.training},
       {"planes", json_of(checkpoint_planes(manifest.format))},
   };
@@ -180,7 +164,9 @@ Result<CheckpointManifest> parse_manifest(std::string_view text, const std::stri
   manifest.format.states =
       static_cast<StateDtype>(fields.choice(json, "state_dtype", kStateDtypes));
   if (json.contains("model") && !json["model"].is_null()) {
-    manifest.model = read_model(fields.object(json, "model"), fields);
+    const ordered_json& model = fields.object(json, "model");
+    check_model(model, fields);
+    if (fields.good()) manifest.model = model.dump();
   }
   for (const auto& [key, value] : fields.object(json, "training").items()) {
     manifest.training[key] = fields.text(json["training"], key.c_str());

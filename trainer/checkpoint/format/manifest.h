@@ -8,13 +8,11 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/trainer/config_types.h>
-#include "trainer/models/gpt2/config.h"
 #include "trainer/plan/checkpoint_planes.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,7 +47,7 @@ struct CheckpointManifest {
   std::uint64_t samples_seen = 0;
   std::uint32_t world_size = 1;  // ranks that wrote it
   OptimizerFormat format;        // `gradients` is no part of it
-  std::optional<GptConfig> model;
+  std::string model;             // a JSON object, as the model's family has it; empty: of no family
   std::map<std::string, std::string> training;  // facts a resumed run is compared with, and told
   std::vector<CheckpointParameter> parameters;
   std::vector<CheckpointShard> shards;  // one a rank

@@ -204,25 +204,37 @@ Result<void> validate(const GptConfig& config) {
   return make_error(ErrorKind::kInvalid, "check model", "", problems);
 }
 
-Result<GptConfig> load_model(const std::string& name_or_json_path) {
-  for (const NamedModel& model : named_models()) {
-    if (name_or_json_path == model.name) return model.config;
-  }
-  Result<JsonDocument> document = JsonDocument::read(name_or_json_path);
-  if (document) return model_from(*document, name_or_json_path);
-  if (document.error().kind != ErrorKind::kNotFound) return tl::unexpected(document.error());
-  const std::string nearest = nearest_name(name_or_json_path, model_names());
-  std::string detail = "neither a file nor a model's name";
-  if (!nearest.empty()) detail += ", did you mean '" + nearest + "'?";
-  detail += " (names:";
-  for (const NamedModel& model : named_models()) detail += std::string(" ") + model.name;
-  return make_error(ErrorKind::kNotFound, "load model", name_or_json_path, detail + ")");
+Result<GptConfig> read_gpt(std::string_view json, const std::string& path) {
+  const auto document = JsonDocument::parse(json, path);
+  if (!document) return tl::unexpected(document.error());
+  return model_from(*document, path);
 }
 
-std::vector<std::string> model_names() {
+std::string gpt_json(const GptConfig& config) {
+  return text_of(JsonValue::object({{"n_layer", config.n_layer},
+                                    {"n_embd", config.n_embd},
+                                    {"n_head", config.n_head},
+                                    {"n_positions", config.n_positions},
+                                    {"vocab_size", config.vocab_size},
+                                    {"tie_word_embeddings", config.tie_word_embeddings},
+                                    {"attn_pdrop", config.attn_pdrop},
+                                    {"embd_pdrop", config.embd_pdrop},
+                                    {"resid_pdrop", config.resid_pdrop},
+                                    {"layer_norm_epsilon", config.layer_norm_epsilon},
+                                    {"initializer_range", config.initializer_range}}));
+}
+
+std::vector<std::string> gpt_names() {
   std::vector<std::string> names;
   for (const NamedModel& model : named_models()) names.emplace_back(model.name);
   return names;
+}
+
+std::optional<GptConfig> named_gpt(const std::string& name) {
+  for (const NamedModel& model : named_models()) {
+    if (name == model.name) return model.config;
+  }
+  return std::nullopt;
 }
 
 std::vector<UnitSize> unit_sizes(const GptConfig& config) {

@@ -8,7 +8,9 @@
 
 #include <spillway/aio/error.h>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace spillway::trainer {
@@ -25,21 +27,30 @@ struct GptConfig {
   double resid_pdrop = 0.0;         // ... on what a block's two halves add
   double layer_norm_epsilon = 1e-5;
   double initializer_range = 0.02;  // standard deviation of initial weights
+
+  operator std::string() const;  // saved_model: until the run names models itself
 };
 
 // kInvalid with every problem, one per line, when the numbers make no model.
 Result<void> validate(const GptConfig& config);
 
-// `name_or_json_path` is one of model_names(), or a JSON file with GPT-2's keys. GPT-2's keys that
-// change nothing here (model_type, bos_token_id, ...) are accepted; any other unknown key is an
-// error that names the nearest right one. A key that is absent has the default above: dropout 0,
-// tied. kNotFound when it is neither a name nor a file. Blocks while the file is read.
-Result<GptConfig> load_model(const std::string& name_or_json_path);
+// Reads a JSON object with GPT-2's keys. Keys of GPT-2 that change nothing here (bos_token_id, ...)
+// are accepted; any other unknown key is an error that names the nearest right one. A key that is
+// absent has the default above: dropout 0, tied. kInvalid with every problem, one per line.
+Result<GptConfig> read_gpt(std::string_view json, const std::string& path);
+// The keys above, as a JSON object.
+std::string gpt_json(const GptConfig& config);
 
 // "gpt-lite": 12 layers, width 768, context 2048, bytes as tokens, untied, dropout 0.1.
 // "gpt-lite-small": 4 layers, width 256, context 128, bytes as tokens, untied, no dropout:
 // what two CPU cores teach Shakespeare in two minutes.
-std::vector<std::string> model_names();
+std::vector<std::string> gpt_names();
+std::optional<GptConfig> named_gpt(const std::string& name);
+
+// Until the run names models itself: load_model_config and load_hugging_face_config, of this
+// family.
+Result<GptConfig> load_model(const std::string& name_or_json_path);
+Result<GptConfig> load_gpt2_config(const std::string& directory);
 
 struct UnitSize {
   std::string name;              // "embedding", "block 0", ..., "head"

@@ -3,7 +3,10 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <spillway/aio/check.h>
+#include <spillway/trainer/model_units.h>
 #include "trainer/base/seed.h"
+#include "trainer/models/gpt2/family.h"
+#include "trainer/models/registry.h"
 
 #include <cmath>
 #include <limits>
@@ -213,27 +216,52 @@ at::Tensor gpt_next_logits(zero::Pass& pass, const GptUnits& units, const at::Te
   return zero::run(pass, units.head, {x.narrow(1, x.size(1) - 1, 1)}).squeeze(1);
 }
 
+namespace {
+
+class Gpt2Units final : public ModelUnits {
+ public:
+  Gpt2Units(const GptConfig& config, GptUnits units) : config_(config), units_(std::move(units)) {}
+
+  at::Tensor token_losses(zero::Pass& pass, const Batch& batch) const override {
+    require_plain_batch(batch, "GPT-2");
+    const at::Tensor losses = gpt_token_losses(pass, units_, batch.inputs, batch.targets);
+    return batch.weights.defined() ? losses * batch.weights : losses;
+  }
+  at::Tensor logits(zero::Pass& pass, const Batch& batch, Cache* cache) const override {
+    require_plain_batch(batch, "GPT-2");
+    SPILLWAY_CHECK(cache == nullptr, "no model of this family makes a cache");
+    return gpt_next_logits(pass, units_, batch.inputs);
+  }
+  std::vector<UnitProbe> probes() const override {
+    const auto hidden = [width = std::int64_t{config_.n_embd}](
+                            std::int64_t samples, std::int64_t tokens, at::ScalarType type) {
+      return at::randn({samples, tokens, width}).to(type);
+    };
+    const auto block = [hidden](std::int64_t samples, std::int64_t tokens, at::ScalarType type) {
+      return std::vector<at::Tensor>{hidden(samples, tokens, type)};
+    };
+    const auto head = [hidden](std::int64_t samples, std::int64_t tokens, at::ScalarType type) {
+      return std::vector<at::Tensor>{hidden(samples, tokens, type),
+                                     at::zeros({samples, tokens}, at::kLong)};
+    };
+    return {{units_.blocks[0], config_.n_layer, block}, {units_.head, 1, head}};
+  }
+
+ private:
+  GptConfig config_;
+  GptUnits units_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelUnits> add_gpt2_units(ModelSpec& spec, const ModelConfig& model) {
+  return std::make_unique<Gpt2Units>(gpt_config(model), add_gpt(spec, gpt_config(model)));
+}
+
 std::vector<std::int64_t> generate(zero::Pass& pass, const GptUnits& units,
                                    std::uint32_t n_positions, std::vector<std::int64_t> prompt,
                                    const GenerateOptions& options) {
-  SPILLWAY_CHECK(!prompt.empty(), "a prompt has at least one token");
-  const at::NoGradGuard no_graph;
-  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU).clone();
-  generator.set_current_seed(derive_seed(options.seed, 1));
-  for (std::uint32_t i = 0; i < options.tokens; ++i) {
-    const std::size_t length = std::min<std::size_t>(prompt.size(), n_positions);
-    const at::Tensor tokens =
-        at::from_blob(prompt.data() + (prompt.size() - length),
-                      {1, static_cast<std::int64_t>(length)}, at::TensorOptions().dtype(at::kLong))
-            .to(pass.device(), at::kLong, false, /*copy=*/true);
-    const at::Tensor logits = gpt_next_logits(pass, units, tokens).cpu()[0];
-    const at::Tensor next =
-        options.temperature > 0
-            ? at::multinomial(at::softmax(logits / options.temperature, 0), 1, false, generator)
-            : logits.argmax();
-    prompt.push_back(next.item<std::int64_t>());
-  }
-  return prompt;
+  return generate(pass, Gpt2Units({}, units), n_positions, std::move(prompt), options);
 }
 
 }  // namespace spillway::trainer

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/generate.h>
 #include <spillway/trainer/unit.h>
 #include <spillway/trainer/zero.h>
 #include "trainer/models/gpt2/config.h"
@@ -32,12 +33,6 @@ at::Tensor gpt_token_losses(zero::Pass& pass, const GptUnits& units, const at::T
 
 // Logits of the token after the last, fp32: [samples, vocab_size]. tokens: int64, [samples, n].
 at::Tensor gpt_next_logits(zero::Pass& pass, const GptUnits& units, const at::Tensor& tokens);
-
-struct GenerateOptions {
-  std::uint32_t tokens = 200;  // how many to add
-  double temperature = 0.8;    // 0: always the most likely token
-  std::uint64_t seed = 0;
-};
 
 // Continues `prompt` (at least one token) token by token, each by a forward over the last
 // n_positions tokens. All ranks call it and get the same tokens. Blocks.

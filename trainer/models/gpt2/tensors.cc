@@ -1,6 +1,7 @@
 #include "trainer/models/gpt2/tensors.h"
 
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 namespace spillway::trainer {
@@ -8,32 +9,44 @@ namespace {
 
 constexpr std::uint32_t kGpt2Vocabulary = 50257;
 
-std::string text_of(const std::vector<std::int64_t>& shape) {
-  std::string text;
-  for (const std::int64_t size : shape) text += (text.empty() ? "" : " x ") + std::to_string(size);
-  return text;
+constexpr std::string_view kPrefix = "transformer.";
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kTokenTable = "transformer.wte.weight";
+
+// A causal mask, which files of older versions carry: "h.3.attn.bias", "h.3.attn.masked_bias".
+bool is_mask(std::string_view name) {
+  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+  return name.starts_with("h.") &&
+         (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
+}
+
+std::string name_of(const std::string& in_file) {
+  if (is_mask(in_file)) return {};
+  const bool prefixed = in_file.starts_with(kPrefix) || in_file == kHead;
+  return prefixed ? in_file : std::string(kPrefix) + in_file;
 }
 
 }  // namespace
 
-std::vector<TensorOfParameter> gpt2_tensors(const GptConfig& config) {
+TensorMap gpt2_tensors(const GptConfig& config) {
   const std::int64_t width = config.n_embd;
-  std::vector<TensorOfParameter> all;
+  TensorMap map;
+  const auto add = [&](std::string parameter, std::string tensor, std::vector<std::int64_t> shape,
+                       bool transposed = false) {
+    map.slices.push_back({.parameter = std::move(parameter),
+                          .tensor = std::move(tensor),
+                          .shape = std::move(shape),
+                          .transposed = transposed});
+  };
   const auto norm = [&](const std::string& parameter, const std::string& tensor) {
-    for (const char* part : {".weight", ".bias"}) {
-      all.push_back({parameter + part, tensor + part, {width}, false});
-    }
+    for (const char* part : {".weight", ".bias"}) add(parameter + part, tensor + part, {width});
   };
   const auto projection = [&](const std::string& name, std::int64_t in, std::int64_t out) {
-    all.push_back({name + ".weight", name + ".weight", {out, in}, true});
-    all.push_back({name + ".bias", name + ".bias", {out}, false});
+    add(name + ".weight", name + ".weight", {out, in}, /*transposed=*/true);
+    add(name + ".bias", name + ".bias", {out});
   };
-  const auto table = [&](const std::string& parameter, const std::string& tensor,
-                         std::int64_t rows) {
-    all.push_back({parameter, tensor, {rows, width}, false});
-  };
-  table("transformer.wte.weight", "transformer.wte.weight", config.vocab_size);
-  table("transformer.wpe.weight", "transformer.wpe.weight", config.n_positions);
+  add(kTokenTable, kTokenTable, {config.vocab_size, width});
+  add("transformer.wpe.weight", "transformer.wpe.weight", {config.n_positions, width});
   for (std::uint32_t block = 0; block < config.n_layer; ++block) {
     const std::string name = "transformer.h." + std::to_string(block);
     norm(name + ".ln_1", name + ".ln_1");
@@ -44,45 +57,16 @@ std::vector<TensorOfParameter> gpt2_tensors(const GptConfig& config) {
     projection(name + ".mlp.c_proj", 4 * width, width);
   }
   norm("head.ln_f", "transformer.ln_f");
-  if (!config.tie_word_embeddings)
-    table("head.lm_head.weight", "lm_head.weight", config.vocab_size);
-  return all;
-}
-
-std::vector<std::uint64_t> tensor_shape(const TensorOfParameter& entry) {
-  std::vector<std::uint64_t> shape(entry.shape.begin(), entry.shape.end());
-  if (entry.transposed) std::swap(shape[0], shape[1]);
-  return shape;
-}
-
-Result<void> check_is_gpt2(const CheckpointManifest& manifest, const std::string& name) {
-  const auto refuse = [&](std::string why) {
-    return make_error(ErrorKind::kInvalid, kLayOutAsGpt2, name, std::move(why));
-  };
-  if (!manifest.model) return refuse("it is of a model that is no GPT");
-  if (auto valid = validate(*manifest.model); !valid) return refuse(valid.error().detail);
-  // Before anything is made of the sizes that the manifest tells: they take 12 parameters a block.
-  if (manifest.model->n_layer > manifest.parameters.size()) {
-    return refuse("it has fewer parameters than blocks (n_layer)");
+  if (config.tie_word_embeddings) {
+    map.tied.push_back({kHead, kTokenTable,
+                        "lm_head.weight is not wte.weight, but config.json says that they are tied "
+                        "(tie_word_embeddings)"});
+  } else {
+    add("head.lm_head.weight", kHead, {config.vocab_size, width});
+    map.notes[kHead] = " (config.json: tie_word_embeddings is false)";
   }
-  const std::vector<TensorOfParameter> wanted = gpt2_tensors(*manifest.model);
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (i >= manifest.parameters.size()) {
-      return refuse("it has no parameter '" + wanted[i].parameter + "'");
-    }
-    const CheckpointParameter& found = manifest.parameters[i];
-    if (found.name != wanted[i].parameter) {
-      return refuse("parameter '" + found.name + "' stands where '" + wanted[i].parameter +
-                    "' is expected");
-    }
-    if (found.shape != wanted[i].shape) {
-      return refuse("parameter '" + found.name + "' is " + text_of(found.shape) + ", not " +
-                    text_of(wanted[i].shape));
-    }
-  }
-  if (manifest.parameters.size() == wanted.size()) return {};
-  return refuse("GPT-2 has no place for parameter '" + manifest.parameters[wanted.size()].name +
-                "'");
+  map.name_of = name_of;
+  return map;
 }
 
 std::string gpt2_config_json(const GptConfig& config, const std::string& torch_dtype) {

@@ -1,6 +1,7 @@
 #include "tools/spillway/estimate/plan.h"
 
 #include <gtest/gtest.h>
+#include "trainer/models/gpt2/family.h"
 
 #include "tools/spillway/estimate/deepspeed_memory.h"
 #include "tools/spillway/estimate/gpu_kinds.h"
@@ -40,9 +41,11 @@ TEST(DeepspeedMemoryTest, NodesShareTheStates) {
   EXPECT_EQ(two[6].cpu_bytes, 2 * one[6].cpu_bytes) << "as 0.19.8 counts all GPUs at stage 2";
 }
 
+trainer::GptConfig gpt_lite() { return *trainer::named_gpt("gpt-lite"); }
+
 EstimateInput small_input() {
   EstimateInput input;
-  input.model = *trainer::load_model("gpt-lite");
+  input.model = trainer::gpt_shape(gpt_lite());
   input.config.dtype = trainer::Dtype::kBf16;
   input.config.micro_batch_size = 1;
   input.config.gradient_accumulation_steps = 1;
@@ -70,11 +73,15 @@ Machine machine_with(std::uint64_t ram_gib, std::uint64_t nvme_gib) {
 TEST(FitTest, TheLargestModelFitsAndAWiderOneDoesNot) {
   const EstimateInput input = small_input();
   const Machine machine = machine_with(16, 100);
-  const auto best = fit(FitWhat::kParameters, input, machine);
+  const auto largest = largest_model(*trainer::gpt2_model(gpt_lite()), input, machine);
+  ASSERT_TRUE(largest);
+  const std::optional<Plan>& best = largest->plan;
   ASSERT_TRUE(best);
   EXPECT_TRUE(misfits(*best, machine).empty());
   EstimateInput wider = input;
-  wider.model = gpt_shape(input.model, best->input.model.n_embd + 64);
+  const auto width = static_cast<std::uint32_t>(best->input.model.width);
+  EXPECT_EQ(trainer::gpt_config(*largest->model.model).n_embd, width);
+  wider.model = trainer::gpt_shape(trainer::gpt3_like(gpt_lite(), width + 64));
   EXPECT_FALSE(misfits(make_plan(wider, machine), machine).empty());
   EXPECT_GT(best->estimate.parameters, parameter_count(input.model));
   // Gradients in RAM are what binds: 4 B a parameter.
@@ -84,7 +91,7 @@ TEST(FitTest, TheLargestModelFitsAndAWiderOneDoesNot) {
 TEST(FitTest, TheLargestBatchFitsAndOneMoreDoesNot) {
   const EstimateInput input = small_input();
   const Machine machine = machine_with(4, 100);
-  const auto best = fit(FitWhat::kBatch, input, machine);
+  const auto best = largest_batch(input, machine);
   ASSERT_TRUE(best);
   EstimateInput more = best->input;
   ++more.config.gradient_accumulation_steps;
@@ -132,21 +139,24 @@ TEST(CheckpointRoomTest, WhatDoesNotFitIsNamed) {
 TEST(FitTest, NothingFitsIntoNothing) {
   Machine machine = machine_with(1, 100);
   machine.ram_bytes = 1 << 20;
-  EXPECT_FALSE(fit(FitWhat::kParameters, small_input(), machine));
-  EXPECT_FALSE(fit(FitWhat::kBatch, small_input(), machine));
+  const auto largest = largest_model(*trainer::gpt2_model(gpt_lite()), small_input(), machine);
+  ASSERT_TRUE(largest);
+  EXPECT_FALSE(largest->plan);
+  EXPECT_EQ(largest->model.name, "a model of width 64");
+  EXPECT_FALSE(largest_batch(small_input(), machine));
   machine = machine_with(100, 100);
   machine.device_bytes = 1 << 20;
   EstimateInput input = small_input();
   input.on_gpu = true;
   machine.speeds.pcie_bytes = 25e9;
-  EXPECT_FALSE(fit(FitWhat::kBatch, input, machine));
+  EXPECT_FALSE(largest_batch(input, machine));
 }
 
 TEST(FitTest, ShapesAreGpt3s) {
-  const trainer::GptConfig like = *trainer::load_model("gpt-lite");
+  const trainer::GptConfig like = gpt_lite();
   for (const auto& [width, layers] :
        {std::pair(768u, 12u), std::pair(4096u, 32u), std::pair(12288u, 96u), std::pair(64u, 1u)}) {
-    const trainer::GptConfig model = gpt_shape(like, width);
+    const trainer::GptConfig model = trainer::gpt3_like(like, width);
     EXPECT_EQ(model.n_layer, layers);
     EXPECT_EQ(model.n_embd, width);
     EXPECT_EQ(model.n_embd % model.n_head, 0u);
@@ -155,7 +165,7 @@ TEST(FitTest, ShapesAreGpt3s) {
   }
   std::uint64_t before = 0;
   for (std::uint32_t width = 64; width <= 16384; width += 64) {
-    const std::uint64_t count = trainer::parameter_count(gpt_shape(like, width));
+    const std::uint64_t count = trainer::parameter_count(trainer::gpt3_like(like, width));
     EXPECT_GT(count, before) << width;
     before = count;
   }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include "trainer/checkpoint/files.h"
 #include "trainer/checkpoint/format/manifest.h"
+#include "trainer/models/gpt2/family.h"
 
 #include <filesystem>
 #include <fstream>
@@ -29,8 +30,7 @@ inline CheckpointManifest example_manifest() {
   manifest.samples_seen = 168;
   manifest.world_size = 2;
   manifest.format = {.kind = OptimizerKind::kAdamW, .weights = Dtype::kBf16};
-  manifest.model = GptConfig{};
-  manifest.model->layer_norm_epsilon = 1.1e-5;
+  manifest.model = saved_model(*gpt2_model({.layer_norm_epsilon = 1.1e-5}));
   manifest.training = {{"context", "64"}, {"learning_rate", "0.001"}};
   manifest.parameters = {{"body.a", {300, 1000}, false},
                          {"body.b", {static_cast<std::int64_t>(kElementsB)}, false},

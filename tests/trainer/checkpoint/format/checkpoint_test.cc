@@ -51,8 +51,9 @@ TEST_F(CheckpointTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(checkpoint->manifest().samples_seen, expected.samples_seen);
   EXPECT_EQ(checkpoint->manifest().parameters, expected.parameters);
   EXPECT_EQ(checkpoint->manifest().training, expected.training);
-  ASSERT_TRUE(checkpoint->manifest().model.has_value());
-  EXPECT_EQ(checkpoint->manifest().model->layer_norm_epsilon, 1.1e-5);
+  const auto model = read_saved_model(checkpoint->manifest().model, "x");
+  ASSERT_TRUE(model) << model.error().message();
+  EXPECT_EQ(gpt_config(**model).layer_norm_epsilon, 1.1e-5);
 }
 
 TEST_F(CheckpointTest, AnyRangeOfAnyParameterIsFound) {

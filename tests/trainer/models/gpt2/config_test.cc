@@ -1,14 +1,20 @@
-#include "trainer/models/gpt2/config.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <filesystem>
 #include <fstream>
+#include "trainer/models/gpt2/family.h"
 
 namespace spillway::trainer {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+
+Result<GptConfig> load_gpt(const std::string& name_or_path) {
+  const auto model = load_model_config(name_or_path);
+  if (!model) return tl::unexpected(model.error());
+  return gpt_config(**model);
+}
 
 class GptConfigTest : public ::testing::Test {
  protected:
@@ -19,7 +25,7 @@ class GptConfigTest : public ::testing::Test {
         (std::string("spillway_model_") +
          ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".json");
     std::ofstream(path) << json;
-    Result<GptConfig> model = load_model(path.string());
+    Result<GptConfig> model = load_gpt(path.string());
     std::filesystem::remove(path);
     return model;
   }
@@ -30,7 +36,7 @@ class GptConfigTest : public ::testing::Test {
 };
 
 TEST_F(GptConfigTest, GptLiteIsTwelveLayersOf768OverBytesUntied) {
-  const Result<GptConfig> model = load_model("gpt-lite");
+  const Result<GptConfig> model = load_gpt("gpt-lite");
   ASSERT_TRUE(model) << model.error().message();
   EXPECT_EQ(model->n_layer, 12u);
   EXPECT_EQ(model->n_embd, 768u);
@@ -122,7 +128,7 @@ TEST_F(GptConfigTest, WrongValuesAreAllReported) {
 }
 
 TEST_F(GptConfigTest, NeitherNameNorFile) {
-  const Result<GptConfig> model = load_model("gpt-lit");
+  const Result<GptConfig> model = load_gpt("gpt-lit");
   ASSERT_FALSE(model);
   EXPECT_EQ(model.error().kind, ErrorKind::kNotFound);
   EXPECT_THAT(model.error().detail, HasSubstr("did you mean 'gpt-lite'?"));

@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +23,7 @@ namespace spillway::trainer {
 struct CheckpointFacts {
   std::uint64_t step = 0;  // steps done
   std::uint64_t samples_seen = 0;
-  std::optional<GptConfig> model = {};
+  std::string model = {};  // saved_model(config); empty: of no family
   std::map<std::string, std::string> training = {};
 };
 

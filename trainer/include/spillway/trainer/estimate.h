@@ -6,31 +6,29 @@
 #pragma once
 
 #include <spillway/trainer/config.h>
+#include <spillway/trainer/model_shape.h>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
-#include "trainer/models/gpt2/config.h"
 #include "trainer/plan/state_buffers.h"
 
 namespace spillway::trainer {
 
 struct EstimateInput {
-  GptConfig model;
+  ModelShape model;
   Config config;
   std::uint32_t world_size = 1;
   bool on_gpu = false;        // device memory is apart from RAM
-  std::uint32_t context = 0;  // tokens of a sample; 0: the model's n_positions
+  std::uint32_t context = 0;  // tokens of a sample; 0: the model's context
   // What kernels really take of working memory, of what the formula says.
   double compute_scale = 1;
-  // Parameters of each unit, where they are not the model's own.
-  std::vector<std::uint64_t> unit_elements = {};
   // How training cuts tiles.
   std::uint64_t max_tile_elements = kMaxTileElements;
   // RAM for this rank, by which gradients may have to go to NVMe.
   std::uint64_t ram_bytes = std::numeric_limits<std::uint64_t>::max();
 
-  std::uint64_t tokens_per_sample() const { return context > 0 ? context : model.n_positions; }
+  std::uint64_t tokens_per_sample() const { return context > 0 ? context : model.context; }
 };
 
 // Bytes in each tier. Without a GPU `device` is 0 and what would lie there counts as `ram`.
@@ -66,10 +64,11 @@ struct StepTraffic {
 };
 
 struct Estimate {
-  std::uint64_t parameters = 0;       // of the model
-  std::uint64_t rank_elements = 0;    // this rank's part, padding included
-  std::uint64_t tokens_per_step = 0;  // all ranks
-  double flops_per_step = 0;          // 8 per parameter and token, or 6 with nothing recomputed
+  std::uint64_t parameters = 0;          // of the model
+  std::uint64_t rank_elements = 0;       // this rank's part, padding included
+  std::uint64_t trainable_elements = 0;  // of it, that the update moves
+  std::uint64_t tokens_per_step = 0;     // all ranks
+  double flops_per_step = 0;             // 8 per parameter and token, or 6 with nothing recomputed
   std::vector<MemoryRow> rows;
   TierBytes total;
   StepTraffic traffic;                 // bytes per step, padding included, cached share off
