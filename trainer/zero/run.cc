@@ -1,3 +1,4 @@
+#include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <spillway/aio/check.h>
 #include <spillway/trainer/zero.h>
@@ -126,6 +127,10 @@ struct RunNode final : torch::autograd::Node {
 
   void backward(const variable_list& inputs, const at::Tensor& output_gradient,
                 variable_list* input_gradients) {
+    // Of no samples there is no chunk to hand any on; the units below are run as on other ranks.
+    for (std::size_t i = 0; inputs[0].size(0) == 0 && i < inputs.size(); ++i) {
+      if (inputs[i].requires_grad()) (*input_gradients)[i] = at::zeros_like(inputs[i]);
+    }
     if (kept_ != nullptr) {
       kept_->backward(*pass_, inputs, output_gradient, input_gradients);
       return;
