@@ -149,11 +149,12 @@ std::vector<KeyRule> offload_keys() {
 
 std::vector<KeyRule> surrounding_keys() {
   const std::string metrics = "--metrics writes JSON lines";
-  const std::string checkpoints = "no checkpoints are written";
   std::vector<KeyRule> rules{
-      no_effect("checkpoint.tag_validation", kString, "\"WARN\"", checkpoints),
+      no_effect("checkpoint.tag_validation", kString, "\"WARN\"",
+                "a checkpoint is named by its step, on all ranks"),
       refused("checkpoint.load_universal", kBool, "false", "loading universal checkpoints"),
-      no_effect("checkpoint.use_node_local_storage", kBool, "false", checkpoints),
+      no_effect("checkpoint.use_node_local_storage", kBool, "false",
+                "--checkpoint-dir names the one place of all ranks"),
   };
   for (const std::string section : {"tensorboard", "csv_monitor"}) {
     rules.push_back(no_effect(section + ".enabled", kBool, "false", metrics));
