@@ -65,7 +65,7 @@ void ConfigEntries::walk(const std::string& written, const JsonValue& value,
   const Canonical canonical = canonical_spelling(written);
   const std::string place =
       " (" + (document == nullptr ? "override" : document->place(written)) + ")";
-  if (is_section(canonical.path)) {
+  if (!written.empty() && is_section(canonical.path)) {  // "" is the top, and no name
     if (!value.is_object() && !value.is_null()) {
       problems.push_back(written + ": a section {...} is expected, found " + text_of(value) +
                          place);

@@ -1,6 +1,7 @@
 #include "trainer/config/json_document.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fstream>
 #include <iterator>
@@ -12,13 +13,25 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr std::size_t kMostBytes = std::size_t{16} << 20;
+
 std::string place_at(std::string_view text, std::size_t offset) {
   const std::string_view before = text.substr(0, offset);
-  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  const std::size_t last_break = before.rfind('\n');
-  const std::size_t column =
-      last_break == std::string_view::npos ? before.size() + 1 : before.size() - last_break;
+  const auto line = 1 + std::ranges::count(before, '\n');
+  // Columns count characters, as editors do: not the bytes that continue one in UTF-8.
+  const std::string_view in_line = before.substr(before.rfind('\n') + 1);
+  const auto column = 1 + std::ranges::count_if(in_line, [](char c) { return (c & 0xc0) != 0x80; });
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
+}
+
+// Returns where the string begins that ends with the quote at `closing`: at the last quote before
+// it that is not escaped.
+std::size_t opening_quote(std::string_view text, std::size_t closing) {
+  std::size_t at = closing;
+  do {
+    at = text.rfind('"', at - 1);
+  } while (at > 0 && text[at - 1] == '\\');
+  return at;
 }
 
 // Reads characters and tells how many were read: the parser's events carry no position, but when
@@ -133,8 +146,7 @@ class PlaceRecorder : public ValueBuilder {
     if (array_depth_ > 0) return true;  // no configuration key lies inside an array
     std::string dotted;
     for (const std::string& part : path_) dotted += (dotted.empty() ? "" : ".") + part;
-    const std::size_t written = std::min(name.size() + 2, *count_);  // with its quotes
-    const std::string place = place_at(text_, *count_ - written);
+    const std::string place = place_at(text_, opening_quote(text_, *count_ - 1));
     const auto [first, inserted] = places.emplace(dotted, place);
     if (!inserted && problem.empty()) {
       problem = place + ": key '" + dotted + "' is given twice, first at " + first->second;
@@ -152,9 +164,10 @@ class PlaceRecorder : public ValueBuilder {
       return false;
     }
     const std::string what = error.what();
-    const std::size_t reason = what.find("syntax error");
-    problem =
-        place_at(text_, offset) + ": " + (reason == std::string::npos ? what : what.substr(reason));
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ..."
+    std::size_t reason = what.find("syntax error");
+    if (reason == std::string::npos) reason = what.find("] ") + 2;
+    problem = place_at(text_, offset) + ": " + what.substr(reason);
     return false;
   }
 
@@ -207,6 +220,8 @@ std::optional<JsonValue> parse_json(std::string_view text) {
 }
 
 Result<JsonDocument> JsonDocument::parse(std::string_view text, const std::string& name) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::size_t count = 0;
   PlaceRecorder recorder(text, &count);
   ordered_json::sax_parse(CountingIterator(text.data(), &count),
@@ -232,8 +247,16 @@ Result<std::string> read_json_text(const std::filesystem::path& path) {
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) return errno_error("open", path.string(), errno);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text;
+  std::array<char, 65536> chunk{};
+  while (text.size() <= kMostBytes && file) {  // a device may go on for ever
+    file.read(chunk.data(), chunk.size());
+    text.append(chunk.data(), static_cast<std::size_t>(file.gcount()));
+  }
   if (file.bad()) return errno_error("read", path.string(), EIO);
+  if (text.size() > kMostBytes) {
+    return make_error(ErrorKind::kInvalid, "read", path.string(), "more than 16 MiB");
+  }
   return text;
 }
 

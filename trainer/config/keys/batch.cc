@@ -6,6 +6,11 @@ namespace {
 
 std::string text(std::uint64_t number) { return std::to_string(number); }
 
+// Multiplies; returns false if the product does not fit.
+bool multiply(std::uint64_t& product, std::uint64_t factor) {
+  return !__builtin_mul_overflow(product, factor, &product);
+}
+
 }  // namespace
 
 std::vector<KeyRule> batch_keys() {
@@ -74,7 +79,13 @@ void finish_batch(Draft& draft, Problems& problems) {
   if (train == 0 || (micro != 0 && accumulation != 0)) {
     if (micro == 0) micro = 1;
     if (accumulation == 0) accumulation = 1;
-    const std::uint64_t product = micro * accumulation * world;
+    std::uint64_t product = micro;
+    if (!multiply(product, accumulation) || !multiply(product, world)) {
+      problems.push_back("train_micro_batch_size_per_gpu " + text(micro) +
+                         " x gradient_accumulation_steps " + text(accumulation) + " x world size " +
+                         text(world) + " is too large");
+      return;
+    }
     if (train == 0) train = product;
     if (train == product) return;
     problems.push_back("train_batch_size " + text(train) +
@@ -85,7 +96,9 @@ void finish_batch(Draft& draft, Problems& problems) {
   }
   const bool by_micro = micro != 0;
   if (!by_micro && accumulation == 0) accumulation = 1;
-  const std::uint64_t known = (by_micro ? micro : accumulation) * world;
+  // At most 2^53 by its type, so that only an absurd number of ranks could overflow it.
+  std::uint64_t known = by_micro ? micro : accumulation;
+  if (!multiply(known, world)) known = std::numeric_limits<std::uint64_t>::max();
   (by_micro ? accumulation : micro) = train / known;
   if (train % known == 0) return;
   problems.push_back(
