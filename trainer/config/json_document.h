@@ -23,7 +23,8 @@ std::string text_of(const JsonValue& value, int indent = -1);
 // the last of equal keys.
 std::optional<JsonValue> parse_json(std::string_view text);
 
-// The bytes of a file. kNotFound, kInvalid for a directory, and what the system says. Blocks.
+// Returns the bytes of a file. Errors: those of the system, and kInvalid if it has more than 16
+// MiB. Blocks.
 Result<std::string> read_json_text(const std::filesystem::path& path);
 
 class JsonDocument {
