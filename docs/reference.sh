@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# reference.sh FOLDER VERSION: builds the reference of the public headers (all but the trainer's) in FOLDER/html.
+# reference.sh FOLDER VERSION: builds the reference of the public headers in FOLDER/html.
 # Fails on any warning of Doxygen, and when nothing is said about a class or a function. Ends with 77 without Doxygen.
 set -euo pipefail
 mkdir -p "$1"
@@ -9,7 +9,7 @@ command -v doxygen > /dev/null || { echo "skipped: there is no doxygen"; exit 77
 
 headers=()
 for include in "$PWD"/../*/include; do
-  [[ $include == */trainer/include ]] || headers+=("$(realpath "$include")")
+  headers+=("$(realpath "$include")")
 done
 rm -rf "$folder/html" "$folder/xml"
 doxygen - << END

@@ -38,6 +38,7 @@ struct TierBytes {
   std::uint64_t ram = 0;
   std::uint64_t nvme = 0;
 
+  // Adds the bytes of `other`, tier by tier.
   TierBytes& operator+=(const TierBytes& other);
 };
 
@@ -77,6 +78,7 @@ struct Estimate {
   std::uint64_t generation_bytes = 0;
 };
 
+// Estimates a run: memory, storage, traffic and room, without running it.
 Estimate estimate(const EstimateInput& input);
 
 // Whether the update overlaps with the forward that follows it.

@@ -24,7 +24,7 @@ class ModelFamily;
 class ModelConfig;
 using ModelConfigPtr = std::shared_ptr<const ModelConfig>;
 
-// A model of the family's usual proportions, and how to tell of it.
+// A model of the family's usual proportions, with its description.
 struct SizedModel {
   ModelConfigPtr model;
   std::string name;  // "a model of width 64"
@@ -69,21 +69,23 @@ class ModelFamily {
   virtual std::string noun() const { return title(); }
   // What its files are like, for the help of an export.
   virtual std::string files_text() const = 0;
-  // Models that have a name, and one of them.
+  // Returns the names of the models that have one.
   virtual std::vector<std::string> model_names() const { return {}; }
+  // Returns the model of this name; null if there is none.
   virtual ModelConfigPtr named(const std::string& /*name*/) const { return nullptr; }
   // Reads a JSON object. kInvalid names every problem, one per line; `path` is what errors call it.
   virtual Result<ModelConfigPtr> read(std::string_view json, const std::string& path) const = 0;
 };
 
-// The registry: one for the process, because a family is code. Those that this library is built
-// with are there from the start.
-// REQUIRES for registering: no family of this name is there; the family stays until the end.
+// Adds a family to the registry: one for the process, because a family is code. It has the families
+// of this library from the start.
+// REQUIRES: no family has this name; `family` lives until the end of the process.
 void register_family(const ModelFamily& family);
+// Returns all families.
 std::vector<const ModelFamily*> model_families();
-// Null when there is none.
+// Returns the family of this name; null if there is none.
 const ModelFamily* find_family(const std::string& name);
-// The family of a configuration that names none: the first that there was.
+// Returns the family of a configuration that names none: the first that existed.
 const ModelFamily& default_family();
 
 // `name_or_json_path`: a model's name, or a JSON file whose `model_type` names the family (absent:
@@ -93,10 +95,10 @@ Result<ModelConfigPtr> load_model_config(const std::string& name_or_json_path);
 // Of `directory`/config.json.
 Result<ModelConfigPtr> load_hugging_face_config(const std::filesystem::path& directory);
 
-// The `model` of a checkpoint's manifest: the configuration, with the name of its family unless
-// that is default_family (docs/format.md). And back: kUnsupported for a family that is not
-// registered.
+// Returns the `model` of a checkpoint's manifest: the configuration, with the name of its family
+// unless that is default_family (docs/format.md).
 std::string saved_model(const ModelConfig& model);
+// Reads such a `model`; kUnsupported for a family that is not registered. `name`: for errors.
 Result<ModelConfigPtr> read_saved_model(const std::string& json, const std::string& name);
 
 }  // namespace spillway::trainer

@@ -61,8 +61,9 @@ class ModelUnits {
 // Adds the units, in the order of ModelConfig::shape(), to `spec`, which has none yet.
 std::unique_ptr<ModelUnits> add_units(ModelSpec& spec, const ModelConfig& model);
 
-// How a family makes its units. Those of built-in families are there from the start.
+// A function that adds the units of a family's model to `spec`.
 using UnitMaker = std::unique_ptr<ModelUnits> (*)(ModelSpec& spec, const ModelConfig& model);
+// Registers the maker of a family. Those of built-in families are registered from the start.
 void register_units(const std::string& family, UnitMaker maker);
 
 // Throws Failure (kUnsupported) that names what `batch` gives beside inputs, targets and weights.

@@ -49,12 +49,13 @@ struct TensorMap {
 // REQUIRES: all of one tensor.
 std::vector<std::uint64_t> tensor_shape(const std::vector<const TensorSlice*>& slices);
 
-// The slices of each tensor, in the order of the tensors' first ones.
+// A tensor with all its slices.
 struct MappedTensor {
   std::string name;
   std::vector<const TensorSlice*> slices;  // into the map
   std::vector<std::uint64_t> shape;
 };
+// Returns the tensors of `map`, in the order of their first slices.
 std::vector<MappedTensor> mapped_tensors(const TensorMap& map);
 
 // kInvalid unless every parameter is there once and the slices of each tensor cover it exactly
