@@ -8,7 +8,12 @@ import re
 
 from rules import HEADER_SUFFIXES, SOURCE_SUFFIXES, files, lines_of
 
-FOLDERS = ["aio", "pinned_pool", "swapper", "bench", "examples", "docs"]
+FOLDERS = ["aio", "pinned_pool", "swapper", "bench", "examples", "docs",
+           *(f"trainer/{room}" for room in ("base", "kernels", "config", "plan", "files", "data", "checkpoint", "models",
+                                            "interchange")),
+           *(f"tools/{folder}" for folder in ("aio_bench", "fio", "common", "spillway/checkpoint", "spillway/common",
+                                              "spillway/doctor", "spillway/estimate", "spillway/export",
+                                              "spillway/trace"))]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
 SUFFIXES = SOURCE_SUFFIXES | HEADER_SUFFIXES | {".md"}
 # What to look for (of a phrase: the words between may be broken over two comment lines), and what to say.
@@ -51,7 +56,7 @@ def glossary(root, folders=None, exceptions=None):
         name = path.relative_to(root).as_posix()
         if path.suffix not in SUFFIXES or name.startswith("bench/results/"):
             continue
-        if name.split("/")[0] not in folders and name not in DOCUMENTS:
+        if not name.startswith(tuple(f"{folder}/" for folder in folders)) and name not in DOCUMENTS:
             continue
         for number, word, better in words_of(lines_of(path)):
             if f"{name} {word}" in exceptions:

@@ -42,7 +42,7 @@ Result<std::unique_ptr<aio::Engine>> make_engine(const Rig& rig, const Setting& 
                                      .cpus = rig.cpus});
   if (!engine) return engine;
   for (const aio::File& file : rig.test.files()) (*engine)->register_file(file);
-  // Where it cannot be had, the card has said so.
+  // If it is unavailable, the card has said so.
   (void)(*engine)->register_memory(rig.buffers.memory_of(plan_for(setting).count));
   return engine;
 }

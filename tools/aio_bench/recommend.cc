@@ -11,7 +11,7 @@ namespace {
 
 using pinned_pool::format_bytes;
 
-constexpr double kLargeSpread = 0.10;  // from here on the reader is told to measure again
+constexpr double kLargeSpread = 0.10;  // from here on the advice is to measure again
 
 std::string workload_in_words(Workload workload, int read_percent) {
   if (workload != Workload::kMix) return fmt::format("{}s", name_of(workload));

@@ -46,7 +46,7 @@ Result<void> make_writable(ModelStates& states) {
 StateItems list_state_items(ModelStates& states, swapper::Access access) {
   StateItems list;
   StateTiers& tiers = states.tiers();
-  // The update's buffers are free when none is under way; those of weights may be the fetcher's.
+  // The update's buffers are free while no update runs; the fetcher may use those of weights.
   pinned_pool::Pool* const weight_pool =
       tiers.optimizer().tile_count() > 0 ? tiers.update_weight_pool() : tiers.weight_pool();
   std::uint32_t first_parameter = 0;

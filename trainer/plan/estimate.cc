@@ -107,7 +107,7 @@ std::uint64_t stored_gradients(const EstimateInput& input, const std::vector<Uni
 }
 
 // Weights of the units that run: of one unit, and of those that it borrows from.
-// What must be moved is on its way while the unit before runs: as much as the largest unit.
+// While a unit runs, the next one is in flight: as much as the largest unit.
 MemoryRow fetched_row(const EstimateInput& input, const std::vector<UnitTiles>& units,
                       const Store& weights) {
   MemoryRow row{"weights in use", {}};

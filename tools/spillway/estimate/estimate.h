@@ -5,8 +5,8 @@
 
 namespace spillway::tools {
 
-// Adds the subcommand. `exit_code` becomes 1 when the model or the configuration is wrong; whether
-// the run would fit this machine is told, and is no error.
+// Adds the subcommand. `exit_code` becomes 1 when the model or the configuration is wrong; a
+// run that does not fit this machine is reported, and is no error.
 void add_estimate(CLI::App& program, int& exit_code);
 
 }  // namespace spillway::tools

@@ -48,7 +48,7 @@ struct CheckpointManifest {
   std::uint32_t world_size = 1;  // ranks that wrote it
   OptimizerFormat format;        // `gradients` is no part of it
   std::string model;             // a JSON object, as the model's family has it; empty: of no family
-  std::map<std::string, std::string> training;  // facts a resumed run is compared with, and told
+  std::map<std::string, std::string> training;  // facts to compare with a resumed run, for messages
   std::vector<CheckpointParameter> parameters;
   std::vector<CheckpointShard> shards;  // one a rank
 };
