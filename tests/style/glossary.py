@@ -9,8 +9,8 @@ import re
 from rules import HEADER_SUFFIXES, SOURCE_SUFFIXES, files, lines_of
 
 FOLDERS = ["aio", "pinned_pool", "swapper", "bench", "examples", "docs",
-           *(f"trainer/{room}" for room in ("base", "kernels", "config", "plan", "files", "data", "checkpoint", "models",
-                                            "interchange")),
+           *(f"trainer/{room}" for room in ("base", "kernels", "config", "plan", "files", "data", "checkpoint",
+                                            "models", "interchange")),
            *(f"tools/{folder}" for folder in ("aio_bench", "fio", "common", "spillway/checkpoint", "spillway/common",
                                               "spillway/doctor", "spillway/estimate", "spillway/export",
                                               "spillway/trace"))]
