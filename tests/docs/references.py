@@ -12,7 +12,7 @@ SUFFIX = r"\.(md|h|cc|cu|c|py|sh|json|svg|txt|cmake)"
 def documents(root=ROOT):
     """All documents, but for the results of benches."""
     return [root / "README.md", root / "CONTRIBUTING.md", root / "bench" / "README.md",
-            *sorted((root / "docs").glob("*.md"))]
+            root / "trainer" / "models" / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def backticked(text):
