@@ -10,7 +10,8 @@ import glossary
 import rooms
 import rules
 
-RULES = {**rules.RULES, "rooms": rooms.rooms, "listed": rooms.listed, "glossary": glossary.glossary}
+RULES = {**rules.RULES, "rooms": rooms.rooms, "families": rooms.families, "listed": rooms.listed,
+         "glossary": glossary.glossary}
 
 
 def main():

@@ -53,6 +53,12 @@ PUBLIC = {
     "zero.h": "zero",
     "zero_engine.h": "zero",
 }
+# Family, a folder of models/: how its names look.
+FAMILY_NAMES = {"gpt2": r"[Gg][Pp][Tt]-?2|Gpt(?:Config|Units)|\b(?:add_)?gpt(?:_\w+)?\b"}
+# File: why it may name a family.
+FAMILY_EXCEPTIONS = {
+    "trainer/interchange/hf_import.h": "train reads GPT-2's weights by it until the run is a library",
+}
 # Why a file may include what the table forbids: "file header" of each.
 EXCEPTIONS = {
     "an engine is made from a configuration, and its users name both": [
@@ -207,6 +213,25 @@ def torch_free_sources(root):
 
 def rooms(root, exceptions=None):
     return House(root, EXCEPTIONS if exceptions is None else exceptions).breaches()
+
+
+def families(root, exceptions=None):
+    """Nothing of the trainer names a family of models, but for its own folder and the registry."""
+    exceptions = FAMILY_EXCEPTIONS if exceptions is None else exceptions
+    breaches, needed = [], set()
+    for path in cxx_files(root / "trainer") if (root / "trainer").is_dir() else []:
+        name = path.relative_to(root).as_posix()
+        if name.startswith("trainer/models/registry"):
+            continue
+        for number, line in enumerate(lines_of(path), 1):
+            for family, pattern in FAMILY_NAMES.items():
+                match = re.search(pattern, line)
+                if match and family_of(name) != family and name in exceptions:
+                    needed.add(name)
+                elif match and family_of(name) != family:
+                    breaches.append(f"{name}:{number}: {match[0]}: a name of {family}, for its folder and the registry")
+    return breaches + [f"{name}: an exception of families that nothing needs" for name in exceptions
+                       if name not in needed]
 
 
 def listed(root):

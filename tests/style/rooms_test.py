@@ -127,6 +127,18 @@ class RoomsTest(unittest.TestCase):
         for room in rooms.NO_TORCH:
             self.assertLessEqual(set(rooms.ROOMS[room]), set(rooms.NO_TORCH), room)
 
+    def test_names_of_families(self):
+        tree = {"trainer/models/gpt2/model.cc": "add_gpt(GptConfig{});\n",
+                "trainer/models/registry.cc": "gpt2_family()\n", "tools/a.cc": "GptConfig c;\n",
+                "trainer/data/data.cc": "kNanoGpt;  // nanoGPT\nModelConfigPtr model;\n"}
+        self.assertEqual(self.check(tree, {}, rooms.families), [])
+        for line in ("GptConfig c;", "// of GPT-2", "add_gpt(model)", "gpt_token_losses()", "Gpt2Weights w;"):
+            found = self.check({**tree, "trainer/zero/a.cc": line + "\n"}, {}, rooms.families)
+            self.assertTrue(len(found) == 1 and "trainer/zero/a.cc:1:" in found[0], (line, found))
+            excepted = {"trainer/zero/a.cc": "a reason"}
+            self.assertEqual(self.check({**tree, "trainer/zero/a.cc": line + "\n"}, excepted, rooms.families), [])
+        self.assertEqual(len(self.check(tree, {"trainer/zero/a.cc": "a reason"}, rooms.families)), 1)
+
     def test_what_is_listed(self):
         tree = {"trainer/CMakeLists.txt": "add_library(t config/a.cc)\n", "trainer/config/a.cc": "",
                 "tests/trainer/config/CMakeLists.txt": "foreach(test a_test)\n", "tests/trainer/config/a_test.cc": ""}
