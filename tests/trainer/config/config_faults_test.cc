@@ -90,6 +90,15 @@ TEST_F(ConfigFaultsTest, EveryOtherSpellingIsTheSameKey) {
   }
 }
 
+TEST_F(ConfigFaultsTest, ADeprecatedKeyYieldsToTheOneThatReplacesIt) {
+  const Config config = this->config(R"({"zero_optimization": {"cpu_offload": true,
+      "cpu_offload_use_pin_memory": true,
+      "offload_optimizer": {"device": "none", "pin_memory": false}}})");
+  EXPECT_EQ(config.offload_optimizer.device, OffloadDevice::kNone);
+  EXPECT_EQ(config.offload_optimizer.pin_memory, false);
+  EXPECT_EQ(config.offload_param.pin_memory, true);
+}
+
 TEST_F(ConfigFaultsTest, EveryRefusedKeyIsAcceptedAtItsDefaultOnly) {
   for (const KeyRule& rule : key_rules()) {
     if (rule.key_class != KeyClass::kRefused) continue;
