@@ -4,6 +4,11 @@
 #include <spillway/trainer/failure.h>
 #include "trainer/interchange/hf_import.h"
 
+#include <charconv>
+#include <utility>
+
+#include "tools/spillway/train/signals.h"
+
 namespace spillway::tools {
 namespace {
 
@@ -48,6 +53,38 @@ trainer::GptConfig model_of(const TrainOptions& options) {
   refuse("use --init-from " + options.init_from + " with --model " + options.model, differences);
 }
 
+// "3-5" or "3". Throws trainer::Failure.
+trainer::TraceOptions traced_steps(const std::string& text) {
+  trainer::TraceOptions options;
+  if (text.empty()) return options;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, options.first_step);
+  auto last = first;
+  options.last_step = options.first_step;
+  if (first.ec == std::errc() && first.ptr != end && *first.ptr == '-') {
+    last = std::from_chars(first.ptr + 1, end, options.last_step);
+  }
+  if (first.ec == std::errc() && last.ec == std::errc() && last.ptr == end &&
+      options.first_step > 0 && options.first_step <= options.last_step) {
+    return options;
+  }
+  throw trainer::Failure(make_error(ErrorKind::kInvalid, "use --trace-steps " + text, "",
+                                    "it must be a step or a range of steps from 1: 3-5")
+                             .value());
+}
+
+trainer::CheckpointOptions checkpoint_options(const TrainOptions& options) {
+  trainer::CheckpointOptions wanted{.directory = options.checkpoint_dir,
+                                    .every = options.checkpoint_every,
+                                    .keep = {.newest = options.keep, .every = options.keep_every}};
+  if (options.resume == "auto" || options.resume == "no") {
+    wanted.resume = options.resume == "auto";
+  } else {
+    wanted.resume_from = options.resume;
+  }
+  return wanted;
+}
+
 }  // namespace
 
 const std::string& model_label(const TrainOptions& options) {
@@ -70,16 +107,32 @@ TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) 
     refuse("use --context " + std::to_string(context),
            "the model has " + std::to_string(model.n_positions) + " positions (n_positions)");
   }
-  TrainInputs inputs{model,
-                     std::move(config),
-                     context,
-                     device_of(options.device),
-                     open_tokens(options.data, options.data_format, context),
-                     std::nullopt};
+  const at::Device device = device_of(options.device);
+  trainer::RunInput run{.model = model,
+                        .config = config.config,
+                        .data = open_tokens(options.data, options.data_format, context),
+                        .context = context,
+                        .device = device,
+                        .steps = options.steps,
+                        .eval_every = options.eval_every,
+                        .eval_samples = options.eval_samples,
+                        .init_from = options.init_from,
+                        .checkpoints = checkpoint_options(options),
+                        .metrics = options.metrics,
+                        .stop = {.now = &stop_now(), .after_step = &stop_after_step()},
+                        .names = {.directory = "--checkpoint-dir",
+                                  .keep = "--keep",
+                                  .resume = "--resume auto",
+                                  .no_resume = "--resume no",
+                                  .resume_from = "--resume",
+                                  .init_from = "--init-from"}};
   if (!options.eval_data.empty()) {
-    inputs.eval_data = open_tokens(options.eval_data, options.data_format, context);
+    run.eval_data = open_tokens(options.eval_data, options.data_format, context);
   }
-  return inputs;
+  run.trace = {.path = options.trace,
+               .trace = traced_steps(options.trace_steps),
+               .process = "spillway train, " + options.model};
+  return {std::move(run), std::move(config.keys)};
 }
 
 }  // namespace spillway::tools

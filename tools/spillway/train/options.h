@@ -1,12 +1,10 @@
-// What `spillway train` was asked for, and what follows from it before anything is allocated.
+// What `spillway train` was asked for, and the run that follows from it.
 #pragma once
 
-#include <ATen/core/Tensor.h>
 #include <spillway/trainer/communicator.h>
-#include <spillway/trainer/config.h>
-#include <spillway/trainer/data.h>
-#include "trainer/models/gpt2/config.h"
+#include <spillway/trainer/run.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,14 +44,12 @@ struct TrainOptions {
   bool memory_report = false;
 };
 
-// The checked inputs of a run.
+void add_train_options(CLI::App& command, TrainOptions& options);
+
+// The checked input of a run.
 struct TrainInputs {
-  trainer::GptConfig model;
-  trainer::ConfigResult config;
-  std::uint32_t context = 0;
-  at::Device device = at::kCPU;
-  trainer::TokenFile data;
-  std::optional<trainer::TokenFile> eval_data;
+  trainer::RunInput run;
+  std::vector<trainer::KeyReport> keys;  // of the configuration
 };
 
 // What is trained, for the user: a model's name or file, or the directory it begins from.

@@ -1,34 +1,19 @@
-// What a finished training run shows: what lived where, what moved, who waited for whom.
+// What `spillway train` prints at its end: what was where, what moved, who waited for whom.
 #pragma once
 
-#include <spillway/trainer/zero_engine.h>
+#include <spillway/trainer/run_report.h>
 
 #include <cstdint>
-#include <vector>
-
-#include "tools/spillway/train/options.h"
 
 namespace spillway::tools {
 
-// Sums over a run's steps, on this rank.
-struct RunTotals {
-  std::uint64_t steps = 0;
-  std::uint64_t nvme_read_bytes = 0;
-  std::uint64_t nvme_written_bytes = 0;
-  double seconds = 0;
-  double compute_seconds = 0;
-  double io_wait_seconds = 0;
+// Prints where the states were, bytes per step beside the theory, time, and peak memory.
+void print_summary(const trainer::RunSummary& summary);
 
-  void add(const trainer::StepReport& report);
-  // What came after the last step: the end of its update.
-  void add_rest(const trainer::StepReport& report);
-};
+// Prints what `rank` holds in each tier, and the map parameter -> unit, tiles, ranks.
+void print_memory_report(const trainer::RunSummary& summary, const trainer::MemoryMap& map,
+                         std::uint32_t rank);
 
-// The table at the end of a run: tiers, bytes per step beside the theory, time, peak memory.
-void print_summary(const TrainInputs& inputs, const trainer::ZeroEngine& engine,
-                   const RunTotals& totals);
-
-// Per tier what this rank holds, and the map parameter -> unit, tiles, ranks.
-void print_memory_report(const TrainInputs& inputs, const trainer::ZeroEngine& engine);
+void print_trace(const trainer::TraceWritten& trace);
 
 }  // namespace spillway::tools
