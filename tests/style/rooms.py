@@ -32,7 +32,6 @@ NO_TORCH = ["base", "kernels", "config", "plan", "files", "data", "checkpoint/fo
 # Public header, in trainer/include/spillway/trainer: the room of its subject.
 PUBLIC = {
     "checkpoint.h": "checkpoint/format",
-    "checkpoint_directory.h": "checkpoint",
     "checkpoint_save.h": "checkpoint",
     "checkpoint_states.h": "checkpoint",
     "communicator.h": "ranks",
@@ -42,7 +41,6 @@ PUBLIC = {
     "estimate.h": "plan",
     "failure.h": "base",
     "generate.h": "models",
-    "initial_weights.h": "checkpoint",
     "model.h": "models",
     "model_shape.h": "plan",
     "model_units.h": "models",
@@ -85,12 +83,7 @@ EXCEPTIONS = {
     ],
     "public headers still show what their classes are made of": [
         "trainer/include/spillway/trainer/checkpoint.h trainer/checkpoint/format/manifest.h",
-        "trainer/include/spillway/trainer/checkpoint_directory.h trainer/checkpoint/files.h",
-        "trainer/include/spillway/trainer/checkpoint_save.h trainer/checkpoint/format/manifest.h",
-        "trainer/include/spillway/trainer/checkpoint_states.h trainer/checkpoint/files.h",
-        "trainer/include/spillway/trainer/checkpoint_states.h trainer/states/model_states.h",
         "trainer/include/spillway/trainer/estimate.h trainer/plan/state_buffers.h",
-        "trainer/include/spillway/trainer/initial_weights.h trainer/states/model_states.h",
     ],
 }
 

@@ -1,5 +1,5 @@
+#include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/initial_weights.h>
 #include "trainer/kernels/hi_lo.h"
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "trainer/checkpoint/state_items.h"
 #include "trainer/ranks/rank_agreement.h"
+#include "trainer/states/model_states.h"
 
 namespace spillway::trainer {
 namespace {

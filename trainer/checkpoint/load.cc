@@ -10,6 +10,7 @@
 
 #include "trainer/checkpoint/state_items.h"
 #include "trainer/ranks/rank_agreement.h"
+#include "trainer/states/model_states.h"
 
 namespace spillway::trainer {
 namespace {

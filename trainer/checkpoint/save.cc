@@ -1,16 +1,22 @@
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/checkpoint_save.h>
 #include <spillway/trainer/checkpoint_states.h>
+#include <spillway/trainer/communicator.h>
 #include <spillway/trainer/failure.h>
 #include "trainer/plan/optimizer_layout.h"
 
+#include <chrono>
+#include <exception>
+#include <future>
 #include <span>
 #include <utility>
 
+#include "trainer/checkpoint/directory.h"
+#include "trainer/checkpoint/files.h"
 #include "trainer/checkpoint/shard_job.h"
 #include "trainer/checkpoint/state_items.h"
 #include "trainer/files/saved_file.h"
 #include "trainer/ranks/rank_agreement.h"
+#include "trainer/states/model_states.h"
 
 namespace spillway::trainer {
 namespace {
@@ -68,8 +74,42 @@ std::uint64_t checkpoint_bytes(ModelStates& states) {
   return bytes + static_cast<std::uint64_t>(shards);
 }
 
-CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
-                               const std::filesystem::path& directory, CheckpointFiles& files)
+class CheckpointSave::Work {
+ public:
+  Work(ModelStates& states, const CheckpointFacts& facts, const std::filesystem::path& directory,
+       CheckpointFiles& files);
+  ~Work();
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+
+  bool poll();
+  void finish(const std::function<bool()>& stop);
+
+  const std::filesystem::path& finished_path() const noexcept { return finished_; }
+  const std::vector<std::string>& notes() const noexcept { return notes_; }
+
+ private:
+  enum class Phase { kShards, kPublishing, kComplete };
+
+  void begin(ModelStates& states, const CheckpointFacts& facts);
+  void publish();
+  [[noreturn]] void fail(std::exception_ptr failure, double failed);
+  void start(std::function<void()> task);
+  void remove_unfinished() noexcept;
+
+  Communicator* ranks_;
+  CheckpointFiles& files_;
+  std::filesystem::path finished_;
+  std::filesystem::path unfinished_;
+  CheckpointManifest manifest_;  // without shards
+  std::unique_ptr<ShardJob> job_;
+  std::vector<std::string> notes_;
+  Phase phase_ = Phase::kShards;
+  std::future<void> task_;  // of this rank, in this phase
+};
+
+CheckpointSave::Work::Work(ModelStates& states, const CheckpointFacts& facts,
+                           const std::filesystem::path& directory, CheckpointFiles& files)
     : ranks_(&states.communicator()),
       files_(files),
       finished_(directory / checkpoint_name(facts.step)),
@@ -96,14 +136,14 @@ CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts
   start([this] { job_->complete(); });
 }
 
-CheckpointSave::~CheckpointSave() {
+CheckpointSave::Work::~Work() {
   if (phase_ == Phase::kComplete) return;
   job_->cancel();
-  if (work_.valid()) work_.wait();
+  if (task_.valid()) task_.wait();
   remove_unfinished();
 }
 
-void CheckpointSave::begin(ModelStates& states, const CheckpointFacts& facts) {
+void CheckpointSave::Work::begin(ModelStates& states, const CheckpointFacts& facts) {
   job_ = std::make_unique<ShardJob>(states, unfinished_, files_);
   manifest_.step = facts.step;
   manifest_.seed = states.config().seed;
@@ -115,11 +155,11 @@ void CheckpointSave::begin(ModelStates& states, const CheckpointFacts& facts) {
   manifest_.parameters = list_parameters(states);
 }
 
-void CheckpointSave::start(std::function<void()> work) {
-  work_ = std::async(std::launch::async, std::move(work));
+void CheckpointSave::Work::start(std::function<void()> task) {
+  task_ = std::async(std::launch::async, std::move(task));
 }
 
-void CheckpointSave::publish() {
+void CheckpointSave::Work::publish() {
   for (std::uint32_t rank = 0; rank < manifest_.world_size; ++rank) {
     manifest_.shards.push_back(describe_shard(unfinished_, rank));
   }
@@ -129,13 +169,13 @@ void CheckpointSave::publish() {
   value_or_throw(files_.sync_directory(finished_.parent_path()));
 }
 
-bool CheckpointSave::poll() {
+bool CheckpointSave::Work::poll() {
   if (phase_ == Phase::kComplete) return true;
   const bool done =
-      !work_.valid() || work_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+      !task_.valid() || task_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
   std::exception_ptr failure;
   try {
-    if (done && work_.valid()) work_.get();
+    if (done && task_.valid()) task_.get();
   } catch (...) {
     failure = std::current_exception();
   }
@@ -153,19 +193,19 @@ bool CheckpointSave::poll() {
   return false;
 }
 
-void CheckpointSave::finish(const std::function<bool()>& stop) {
+void CheckpointSave::Work::finish(const std::function<bool()>& stop) {
   constexpr auto kAtATime = std::chrono::milliseconds(50);
   if (job_) job_->hurry();
   while (!poll()) {
     if (stop && stop()) throw Interrupted();
-    if (work_.valid()) work_.wait_for(kAtATime);
+    if (task_.valid()) task_.wait_for(kAtATime);
   }
 }
 
 // On every rank, when `failed` of them have.
-void CheckpointSave::fail(std::exception_ptr failure, double failed) {
+void CheckpointSave::Work::fail(std::exception_ptr failure, double failed) {
   job_->cancel();
-  if (work_.valid()) work_.wait();
+  if (task_.valid()) task_.wait();
   std::string who = "other ranks";
   try {  // nobody writes any more after it
     const double sum = ranks_->all_reduce_sum(failure ? ranks_->rank() : 0);
@@ -180,8 +220,31 @@ void CheckpointSave::fail(std::exception_ptr failure, double failed) {
                     .value());
 }
 
-void CheckpointSave::remove_unfinished() noexcept {
+void CheckpointSave::Work::remove_unfinished() noexcept {
   if (ranks_->rank() == 0) remove_checkpoint(unfinished_);
+}
+
+CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
+                               const std::filesystem::path& directory)
+    : files_(make_checkpoint_files()),
+      work_(std::make_unique<Work>(states, facts, directory, *files_)) {}
+
+CheckpointSave::CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
+                               const std::filesystem::path& directory, CheckpointFiles& files)
+    : work_(std::make_unique<Work>(states, facts, directory, files)) {}
+
+CheckpointSave::~CheckpointSave() = default;
+
+bool CheckpointSave::poll() { return work_->poll(); }
+
+void CheckpointSave::finish(const std::function<bool()>& stop) { work_->finish(stop); }
+
+const path& CheckpointSave::path() const noexcept { return work_->finished_path(); }
+
+const std::vector<std::string>& CheckpointSave::notes() const noexcept { return work_->notes(); }
+
+void save_checkpoint(ModelStates& states, const CheckpointFacts& facts, const path& directory) {
+  CheckpointSave(states, facts, directory).finish([&] { return states.stop_requested(); });
 }
 
 void save_checkpoint(ModelStates& states, const CheckpointFacts& facts, const path& directory,

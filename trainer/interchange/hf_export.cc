@@ -1,10 +1,10 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/weight_export.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "trainer/checkpoint/directory.h"
 #include "trainer/checkpoint/files.h"
 
 #include <algorithm>

@@ -5,12 +5,12 @@
 // constructor's arguments outlive this.
 #pragma once
 
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/checkpoint_save.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/run.h>
 #include <spillway/trainer/zero_engine.h>
+#include "trainer/checkpoint/directory.h"
 #include "trainer/checkpoint/files.h"
 
 #include <chrono>

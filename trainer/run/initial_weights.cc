@@ -1,7 +1,7 @@
 #include "trainer/run/initial_weights.h"
 
+#include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/initial_weights.h>
 
 #include <chrono>
 

@@ -96,7 +96,7 @@ void RunTotals::add_rest(const StepReport& report) {
   io_wait_seconds += report.io_wait_seconds;
 }
 
-std::uint64_t Run::parameter_count() const { return engine_->states().parameter_count(); }
+std::uint64_t Run::parameter_count() const { return engine_->parameter_count(); }
 
 std::size_t Run::unit_count() const { return engine_->states().units().size(); }
 

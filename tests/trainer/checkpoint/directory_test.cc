@@ -1,10 +1,10 @@
 // The checkpoints of a run: their names, which stay, and what a killed run left.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spillway/trainer/checkpoint_directory.h>
 
 #include "tests/support/scratch.h"
 #include "tests/trainer/checkpoint/format/checkpoint_fixture.h"
+#include "trainer/checkpoint/directory.h"
 
 namespace spillway::trainer::testing {
 namespace {

@@ -1,11 +1,10 @@
 // A training begins with the weights that it is given: masters bitwise, moments zero.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/initial_weights.h>
 #include <spillway/trainer/weight_export.h>
+#include "trainer/checkpoint/files.h"
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/models/gpt2/family.h"
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/zero_engine.h>
@@ -17,6 +16,8 @@
 #include "tests/trainer/checkpoint/directory_files.h"
 #include "tests/trainer/support/own_model.h"
 #include "tests/trainer/support/tiny_gpt.h"
+#include "trainer/checkpoint/directory.h"
+#include "trainer/checkpoint/files.h"
 
 namespace spillway::trainer::testing {
 

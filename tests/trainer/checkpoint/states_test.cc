@@ -1,6 +1,5 @@
 // A run that goes on from a checkpoint has the bits of one that never stopped, whatever saved it.
 #include <gmock/gmock.h>
-#include <spillway/trainer/checkpoint_directory.h>
 
 #include <thread>
 

@@ -5,11 +5,9 @@
 #include <ATen/Functions.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/estimate.h>
 #include <spillway/trainer/failure.h>
-#include <spillway/trainer/initial_weights.h>
 #include <spillway/trainer/weight_export.h>
 #include <spillway/trainer/zero_engine.h>
 #include <torch/optim/adamw.h>
@@ -130,7 +128,6 @@ class ToyFamilyTest : public ::testing::Test {
   Trained train(const Config& config, std::uint32_t world, bool resume = false) {
     Trained trained;
     on_ranks(config, world, [&](Side& side, std::uint32_t rank) {
-      const auto files = make_checkpoint_files();
       if (resume) {
         auto checkpoint = value_or_throw(Checkpoint::open(saved()));
         load_checkpoint(side.engine->quiet_states(), checkpoint);
@@ -140,8 +137,7 @@ class ToyFamilyTest : public ::testing::Test {
         step(side, rank, world, &trained);
         if (resume || side.engine->steps_done() != kSavedAt || !saves_) continue;
         save_checkpoint(side.engine->quiet_states(),
-                        {.step = kSavedAt, .model = saved_model(*toy_model({}))}, saved_.path(),
-                        *files);
+                        {.step = kSavedAt, .model = saved_model(*toy_model({}))}, saved_.path());
       }
     });
     return trained;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/run.h>
 
@@ -16,6 +15,7 @@
 
 #include "tests/support/scratch.h"
 #include "tests/trainer/support/tiny_gpt.h"
+#include "trainer/checkpoint/directory.h"
 
 namespace spillway::trainer::testing {
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/checkpoint.h>
-#include <spillway/trainer/checkpoint_directory.h>
 #include <spillway/trainer/model.h>
 
 #include <chrono>

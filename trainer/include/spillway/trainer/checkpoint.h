@@ -14,11 +14,19 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace spillway::trainer {
+
+// Returns the name of the checkpoint of `step`: "step-00000042".
+std::string checkpoint_name(std::uint64_t step);
+// Returns the step of "step-00000042", or nothing for any other name.
+std::optional<std::uint64_t> step_of_name(const std::string& name);
+// Returns the steps of the complete checkpoints, ascending; none for a missing directory.
+std::vector<std::uint64_t> list_checkpoints(const std::filesystem::path& directory);
 
 class Checkpoint {
  public:

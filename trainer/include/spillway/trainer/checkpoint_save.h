@@ -9,27 +9,32 @@
 // Interrupted. Ownership: the states and `files` outlive it.
 #pragma once
 
-#include <spillway/trainer/checkpoint_states.h>
-#include <spillway/trainer/communicator.h>
-#include "trainer/checkpoint/format/manifest.h"
-
-#include <chrono>
-#include <exception>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <future>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace spillway::trainer {
 
-class ShardJob;
+class CheckpointFiles;
+class ModelStates;
+struct CheckpointFacts;
+
+// The checkpoints to keep: the newest `newest` (0: all), and each `every`-th step (0: none).
+struct KeepRule {
+  std::uint64_t newest = 2;
+  std::uint64_t every = 0;
+};
 
 class CheckpointSave {
  public:
   // Starts to write `directory`/step-N. REQUIRES: as save_checkpoint; no other save of these states
   // is running.
+  CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
+                 const std::filesystem::path& directory);
+  // The same, with other calls than the filesystem's own: for tests.
   CheckpointSave(ModelStates& states, const CheckpointFacts& facts,
                  const std::filesystem::path& directory, CheckpointFiles& files);
   ~CheckpointSave();
@@ -43,28 +48,14 @@ class CheckpointSave {
   // rank: the others then fail).
   void finish(const std::function<bool()>& stop = {});
 
-  const std::filesystem::path& path() const noexcept { return finished_; }
+  const std::filesystem::path& path() const noexcept;
   // Returns lines for the user about the way it was saved.
-  const std::vector<std::string>& notes() const noexcept { return notes_; }
+  const std::vector<std::string>& notes() const noexcept;
 
  private:
-  enum class Phase { kShards, kPublishing, kComplete };
-
-  void begin(ModelStates& states, const CheckpointFacts& facts);
-  void publish();
-  [[noreturn]] void fail(std::exception_ptr failure, double failed);
-  void start(std::function<void()> work);
-  void remove_unfinished() noexcept;
-
-  Communicator* ranks_;
-  CheckpointFiles& files_;
-  std::filesystem::path finished_;
-  std::filesystem::path unfinished_;
-  CheckpointManifest manifest_;  // without shards
-  std::unique_ptr<ShardJob> job_;
-  std::vector<std::string> notes_;
-  Phase phase_ = Phase::kShards;
-  std::future<void> work_;  // this rank's, in this phase
+  class Work;
+  std::unique_ptr<CheckpointFiles> files_;  // unless the caller has its own
+  std::unique_ptr<Work> work_;
 };
 
 }  // namespace spillway::trainer

@@ -7,7 +7,7 @@
 // Interrupted. The communicator, the observer and the flags outlive the Run.
 #pragma once
 
-#include <spillway/trainer/checkpoint_directory.h>
+#include <spillway/trainer/checkpoint_save.h>
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/data.h>

@@ -8,12 +8,13 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/swapper/directory_lock.h>
+#include <spillway/trainer/checkpoint.h>
+#include <spillway/trainer/checkpoint_save.h>
 #include "trainer/checkpoint/files.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,18 +23,6 @@ namespace spillway::trainer {
 inline constexpr const char* kUnfinishedSuffix = ".tmp";
 inline constexpr const char* kSetAsideSuffix = ".set-aside";
 
-// Returns the name of the checkpoint of `step`: "step-00000042".
-std::string checkpoint_name(std::uint64_t step);
-// Returns the step of "step-00000042", or nothing for any other name.
-std::optional<std::uint64_t> step_of_name(const std::string& name);
-// Returns the steps of the complete checkpoints, ascending; none for a missing directory.
-std::vector<std::uint64_t> list_checkpoints(const std::filesystem::path& directory);
-
-// The checkpoints to keep: the newest `newest` (0: all), and each `every`-th step (0: none).
-struct KeepRule {
-  std::uint64_t newest = 2;
-  std::uint64_t every = 0;
-};
 // Returns those of `steps` (ascending) that `keep` does not keep.
 std::vector<std::uint64_t> superfluous(const std::vector<std::uint64_t>& steps,
                                        const KeepRule& keep);
