@@ -76,16 +76,16 @@ void RunCheckpoints::open_directory() {
 }
 
 Failure RunCheckpoints::refusal(const Error& error, const path& path) const {
-  Error told = error;
+  Error explained = error;
   const auto step = step_of_name(path.filename().string());
   auto steps = list_checkpoints(path.parent_path());
   std::erase_if(steps, [&](std::uint64_t other) { return !step || other >= *step; });
   if (!steps.empty()) {
-    told.detail += (told.detail.empty() ? "" : "; ") + path.filename().string() +
-                   " is not used. To go on from the one before: " + input_.names.resume_from + " " +
-                   (path.parent_path() / checkpoint_name(steps.back())).string();
+    explained.detail += (explained.detail.empty() ? "" : "; ") + path.filename().string() +
+                        " is not used. To go on from the one before: " + input_.names.resume_from +
+                        " " + (path.parent_path() / checkpoint_name(steps.back())).string();
   }
-  return Failure(std::move(told));
+  return Failure(std::move(explained));
 }
 
 void RunCheckpoints::open(const path& path) {

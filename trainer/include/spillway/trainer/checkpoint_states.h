@@ -34,7 +34,7 @@ struct CheckpointFacts {
 // Returns what saving would write, on all ranks together, or a little more. A collective call.
 std::uint64_t checkpoint_bytes(ModelStates& states);
 
-// Writes `directory`/step-N. REQUIRES: no update is under way; no checkpoint of this name is there.
+// Writes `directory`/step-N. REQUIRES: no update is running; no checkpoint has this name.
 // Fails with kNoSpace and the arithmetic before it writes a byte. On failure it removes what it
 // wrote.
 void save_checkpoint(ModelStates& states, const CheckpointFacts& facts,

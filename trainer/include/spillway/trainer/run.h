@@ -111,6 +111,7 @@ class Run {
 
   const RunInput& input() const noexcept { return input_; }
   // The engine, for steps and passes of the caller's own.
+  // Returns the engine, for steps of the caller's own.
   ZeroEngine& engine() noexcept { return *engine_; }
   std::uint64_t parameter_count() const;
   std::size_t unit_count() const;

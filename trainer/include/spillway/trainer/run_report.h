@@ -46,11 +46,13 @@ struct TraceWritten {
   std::uint64_t dropped = 0;  // more spans, which did not fit
 };
 
-// Told what happens, on rank 0 alone and on the thread that calls the Run.
+// RunObserver: receives the events of a Run. Threads: rank 0 calls it, on the thread that calls the
+// Run.
 class RunObserver {
  public:
   virtual ~RunObserver() = default;
   // A line about what the run does: which checkpoint it takes, what it removes.
+  // Receive a line for the user, an event, or the figures of a step.
   virtual void progress(const std::string& /*line*/) {}
   virtual void advice(const std::string& /*line*/) {}  // the user should know
   // The states of a checkpoint are loaded.
@@ -76,6 +78,7 @@ struct RunTotals {
   double io_wait_seconds = 0;
 
   // Adds a step.
+  // Adds one step.
   void add(const StepReport& report);
   // Adds what came after the last step: the end of its update.
   void add_rest(const StepReport& report);
