@@ -27,7 +27,7 @@ void train(char** arguments) {
                                    "bf16.enabled=true", "optimizer.type=AdamW"},
                      .world_size = ranks->world_size()};
   Printer printer;
-  Run run({.model = value_or_throw(load_model("gpt-lite-small")),
+  Run run({.model = value_or_throw(load_model_config("gpt-lite-small")),
            .config = value_or_throw(load_config(config)).config,
            .data = value_or_throw(TokenFile::open(arguments[1])),
            .eval_data = value_or_throw(TokenFile::open(arguments[2])),

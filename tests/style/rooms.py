@@ -56,18 +56,11 @@ PUBLIC = {
 # Family, a folder of models/: how its names look.
 FAMILY_NAMES = {"gpt2": r"[Gg][Pp][Tt]-?2|Gpt(?:Config|Units)|\b(?:add_)?gpt(?:_\w+)?\b"}
 # File: why it may name a family.
-FAMILY_EXCEPTIONS = dict.fromkeys((
-    "trainer/include/spillway/trainer/run.h", "trainer/interchange/hf_import.h", "trainer/run/initial_weights.cc",
-    "trainer/run/initial_weights.h", "trainer/run/model_in_use.cc", "trainer/run/model_in_use.h",
-), "the run trains GPT-2 until it asks the registry for its model")
+FAMILY_EXCEPTIONS = {}
 # Why a file may include what the table forbids: "file header" of each.
 EXCEPTIONS = {
     "an engine is made from a configuration, and its users name both": [
         "trainer/include/spillway/trainer/zero_engine.h spillway/trainer/config.h",
-    ],
-    "GPT-2 is named where a family will be chosen": [
-        "tools/spillway/train/train.cc trainer/models/gpt2/model.h",
-        "trainer/include/spillway/trainer/run.h trainer/models/gpt2/config.h",
     ],
     "the program estimates and describes runs by what the trainer plans with": [
         "tools/spillway/estimate/cpu_speed.cc trainer/plan/optimizer_layout.h",
@@ -78,9 +71,6 @@ EXCEPTIONS = {
         "tools/spillway/estimate/plan.cc trainer/plan/generation_room.h",
         "tools/spillway/estimate/plan.cc trainer/plan/optimizer_layout.h",
         "tools/spillway/estimate/plan.h trainer/plan/step_time.h",
-    ],
-    "the program reads weights of Hugging Face into a new run": [
-        "tools/spillway/train/options.cc trainer/interchange/hf_import.h",
     ],
     "public headers still show what their classes are made of": [
         "trainer/include/spillway/trainer/checkpoint.h trainer/checkpoint/format/manifest.h",

@@ -9,8 +9,6 @@
 
 #include <spillway/trainer/model.h>
 #include "trainer/files/safetensors.h"
-#include "trainer/models/gpt2/family.h"
-#include "trainer/models/gpt2/tensors.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -84,19 +82,6 @@ class HuggingFaceWeights {
     std::uint64_t first_row = 0;
     std::vector<float> values;
   } group_;
-};
-
-// Until the run names models itself.
-class Gpt2Weights : public HuggingFaceWeights {
- public:
-  static Result<Gpt2Weights> open(const std::filesystem::path& directory, const GptConfig& config) {
-    auto weights = HuggingFaceWeights::open(directory, *gpt2_model(config));
-    if (!weights) return tl::unexpected(weights.error());
-    return Gpt2Weights(std::move(*weights));
-  }
-
- private:
-  explicit Gpt2Weights(HuggingFaceWeights weights) : HuggingFaceWeights(std::move(weights)) {}
 };
 
 }  // namespace spillway::trainer

@@ -219,7 +219,7 @@ CheckpointFacts RunCheckpoints::facts_after(std::uint64_t step) const {
   const std::uint64_t samples = (step - done_before_) * input_.config.train_batch_size;
   return {.step = step,
           .samples_seen = samples_before_ + samples,
-          .model = input_.model,
+          .model = saved_model(*input_.model),
           .training = training_facts()};
 }
 

@@ -7,8 +7,8 @@
 
 namespace spillway::trainer {
 
-InitialWeights::InitialWeights(const std::filesystem::path& directory, const GptConfig& model)
-    : weights_(value_or_throw(Gpt2Weights::open(directory, model))) {}
+InitialWeights::InitialWeights(const std::filesystem::path& directory, const ModelConfig& model)
+    : weights_(value_or_throw(HuggingFaceWeights::open(directory, model))) {}
 
 InitialWeightsLoaded InitialWeights::load(ZeroEngine& engine) {
   const auto start = std::chrono::steady_clock::now();

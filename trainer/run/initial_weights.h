@@ -13,13 +13,13 @@ class InitialWeights {
  public:
   // Opens the files and checks that they are of `model`, before anything is allocated for it.
   // Throws Failure.
-  InitialWeights(const std::filesystem::path& directory, const GptConfig& model);
+  InitialWeights(const std::filesystem::path& directory, const ModelConfig& model);
 
   // Streams the weights into the states. All ranks call it. Throws Failure and Interrupted.
   InitialWeightsLoaded load(ZeroEngine& engine);
 
  private:
-  Gpt2Weights weights_;
+  HuggingFaceWeights weights_;
 };
 
 }  // namespace spillway::trainer

@@ -1,22 +1,25 @@
 #include "trainer/run/model_in_use.h"
 
+#include <numeric>
 #include <utility>
 
 namespace spillway::trainer {
 
-ModelInUse::ModelInUse(const GptConfig& config) : config_(config), units_(add_gpt(spec_, config)) {}
+ModelInUse::ModelInUse(const ModelConfig& config)
+    : shape_(config.shape()), units_(add_units(spec_, config)) {}
 
-std::uint64_t ModelInUse::boundary_elements() const noexcept {
-  return std::uint64_t{config_.n_embd} * (config_.n_layer + 1);
+std::uint64_t ModelInUse::boundary_elements() const {
+  const std::vector<std::uint64_t> widths = waiting_widths(shape_);
+  return std::accumulate(widths.begin(), widths.end(), std::uint64_t{0});
 }
 
 at::Tensor ModelInUse::token_losses(zero::Pass& pass, const TokenBatch& batch) const {
-  return gpt_token_losses(pass, units_, batch.tokens, batch.targets);
+  return units_->token_losses(pass, {.inputs = batch.tokens, .targets = batch.targets});
 }
 
 std::vector<std::int64_t> ModelInUse::generate(zero::Pass& pass, std::vector<std::int64_t> prompt,
                                                const GenerateOptions& options) const {
-  return trainer::generate(pass, units_, config_.n_positions, std::move(prompt), options);
+  return trainer::generate(pass, *units_, shape_.context, std::move(prompt), options);
 }
 
 }  // namespace spillway::trainer

@@ -1,30 +1,31 @@
-// ModelInUse: the model that a run trains, as far as the run needs to know it.
-//
-// The one place of trainer/run that knows the family of the model. One thread.
+// ModelInUse: the model that a run trains, as far as the run needs to know it. One thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/generate.h>
+#include <spillway/trainer/model_units.h>
 #include <spillway/trainer/unit.h>
 #include <spillway/trainer/zero.h>
-#include "trainer/models/gpt2/model.h"
 #include "trainer/run/batches.h"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace spillway::trainer {
 
 class ModelInUse {
  public:
-  explicit ModelInUse(const GptConfig& config);
+  explicit ModelInUse(const ModelConfig& config);
 
   // What the engine is made of.
   const ModelSpec& spec() const noexcept { return spec_; }
-  std::uint32_t positions() const noexcept { return config_.n_positions; }
-  std::uint32_t vocab_size() const noexcept { return config_.vocab_size; }
-  // Activations kept from forward to backward for each token: the inputs of the units after the
-  // first, and the output of the last block.
-  std::uint64_t boundary_elements() const noexcept;
+  std::uint32_t positions() const noexcept { return shape_.context; }
+  std::uint32_t vocab_size() const noexcept {
+    return static_cast<std::uint32_t>(shape_.vocabulary);
+  }
+  // Activations kept from forward to backward for each token: what units hand to others.
+  std::uint64_t boundary_elements() const;
 
   // Cross entropy of every token, fp32, in nats: [samples, context].
   at::Tensor token_losses(zero::Pass& pass, const TokenBatch& batch) const;
@@ -33,9 +34,9 @@ class ModelInUse {
                                      const GenerateOptions& options) const;
 
  private:
-  const GptConfig config_;
+  const ModelShape shape_;
   ModelSpec spec_;
-  GptUnits units_;
+  std::unique_ptr<ModelUnits> units_;
 };
 
 }  // namespace spillway::trainer

@@ -22,7 +22,7 @@ namespace {
 }
 
 RunInput checked(RunInput input) {
-  const std::uint32_t positions = input.model.n_positions;
+  const std::uint32_t positions = input.model->shape().context;
   if (input.context == 0) input.context = positions;
   if (input.context > positions) {
     refuse("use a context of " + std::to_string(input.context),
@@ -41,14 +41,14 @@ Run::Run(RunInput input, Communicator& ranks, RunObserver* observer)
   if (!input_.trace.path.empty() && ranks_.rank() == 0) {
     trace_ = std::make_unique<TraceFile>(input_.trace, observer_);
   }
-  model_ = std::make_unique<ModelInUse>(input_.model);
+  model_ = std::make_unique<ModelInUse>(*input_.model);
   checkpoints_ = std::make_unique<RunCheckpoints>(input_, ranks_, observer_);
   if (!input_.init_from.empty()) {
     if (checkpoints_->will_resume()) {
       observer_.progress(input_.names.init_from + " " + input_.init_from.string() +
                          " is not used: the checkpoint has the weights");
     } else {
-      initial_ = std::make_unique<InitialWeights>(input_.init_from, input_.model);
+      initial_ = std::make_unique<InitialWeights>(input_.init_from, *input_.model);
     }
   }
   Config config = input_.config;

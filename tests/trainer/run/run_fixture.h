@@ -16,6 +16,7 @@
 #include "tests/support/scratch.h"
 #include "tests/trainer/support/tiny_gpt.h"
 #include "trainer/checkpoint/directory.h"
+#include "trainer/models/gpt2/family.h"
 
 namespace spillway::trainer::testing {
 
@@ -57,7 +58,7 @@ class RunTest : public ::testing::Test {
     return path;
   }
   RunInput input(std::uint64_t steps) const {
-    return {.model = tiny_gpt(),
+    return {.model = gpt2_model(tiny_gpt()),
             .config = tiny_training(scratch_.path()),
             .data = value_or_throw(TokenFile::open(token_file(1))),
             .steps = steps};

@@ -136,7 +136,9 @@ TEST_F(RunTest, RefusesWhatTheModelCannotTake) {
   EXPECT_EQ(failure_of([&] { trainer::Run(std::move(wanted), *ranks_); }).kind,
             ErrorKind::kInvalid);
   RunInput narrow = input(1);
-  narrow.model.vocab_size = 64;
+  GptConfig few = tiny_gpt();
+  few.vocab_size = 64;
+  narrow.model = gpt2_model(few);
   EXPECT_THAT(failure_of([&] { run(std::move(narrow)); }).message(),
               HasSubstr("outside the model's vocabulary of 64"));
   RunInput none = input(1);

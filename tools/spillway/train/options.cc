@@ -2,7 +2,7 @@
 
 #include <ATen/Context.h>
 #include <spillway/trainer/failure.h>
-#include "trainer/interchange/hf_import.h"
+#include <spillway/trainer/model.h>
 
 #include <charconv>
 #include <utility>
@@ -43,12 +43,12 @@ trainer::TokenFile open_tokens(const std::string& path, const std::string& forma
 }
 
 // Of --init-from; --model, when it is given too, may differ in what is no weights' business.
-trainer::GptConfig model_of(const TrainOptions& options) {
-  if (options.init_from.empty()) return value_or_throw(trainer::load_model(options.model));
-  const trainer::GptConfig there = value_or_throw(trainer::load_gpt2_config(options.init_from));
+trainer::ModelConfigPtr model_of(const TrainOptions& options) {
+  if (options.init_from.empty()) return value_or_throw(trainer::load_model_config(options.model));
+  auto there = value_or_throw(trainer::load_hugging_face_config(options.init_from));
   if (!options.model_given) return there;
-  const trainer::GptConfig here = value_or_throw(trainer::load_model(options.model));
-  const std::string differences = trainer::model_differences(there, here);
+  auto here = value_or_throw(trainer::load_model_config(options.model));
+  const std::string differences = there->differences(*here);
   if (differences.empty()) return here;
   refuse("use --init-from " + options.init_from + " with --model " + options.model, differences);
 }
@@ -97,15 +97,16 @@ TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) 
   input.overrides = options.set;
   input.world_size = world_size;
   input.total_steps = options.steps;
-  const trainer::GptConfig model = model_of(options);
-  input.hidden_size = model.n_embd;
+  const trainer::ModelConfigPtr model = model_of(options);
+  const trainer::ModelShape shape = model->shape();
+  input.hidden_size = shape.width;
   trainer::ConfigResult config = value_or_throw(trainer::load_config(input));
   if (options.seed) config.config.seed = *options.seed;
 
-  const std::uint32_t context = options.context == 0 ? model.n_positions : options.context;
-  if (context > model.n_positions) {
+  const std::uint32_t context = options.context == 0 ? shape.context : options.context;
+  if (context > shape.context) {
     refuse("use --context " + std::to_string(context),
-           "the model has " + std::to_string(model.n_positions) + " positions (n_positions)");
+           "the model has " + std::to_string(shape.context) + " positions (n_positions)");
   }
   const at::Device device = device_of(options.device);
   trainer::RunInput run{.model = model,

@@ -31,7 +31,7 @@ struct TrainOptions {
   std::uint64_t checkpoint_every = 0;
   std::uint64_t keep = 2;
   std::uint64_t keep_every = 0;
-  std::string init_from;     // directory of a GPT-2 in Hugging Face's layout
+  std::string init_from;     // directory of weights in Hugging Face's layout
   bool model_given = false;  // on the command line
   std::string resume;        // "auto", "no" or a path; empty: auto with a checkpoint_dir, else no
   std::string device = "cpu";

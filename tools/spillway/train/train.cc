@@ -4,8 +4,8 @@
 #include <c10/util/Logging.h>
 #include <fmt/format.h>
 #include <spillway/trainer/failure.h>
+#include <spillway/trainer/generate.h>
 #include <spillway/trainer/run.h>
-#include "trainer/models/gpt2/model.h"
 
 #include <algorithm>
 #include <chrono>
@@ -33,7 +33,7 @@ void show_sample(trainer::Run& run, const TrainOptions& options, bool leads) {
   if (!leads) return;
   fmt::print("\nsample:\n{}", options.prompt);
   for (std::size_t i = given; i < all.size(); ++i) {
-    if (run.input().model.vocab_size > 256) {
+    if (run.input().model->shape().vocabulary > 256) {
       fmt::print("{} ", all[i]);
     } else {
       std::fputc(static_cast<int>(all[i]), stdout);

@@ -1,4 +1,4 @@
-// spillway train: trains a GPT with its states where the configuration puts them.
+// spillway train: trains a model with its states where the configuration puts them.
 #pragma once
 
 #include <CLI/CLI.hpp>

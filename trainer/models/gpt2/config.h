@@ -27,8 +27,6 @@ struct GptConfig {
   double resid_pdrop = 0.0;         // ... on what a block's two halves add
   double layer_norm_epsilon = 1e-5;
   double initializer_range = 0.02;  // standard deviation of initial weights
-
-  operator std::string() const;  // saved_model: until the run names models itself
 };
 
 // kInvalid with every problem, one per line, when the numbers make no model.
@@ -46,11 +44,6 @@ std::string gpt_json(const GptConfig& config);
 // what two CPU cores teach Shakespeare in two minutes.
 std::vector<std::string> gpt_names();
 std::optional<GptConfig> named_gpt(const std::string& name);
-
-// Until the run names models itself: load_model_config and load_hugging_face_config, of this
-// family.
-Result<GptConfig> load_model(const std::string& name_or_json_path);
-Result<GptConfig> load_gpt2_config(const std::string& directory);
 
 struct UnitSize {
   std::string name;              // "embedding", "block 0", ..., "head"

@@ -133,20 +133,6 @@ ModelShape gpt_shape(const GptConfig& config) {
   return shape;
 }
 
-GptConfig::operator std::string() const { return saved_model(*gpt2_model(*this)); }
-
-Result<GptConfig> load_model(const std::string& name_or_json_path) {
-  const auto model = load_model_config(name_or_json_path);
-  if (!model) return tl::unexpected(model.error());
-  return gpt_config(**model);
-}
-
-Result<GptConfig> load_gpt2_config(const std::string& directory) {
-  const auto model = load_hugging_face_config(directory);
-  if (!model) return tl::unexpected(model.error());
-  return gpt_config(**model);
-}
-
 GptConfig gpt3_like(const GptConfig& like, std::uint32_t width) {
   GptConfig model = like;
   model.n_embd = width;

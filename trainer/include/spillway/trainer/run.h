@@ -11,9 +11,9 @@
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/config.h>
 #include <spillway/trainer/data.h>
+#include <spillway/trainer/model.h>
 #include <spillway/trainer/run_report.h>
 #include <spillway/trainer/trace.h>
-#include "trainer/models/gpt2/config.h"
 
 #include <atomic>
 #include <cstdint>
@@ -66,7 +66,7 @@ struct SettingNames {
 };
 
 struct RunInput {
-  GptConfig model;
+  ModelConfigPtr model;
   Config config;  // of load_config(), for this number of ranks
   TokenFile data;
   std::optional<TokenFile> eval_data = {};
@@ -75,7 +75,7 @@ struct RunInput {
   std::uint64_t steps = 100;             // in all, those before a resumed checkpoint included
   std::uint64_t eval_every = 0;          // steps; 0: after the last one only
   std::uint64_t eval_samples = 64;       // of one evaluation
-  std::filesystem::path init_from = {};  // directory of a GPT-2 in Hugging Face's layout
+  std::filesystem::path init_from = {};  // directory of weights in Hugging Face's layout
   CheckpointOptions checkpoints = {};
   std::filesystem::path metrics = {};  // file for a JSON object per step; empty: none
   TraceFileOptions trace = {};
