@@ -1,7 +1,7 @@
 #include "trainer/config/entries.h"
 
+#include "trainer/base/nearest_name.h"
 #include "trainer/config/key_table.h"
-#include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {
 namespace {

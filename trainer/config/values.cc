@@ -2,9 +2,9 @@
 #include <cctype>
 #include <cmath>
 
+#include "trainer/base/nearest_name.h"
 #include "trainer/config/json_document.h"
 #include "trainer/config/key_table.h"
-#include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {
 namespace {

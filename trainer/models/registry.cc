@@ -6,8 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "trainer/base/nearest_name.h"
 #include "trainer/config/json_document.h"
-#include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {
 namespace {

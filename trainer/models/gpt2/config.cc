@@ -4,8 +4,8 @@
 #include <limits>
 #include <optional>
 
+#include "trainer/base/nearest_name.h"
 #include "trainer/config/json_document.h"
-#include "trainer/config/nearest_name.h"
 
 namespace spillway::trainer {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainer/config/nearest_name.h"
+#include "trainer/base/nearest_name.h"
 
 #include <algorithm>
 #include <vector>
