@@ -1,8 +1,8 @@
-// RankAgreement: a piece of work that all ranks do, and that fails on all when it fails on one.
+// RankAgreement: work that all ranks do together, and that fails on all if it fails on one.
 //
-// Work that takes long meets the others now and then, so that a rank that has failed ends
-// the others soon and none waits for a slow one beyond the collectives' timeout. All ranks meet
-// equally often unless they fail. Internal to checkpoints.
+// Long work meets the other ranks now and then: a failed rank ends the others soon, and a slow one
+// does not run into the collectives' timeout. All ranks meet equally often unless they fail. One
+// thread. Internal to checkpoints.
 #pragma once
 
 #include <spillway/trainer/communicator.h>
@@ -20,7 +20,7 @@ class RankAgreement {
   // `work` completes "another rank could not ...".
   RankAgreement(Communicator& ranks, std::string work) : ranks_(&ranks), work_(std::move(work)) {}
 
-  // Throws what `body` throws, or a Failure when another rank's threw.
+  // Calls `body`. Throws what it throws, or a Failure if another rank's threw.
   template <typename Body>
   void run(const Body& body) {
     try {
@@ -37,7 +37,7 @@ class RankAgreement {
     }
     if (const double sum = ranks_->all_reduce_sum(0); sum > 0) refuse(sum);
   }
-  // Within `body`, after each of many tiles, of which all ranks have equally many.
+  // Called by `body` after each of many tiles. REQUIRES: all ranks have equally many.
   void meet_after_tile() {
     if (++tiles_ % kTilesBetweenMeetings != 0) return;
     if (const double sum = ranks_->all_reduce_sum(0); sum > 0) throw OthersFailed{sum};
@@ -45,7 +45,7 @@ class RankAgreement {
 
  private:
   static constexpr std::uint64_t kTilesBetweenMeetings = 64;
-  // A rank that failed adds this and its number: the sum tells how many, and of one which.
+  // A failed rank adds this and its number: the sum says how many failed, and which if one.
   static constexpr double kFailed = 1 << 20;
   struct OthersFailed {
     double sum;

@@ -1,10 +1,10 @@
-// RankWatch: tells which rank an exchange failed for.
+// RankWatch: finds the rank that made an exchange fail.
 //
-// c10d says that a connection closed or that a time was up, never whose fault it was. So each rank
-// writes a line to the store twice a second: that it lives, how many exchanges it has entered, and
-// at its end why it ends. Whoever fails in an exchange looks who is silent, who has said why it
-// ends, or who has not come. The thread that writes has a connection of its own: while the process
-// that keeps the store is stopped, a call to it does not return. Internal to Communicator.
+// c10d reports a closed connection or a timeout, never the rank behind it. So each rank writes a
+// line to the store twice a second: that it lives, how many exchanges it has entered, and at its
+// end why it ends. A rank whose exchange failed looks for one that is silent, has ended, or has not
+// come. The thread that writes has its own connection, because a call does not return while the
+// process that keeps the store is stopped. Any thread may call. Internal to Communicator.
 #pragma once
 
 #include <c10/util/intrusive_ptr.h>
@@ -22,22 +22,22 @@ class RankWatch {
   struct Options {
     std::uint32_t rank = 0;
     std::uint32_t world_size = 1;
-    bool keeps_store = false;  // this process: it waits at the end until the others have read
-    std::string store_keeper;  // in words, for messages: "rank 0"
+    bool keeps_store = false;  // this process waits at its end until the others have read
+    std::string store_keeper;  // for messages: "rank 0"
   };
-  // All ranks must have come. Blocks until this one's first line is written. Throws what the store
-  // throws.
+  // Blocks until this rank's first line is written. Throws what the store throws. REQUIRES: all
+  // ranks have come.
   RankWatch(c10::intrusive_ptr<c10d::Store> store, Options options);
   ~RankWatch();
   RankWatch(const RankWatch&) = delete;
   RankWatch& operator=(const RankWatch&) = delete;
 
-  // This rank enters another exchange. Any thread.
+  // Counts another exchange that this rank enters.
   void enter_exchange() noexcept;
-  // After an exchange failed: for which rank and why, in words. Blocks, some seconds at most.
+  // Says which rank a failed exchange failed for, and why. Blocks for some seconds at most.
   std::string blame();
-  // This rank ends, for `reason` (empty: all is well). Blocks two seconds at most, for the others
-  // to read it where this process keeps the store.
+  // Tells the others that this rank ends, for `reason` (empty: all is well). Blocks for two seconds
+  // at most, for them to read it if this process keeps the store.
   void leave(const std::string& reason) noexcept;
 
  private:

@@ -1,7 +1,7 @@
-// GradientSpill: gradients on NVMe, in tiles as the optimizer's states are cut, written behind.
+// GradientSpill: gradients on NVMe, in the tiles of the optimizer's states, written behind.
 //
-// Writes and reads have buffers of their own, so that an update that reads in the background and a
-// backward that writes never wait for each other. One thread at a time; `part` from any.
+// Writes and reads have separate buffers: an update that reads in the background and a backward
+// that writes never wait for each other. One thread at a time; any thread may call `part`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,9 +21,9 @@ class GradientSpill {
   ~GradientSpill();
 
   // Rounds `sum` (fp32, this rank's part of the unit, in RAM) and starts to write it. Blocks while
-  // no buffer is free. Throws Failure, also for an earlier write.
+  // no buffer is free. Throws Failure, also of an earlier write.
   void write(UnitId unit, const at::Tensor& sum);
-  // Zeros for a unit that got no gradient; costs nothing when it has had none before.
+  // Writes zeros for a unit that got no gradient; costs nothing if it had none before.
   void write_zeros(UnitId unit);
   // Reads the unit's gradient back into `sum`. Blocks. Throws Failure.
   void read(UnitId unit, const at::Tensor& sum);
@@ -46,7 +46,7 @@ class GradientSpill {
   pinned_pool::Pool* writing_;
   pinned_pool::Pool* reading_;
   std::deque<swapper::Transfer> writes_;
-  std::vector<bool> zero_;  // per unit: what is stored is zeros
+  std::vector<bool> zero_;  // per unit: zeros are stored
 };
 
 }  // namespace spillway::trainer

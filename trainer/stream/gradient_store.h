@@ -1,15 +1,12 @@
 // GradientStore: this rank's part of every trainable parameter's gradient, from backward to update.
 //
-// Where: page-locked RAM (device memory when the optimizer's states are there), or a tile store of
-// its own on NVMe when it is told so or RAM cannot hold them. In what: fp32, or bf16.
-// A unit's gradient may come in several contributions (a borrowed parameter gets one from each of
-// its users, each of several chunks). They are summed in fp32 in the order of backward, which every
-// mode shares, until the gradient is final: when backward has run through all of the unit's runs
-// that the forward recorded, or at `squared_norm` at the latest. Then the norm is taken, the sum is
-// rounded once (bf16), and it leaves for its place. So the bits are the same wherever it goes.
-//
-// The gradients stay until `clear`, also while the next forward records its runs. One thread at a
-// time; what `stored_part` returned may be read by another.
+// Gradients wait in page-locked RAM, in device memory if the optimizer's states are there, or on
+// NVMe if configured or if RAM cannot hold them; in fp32 or bf16. A unit may get several
+// contributions (one from each user of a parameter, from each chunk). They are summed in fp32 in
+// the order of backward, the same in every mode. A gradient is final once backward has run all of
+// the unit's recorded runs, at `squared_norm` at the latest: its norm is taken, the sum is rounded
+// once (bf16) and moved to its place. So the bits do not depend on the place. Gradients stay until
+// `clear`. One thread at a time; another may read what `stored_part` returned.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,8 +31,8 @@ class GradientStore {
   explicit GradientStore(ModelStates& states);
   ~GradientStore();
 
-  // A run that the forward has recorded: until backward has ended it, or its graph is dropped, the
-  // gradients of the units it uses are not final. May outlive the store. Move-only.
+  // A run that forward has recorded. The gradients of its units are not final until backward ends
+  // it or its graph is dropped. May outlive the store. Move-only.
   class Expected {
    public:
     Expected() = default;
@@ -53,50 +50,50 @@ class GradientStore {
   };
   Expected expect(const std::vector<UnitId>& units) { return Expected(expected_, units); }
 
-  // Adds `gradient` to the sum of parameter `parameter` of `unit`, in fp32, where the chunk's
-  // gradients are summed: on the device, over the whole unit. Throws Failure once closed.
+  // Adds `gradient` to the fp32 sum of parameter `parameter` of `unit`, on the device. Throws
+  // Failure once closed.
   void add(UnitId unit, std::uint32_t parameter, const at::Tensor& gradient);
-  // After the last chunk of a backward: reduce-scatters what `add` summed for the unit, and lets it
-  // leave when it is final. Throws Failure.
+  // Reduce-scatters what `add` summed for the unit, after the last chunk of a backward, and moves
+  // the gradient to its place if it is final. Throws Failure.
   void flush(UnitId unit);
-  // Forgets the step's gradients, and is open for those of the next. REQUIRES: they are used no
-  // more.
+  // Drops the step's gradients and opens for those of the next. REQUIRES: nobody uses them.
   void clear();
-  // The step's gradients are complete: whatever comes before `clear` is an error.
+  // Makes any `add` before the next `clear` an error: the step's gradients are complete.
   void close() noexcept { closed_ = true; }
 
-  // This rank's part, flat, fp32 or bf16; zeros where no gradient came. On the CPU, or on the
-  // device when the optimizer's states are there. The same memory in every step; its values once
-  // the unit is final. REQUIRES: not on_nvme().
+  // Returns this rank's part, flat, fp32 or bf16, zeros where no gradient came. On the CPU, or on
+  // the device if the optimizer's states are there. The same memory in every step; valid once the
+  // unit is final. REQUIRES: not on_nvme().
   const at::Tensor& part(UnitId unit) const;
-  // From here on it is called with each unit that becomes final, which then stays so: more for it
-  // throws Failure. By the thread that runs backward; {} ends it.
+  // Calls `is_final` with each unit that becomes final from now on, on the thread of backward; {}
+  // ends it. While it is set, an `add` to a final unit throws Failure.
   void when_final(std::function<void(UnitId)> is_final) { is_final_ = std::move(is_final); }
-  // The units in the order in which they became final since `clear`, or before it.
+  // Returns the units in the order in which they became final in the last step.
   const std::vector<UnitId>& final_order() const noexcept { return final_order_; }
-  // Where it lies on NVMe (one plane, "gradient"), to be read by an update; empty when it is not
-  // there. `trainable_tile`: number among the unit's trainable tiles. Valid for the store's life;
-  // its bytes from squared_norm() to clear().
+  // Returns where a tile's gradient lies on NVMe (one plane, "gradient"), for an update to read;
+  // nothing if it is not there. `trainable_tile`: number among the unit's trainable tiles. Valid
+  // for the store's life; its bytes from squared_norm() to clear().
   std::optional<swapper::Part> stored_part(UnitId unit, std::uint32_t trainable_tile) const;
   bool on_nvme() const noexcept { return spill_ != nullptr; }
-  // Makes all final. Square of the norm over all ranks: of the fp32 sums, blocks summed in double
-  // in unit order (sum_of_squares). Blocks until all is in its place. Throws Failure.
+  // Makes all gradients final and returns the squared norm over all ranks: of the fp32 sums, blocks
+  // summed in double in unit order (sum_of_squares). Blocks until all are in their place. Throws
+  // Failure.
   double squared_norm();
-  // What norms took since the last call: most of them while backward runs.
+  // Returns the seconds that norms took since the last call, most of them during backward.
   double take_norm_seconds() noexcept { return std::exchange(norm_seconds_, 0); }
 
-  // Held for a whole step, without the I/O buffers, and the most that sums have taken beside it.
+  // Bytes held for a whole step, without I/O buffers; and the most that sums took beside them.
   std::uint64_t memory_bytes() const noexcept { return memory_bytes_; }
   std::uint64_t peak_sum_bytes() const noexcept { return peak_sum_bytes_; }
   std::uint64_t storage_bytes() const noexcept;
 
  private:
   struct UnitGradient {
-    at::Tensor kept;            // where it waits, when it does so in memory
-    at::Tensor sum;             // of this rank's part, fp32; `kept` itself where that is possible
-    at::Tensor whole;           // of all ranks' parts, while a backward runs
-    std::vector<bool> started;  // per parameter: something was added to the sum (or the whole)
-    bool touched = false;       // the sum holds a contribution
+    at::Tensor kept;            // its place, if that is memory
+    at::Tensor sum;             // of this rank's part, fp32; `kept` itself where possible
+    at::Tensor whole;           // of all ranks' parts, during a backward
+    std::vector<bool> started;  // per parameter: the sum (or the whole) has a contribution
+    bool touched = false;       // the sum has a contribution
     bool final = false;
     double squared_norm = 0;
   };
@@ -111,12 +108,12 @@ class GradientStore {
 
   ModelStates* states_;
   bool direct_;      // one rank and one memory: chunks are summed in the part itself
-  bool sums_apart_;  // they leave for another place or another format
+  bool sums_apart_;  // sums move to another place or another format
   std::optional<pinned_pool::Slab> slab_;
   std::unique_ptr<GradientSpill> spill_;
   std::vector<UnitGradient> units_;
   std::shared_ptr<Expected::Counts> expected_;  // shared with graphs, which may outlive this
-  std::vector<at::Tensor> spare_;               // memory of sums, to use again
+  std::vector<at::Tensor> spare_;               // memory of sums, for reuse
   std::function<void(UnitId)> is_final_;
   std::vector<UnitId> final_order_;
   bool cleared_ = true;
