@@ -16,7 +16,7 @@ ROOMS = {
     "plan": ["config", "kernels"],
     "files": ["config"],
     "data": [],
-    "ranks": ["kernels"],
+    "ranks": ["device", "kernels"],  # the device says what exchanges its memory
     "device": ["kernels"],
     "states": ["plan", "ranks", "device", "config", "kernels"],
     "stream": ["states", "plan", "device", "kernels"],
@@ -38,6 +38,7 @@ PUBLIC = {
     "config.h": "config",
     "config_types.h": "base",
     "data.h": "data",
+    "device.h": "device",
     "estimate.h": "plan",
     "failure.h": "base",
     "generate.h": "models",

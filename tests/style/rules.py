@@ -29,6 +29,11 @@ ALLOWED_LINKS = {
 }
 # Which folders may include these, besides themselves: a test what it tests, a bench the twin that fio is.
 INCLUDED_BY = {"bench": {"tests"}, "tools": {"bench", "tests"}, "tests": set()}
+# Files beside trainer/device that name CUDA, and why.
+MAY_ASK = {
+    "trainer/base/nvtx_range.h",  # what a profiler shows, in builds that have NVTX
+    "tools/spillway/doctor/checks.cc",  # says what this build has
+}
 MAX_LINES = {"source": 400, "header": 150, "function": 70}
 MAX_COLUMNS = {"C++": 100, "other": 120}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
@@ -120,6 +125,22 @@ def silence(root):
     return breaches
 
 
+def devices(root):
+    """The trainer and the program ask the seam of devices (trainer/device/device.h), not which kind there is."""
+    kinds = re.compile(r"\bis_(cuda|cpu|privateuseone)\s*\(|\bhasCUDA\b|\bSPILLWAY_CUDA\b|\bk(CUDA|PrivateUse1)\b|"
+                       r"\b(at|c10|torch)(::|/)cuda\b|\bATen/cuda\b")
+    breaches = []
+    for path in cxx_files(root):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(("trainer/", "tools/")) or name.startswith("trainer/device/") or name in MAY_ASK:
+            continue
+        for number, line in enumerate(lines_of(path), 1):
+            match = kinds.search(line.split("//")[0])
+            if match:
+                breaches.append(f"{name}:{number}: {match[0]}: ask trainer/device/device.h")
+    return breaches
+
+
 def sizes(root):
     breaches = []
     for path in files(root):
@@ -200,6 +221,7 @@ def formatting(root):
 RULES = {
     "includes": includes,
     "silence": silence,
+    "devices": devices,
     "sizes": sizes,
     "words": words,
     "scripts": scripts,

@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "trainer/device/device.h"
+
 namespace spillway::trainer {
 namespace {
 
@@ -11,17 +13,18 @@ class TorchDeviceTier final : public DeviceTier {
  public:
   TorchDeviceTier(const swapper::Layout& layout, std::vector<std::uint64_t> elements,
                   at::Device device)
-      : layout_(layout), elements_(std::move(elements)) {
+      : kind_(kind_of(device)), layout_(layout), elements_(std::move(elements)) {
     std::uint64_t total = 0;
     for (const std::uint64_t e : elements_) {
       starts_.push_back(total);
       total += layout_.tile_bytes(e);
     }
-    bytes_ = at::zeros({static_cast<std::int64_t>(total)},
-                       at::TensorOptions().dtype(at::kByte).device(device));
+    bytes_ = kind_.empty({static_cast<std::int64_t>(total)},
+                         at::TensorOptions().dtype(at::kByte).device(device));
+    bytes_.zero_();
   }
 
-  const char* name() const noexcept override { return "cuda"; }
+  const char* name() const noexcept override { return kind_.name(); }
   const swapper::Layout& layout() const noexcept override { return layout_; }
   std::uint32_t tile_count() const noexcept override {
     return static_cast<std::uint32_t>(elements_.size());
@@ -37,14 +40,14 @@ class TorchDeviceTier final : public DeviceTier {
   swapper::Transfer read(swapper::TileId tile, swapper::PlaneRange planes, pinned_pool::Lease lease,
                          aio::Priority) override {
     const at::Tensor source = range(tile, planes);
-    on_host(lease, source.numel()).copy_(source);
+    kind_.copy(on_host(lease, source.numel()), source);
     stats_read_ += source.numel();
     return swapper::Transfer::completed(std::move(lease));
   }
   swapper::Transfer write(swapper::TileId tile, swapper::PlaneRange planes,
                           pinned_pool::Lease lease) override {
-    at::Tensor destination = range(tile, planes);
-    destination.copy_(on_host(lease, destination.numel()));
+    const at::Tensor destination = range(tile, planes);
+    kind_.copy(destination, on_host(lease, destination.numel()));
     stats_written_ += destination.numel();
     return swapper::Transfer::completed(std::move(lease));
   }
@@ -65,6 +68,7 @@ class TorchDeviceTier final : public DeviceTier {
     return at::from_blob(lease.data(), {bytes}, at::TensorOptions().dtype(at::kByte));
   }
 
+  const DeviceKind& kind_;
   swapper::Layout layout_;
   std::vector<std::uint64_t> elements_;
   std::vector<std::uint64_t> starts_;

@@ -1,6 +1,8 @@
-// DeviceTier: tiles in a GPU's memory (offload device "none" on CUDA). The swapper knows no CUDA,
-// so this tier is the trainer's. Planes are used in place by device code through `device_plane`;
-// host code moves them through Leases (synchronous copies on the current stream).
+// DeviceTier: tiles in the memory of a device (offload device "none" where it has its own).
+//
+// The swapper knows no devices, so this tier is the trainer's. Kernels use planes in place through
+// `device_plane`; the host moves them through Leases. A copy is done when the call returns. Any
+// thread may read and write different tiles.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,11 +15,11 @@ namespace spillway::trainer {
 
 class DeviceTier : public swapper::Tier {
  public:
-  // Allocates all tiles, zeroed, on `device`. Throws c10::Error when the device is full.
+  // Allocates all tiles, zeroed, on `device`. Throws c10::OutOfMemoryError when it is full.
   static std::unique_ptr<DeviceTier> create(const swapper::Layout& layout,
                                             std::vector<std::uint64_t> tile_elements,
                                             at::Device device);
-  // The plane as a flat tensor of bytes on the device; writing it writes the tile.
+  // Returns the plane as a flat tensor of bytes on the device. Writing it writes the tile.
   virtual at::Tensor device_plane(swapper::TileId tile, std::uint32_t plane) const = 0;
 };
 

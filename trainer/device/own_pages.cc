@@ -18,7 +18,7 @@ constexpr std::size_t kMinBytes = std::size_t{1} << 20;
 at::Tensor empty_on_own_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
   const std::size_t bytes =
       static_cast<std::size_t>(c10::multiply_integers(sizes)) * options.dtype().itemsize();
-  if (!options.device().is_cpu() || bytes < kMinBytes) return at::empty(sizes, options);
+  if (bytes < kMinBytes) return at::empty(sizes, options);
   using pinned_pool::Policy;
   pinned_pool::SlabOptions slab{.size_bytes = bytes};
   slab.huge_pages = slab.lock = slab.cuda = Policy::kOff;

@@ -1,16 +1,16 @@
-// Tensors that live from unit to unit (activations and their gradients), on pages of their own.
+// Tensors in RAM that live from unit to unit (activations and their gradients), on their own pages.
 //
-// malloc gives a large block back to the system only when nothing behind it is in use, and by then
-// a kernel's temporary has been put into the room that the tensor before it left. So nothing of
-// what is moved away would be free: with 8 units and 8 MiB an activation, 24 MiB were held for it.
+// malloc returns a large block to the system only if nothing behind it is in use, and a kernel's
+// temporary often takes the room that the tensor before it left. Then offloading frees nothing:
+// with 8 units of 8 MiB an activation, 24 MiB were held for it. Any thread. Internal to device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace spillway::trainer {
 
-// As at::empty. Memory of the CPU of 1 MiB and more goes back to the system with the tensor. Throws
-// Failure when it cannot be had.
+// Like at::empty on the CPU. Memory of 1 MiB and more returns to the system with the tensor. Throws
+// Failure if there is none.
 at::Tensor empty_on_own_pages(at::IntArrayRef sizes, const at::TensorOptions& options);
 
 }  // namespace spillway::trainer

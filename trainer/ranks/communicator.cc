@@ -15,9 +15,11 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "trainer/device/device.h"
 #include "trainer/ranks/rank_watch.h"
 
 namespace spillway::trainer {
@@ -136,7 +138,7 @@ class C10dRanks final : public Communicator {
   std::uint32_t rank() const noexcept override { return world_.rank; }
   std::uint32_t world_size() const noexcept override { return world_.size; }
   std::uint32_t local_world_size() const noexcept override { return world_.local_size; }
-  const char* backend_name() const noexcept override { return device_.is_cuda() ? "nccl" : "gloo"; }
+  const char* backend_name() const noexcept override { return kind_of(device_).collectives(); }
 
   void all_gather(at::Tensor full, const at::Tensor& part) override {
     at::Tensor input = part;
@@ -205,7 +207,7 @@ class C10dRanks final : public Communicator {
   c10::intrusive_ptr<c10d::Backend> make_group(const c10::intrusive_ptr<c10d::Store>& store) {
     const int rank = static_cast<int>(world_.rank);
     const int size = static_cast<int>(world_.size);
-    if (device_.is_cuda()) {
+    if (backend_name() == std::string_view("nccl")) {
 #ifdef USE_C10D_NCCL
       auto options = c10d::ProcessGroupNCCL::Options::create();
       options->timeout = timeout_;
@@ -231,14 +233,16 @@ class C10dRanks final : public Communicator {
 
 }  // namespace
 
+std::uint32_t Communicator::local_rank() { return world_from_environment().local_rank; }
+
 void Communicator::leave(const std::string& /*reason*/) noexcept {}
 
 std::unique_ptr<Communicator> Communicator::from_environment(at::Device device,
                                                              std::chrono::seconds timeout) {
   const World world = world_from_environment();
   if (world.size == 1) return std::make_unique<SingleRank>();
-  if (device.is_cuda()) {
-    device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(world.local_rank));
+  if (kind_of(device).has_memory_of_its_own() && !device.has_index()) {
+    device.set_index(static_cast<at::DeviceIndex>(world.local_rank));
   }
   return std::make_unique<C10dRanks>(world, device, timeout);
 }

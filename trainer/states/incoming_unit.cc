@@ -1,8 +1,6 @@
 #include "trainer/states/incoming_unit.h"
 #include <ATen/Functions.h>
-#include <c10/core/Event.h>
-#include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
+#include "trainer/device/device.h"
 
 #include <cstring>
 
@@ -13,13 +11,11 @@ IncomingUnit::IncomingUnit(const UnitPartition& partition, at::Tensor flat, at::
       flat_(std::move(flat)),
       part_(std::move(part)),
       missing_(partition.tiles().size()) {
-  if (part_.is_cpu()) return;
+  const DeviceKind& device = kind_of(part_.device());
+  if (!device.has_memory_of_its_own()) return;
   // The memory may still be read by kernels of the unit that had it before: the copies come after.
-  const c10::impl::VirtualGuardImpl device(part_.device().type());
-  stream_ = device.getStreamFromGlobalPool(part_.device());
-  c10::Event used(part_.device().type());
-  used.record(device.getStream(part_.device()));
-  used.block(*stream_);
+  stream_ = device.another_stream(part_.device());
+  device.record(device.current_stream(part_.device()))->block(*stream_);
 }
 
 void IncomingUnit::put(std::size_t tile, const std::byte* weights) {
@@ -32,10 +28,11 @@ void IncomingUnit::put(std::size_t tile, const std::byte* weights) {
                            .unit = static_cast<std::int32_t>(unit_),
                            .tile = static_cast<std::int32_t>(tile)});
   if (stream_) {
-    const c10::StreamGuard guard(*stream_);
+    const DeviceKind& device = kind_of(part_.device());
     auto* bytes = const_cast<std::byte*>(weights);  // from_blob has no other way to say it
     const auto options = at::TensorOptions().dtype(target.dtype());
-    target.copy_(at::from_blob(bytes, {target.numel()}, options));
+    device.copy_async(target, at::from_blob(bytes, {target.numel()}, options), *stream_);
+    device.record(*stream_)->wait();  // the caller's memory is its own again
   } else {
     std::memcpy(target.data_ptr(), weights, target.nbytes());
   }

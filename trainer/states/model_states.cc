@@ -5,8 +5,9 @@
 #include <spillway/aio/check.h>
 #include <spillway/swapper/tile_stream.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/base/nearest_name.h"
 #include "trainer/base/seed.h"
-#include "trainer/config/nearest_name.h"
+#include "trainer/device/device.h"
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/plan/optimizer_layout.h"
 
@@ -105,7 +106,11 @@ std::vector<float> flatten_part(const UnitPartition& partition, Section section,
 
 ModelStates::ModelStates(const Config& config, const ModelSpec& model, Communicator& communicator,
                          at::Device device, const std::atomic<bool>* stop, InitialValues initial)
-    : config_(config), communicator_(&communicator), device_(device), stop_(stop) {
+    : config_(config),
+      communicator_(&communicator),
+      device_(device),
+      kind_(kind_of(device)),
+      stop_(stop) {
   measure(model);
   resolve_borrows(model);
   open_tiers();
@@ -164,8 +169,9 @@ void ModelStates::initialise(const ModelSpec& model, InitialValues initial) {
     for (at::Tensor& parameter : unit.module->parameters()) {
       unit.parameters.push_back(parameter);
       values.push_back(parameter.detach().contiguous());
-      SPILLWAY_CHECK(values.back().scalar_type() == at::kFloat && values.back().is_cpu(),
-                     "a unit makes its parameters in fp32 on the CPU");
+      SPILLWAY_CHECK(
+          values.back().scalar_type() == at::kFloat && values.back().device() == at::kCPU,
+          "a unit makes its parameters in fp32 on the CPU");
     }
     if (initial == InitialValues::kOfSeed) write_unit(unit, values);
     for (at::Tensor& parameter : unit.parameters) parameter.set_data(at::empty({0}, options));

@@ -1,8 +1,9 @@
 // ModelStates: a model's units, partitioned over the ranks, with their states in tiers.
 //
-// Built unit by unit: each is made, its fp32 values are split into planes and written out, and its
-// memory is dropped before the next one is made, so the whole model never exists in one memory.
-// Afterwards a unit's parameters are empty until a WeightFetcher fills them. One thread at a time.
+// The constructor makes one unit at a time: it splits the unit's fp32 values into planes, writes
+// them and drops them before the next, so the whole model never exists in one memory. Afterwards a
+// unit's parameters are empty until a WeightFetcher fills them. Owns units and tiers. One thread at
+// a time.
 #pragma once
 
 #include <spillway/trainer/communicator.h>
@@ -22,6 +23,8 @@
 #include <vector>
 
 namespace spillway::trainer {
+
+class DeviceKind;
 
 class ModelStates {
  public:
@@ -61,24 +64,25 @@ class ModelStates {
   const Config& config() const noexcept { return config_; }
   Communicator& communicator() const noexcept { return *communicator_; }
   at::Device device() const noexcept { return device_; }
+  const DeviceKind& device_kind() const noexcept { return kind_; }
   at::ScalarType weight_type() const noexcept;
   std::span<UnitState> units() noexcept { return units_; }
   std::span<const UnitState> units() const noexcept { return units_; }
   StateTiers& tiers() noexcept { return *tiers_; }
   const StateTiers& tiers() const noexcept { return *tiers_; }
-  // Where what is done with the states is recorded; null (at first): nowhere.
+  // Records what is done with the states; null (at first): nothing does.
   Trace* trace() const noexcept { return trace_; }
   void set_trace(Trace* trace) noexcept { trace_ = trace; }
 
-  // Whether every tile was written: what is yet to come is not to be used.
+  // True once every tile was written.
   bool has_values() const noexcept { return has_values_; }
   void set_has_values() noexcept { has_values_ = true; }
 
   std::uint64_t parameter_count() const;  // of the model, all ranks, no padding
   std::uint64_t trainable_parameter_count() const;
-  // The unit itself and the owners it borrows from, ascending, without repetition.
+  // Returns the unit and the owners it borrows from, ascending, each once.
   std::vector<UnitId> units_needed(UnitId unit) const;
-  // Whether the user has asked to stop.
+  // True once the user has asked to stop.
   bool stop_requested() const noexcept {
     return stop_ != nullptr && stop_->load(std::memory_order_relaxed);
   }
@@ -94,6 +98,7 @@ class ModelStates {
   bool has_values_ = false;
   Communicator* communicator_;
   at::Device device_;
+  const DeviceKind& kind_;
   const std::atomic<bool>* stop_;
   Trace* trace_ = nullptr;
   std::vector<UnitState> units_;

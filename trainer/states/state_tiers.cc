@@ -1,11 +1,11 @@
 #include "trainer/states/state_tiers.h"
 #include <spillway/aio/check.h>
 #include <spillway/pinned_pool/topology.h>
-#include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/schedule.h>
 #include <spillway/swapper/split_tier.h>
 #include <spillway/swapper/tile_store.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/device/device.h"
 #include "trainer/device/device_tier.h"
 #include "trainer/plan/optimizer_layout.h"
 
@@ -55,13 +55,26 @@ std::vector<bool> cached_tiles(const std::vector<std::uint64_t>& elements, std::
 
 }  // namespace
 
+// A rank's own directory under nvme_path: made and locked by us, removed when dropped.
+struct StateTiers::Directory {
+  std::filesystem::path path;
+  std::shared_ptr<swapper::DirectoryLock> lock;
+
+  ~Directory() {
+    lock.reset();
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);  // only when empty
+  }
+};
+
 StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& communicator,
                        at::Device device)
     : weight_bytes_(config.dtype == Dtype::kBf16 ? 2 : 4),
       rank_(communicator.rank()),
       engine_options_(config.aio),
-      device_(device) {
-  if (device.is_cuda() && config.offload_optimizer.device == OffloadDevice::kNone &&
+      device_(device),
+      kind_(kind_of(device)) {
+  if (kind_.has_memory_of_its_own() && config.offload_optimizer.device == OffloadDevice::kNone &&
       config.optimizer.state_dtype != StateDtype::kFp32) {
     throw Failure(make_error(ErrorKind::kInvalid, "keep optimizer states on the GPU", "",
                              "optimizer.params.state_dtype must be fp32 there; or offload them: "
@@ -86,7 +99,7 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
   const auto needs_buffers = [&](const StoreSpec& store) {
     return !store.tiles.empty() &&
            (store.offload.device == OffloadDevice::kNvme ||
-            (device.is_cuda() && store.offload.device == OffloadDevice::kNone));
+            (kind_.has_memory_of_its_own() && store.offload.device == OffloadDevice::kNone));
   };
   const auto counts = [&](const StoreSpec& store) {
     return TileCounts{.tiles = store.tiles.size(),
@@ -118,12 +131,6 @@ StateTiers::StateTiers(const Config& config, const Tiles& tiles, Communicator& c
 }
 
 StateTiers::~StateTiers() = default;
-
-StateTiers::Directory::~Directory() {
-  lock.reset();
-  std::error_code ignored;
-  std::filesystem::remove(path, ignored);  // only when empty
-}
 
 void StateTiers::open_engine(const std::vector<std::filesystem::path>& drives) {
   if (drives.empty()) return;
@@ -168,7 +175,7 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   options.buffer_count = count;
   options.name = std::string(name) + " buffers";
   options.lock = lock_policy(offload);
-  options.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
+  options.cuda = kind_.register_host();
   options.numa_node = numa_node_;
   auto pool = value_or_throw(pinned_pool::Pool::create(options, engine_.get()));
   for (const std::string& line : pool->slab().report()) {
@@ -177,17 +184,22 @@ std::unique_ptr<pinned_pool::Pool> StateTiers::make_pool(const char* name, std::
   return pool;
 }
 
+swapper::RamTierOptions StateTiers::ram_options(const OffloadConfig& offload) const {
+  swapper::RamTierOptions ram;
+  ram.lock = lock_policy(offload);
+  ram.cuda = kind_.register_host();
+  return ram;
+}
+
 std::unique_ptr<swapper::Tier> StateTiers::make_tier(const StoreSpec& where,
                                                      DeviceTier** on_device) {
-  swapper::RamTierOptions ram;
-  ram.lock = lock_policy(where.offload);
-  ram.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
+  swapper::RamTierOptions ram = ram_options(where.offload);
   const auto in_ram = [&](const std::vector<std::uint64_t>& elements) {
     return value_or_throw(swapper::make_ram_tier(where.layout, elements, ram));
   };
   switch (where.offload.device) {
     case OffloadDevice::kNone:
-      if (device_.is_cuda()) {
+      if (kind_.has_memory_of_its_own()) {
         auto tier = DeviceTier::create(where.layout, where.tiles, device_);
         *on_device = tier.get();
         return tier;
@@ -203,9 +215,7 @@ std::unique_ptr<swapper::Tier> StateTiers::make_tier(const StoreSpec& where,
 }
 
 std::unique_ptr<swapper::Tier> StateTiers::make_nvme_tier(const StoreSpec& where) {
-  swapper::RamTierOptions ram;
-  ram.lock = lock_policy(where.offload);
-  ram.cuda = device_.is_cuda() ? Policy::kAuto : Policy::kOff;
+  const swapper::RamTierOptions ram = ram_options(where.offload);
   swapper::TileStoreOptions options;
   options.directories = {where.lock->directory()};
   options.locks = {where.lock};

@@ -1,6 +1,7 @@
-// StateTiers: what its tiers may take of the drives and of RAM, and give back.
+// StateTiers: how much of the drives and of RAM its tiers take, and what they give back.
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/device/device.h"
 #include "trainer/plan/generation_room.h"
 #include "trainer/states/state_tiers.h"
 
@@ -17,6 +18,15 @@ std::uint64_t gradient_room(const Config& config, std::uint64_t elements) {
   if (config.gradients.device == OffloadDevice::kNvme) return 0;
   const std::uint64_t bytes = elements * (config.gradients.dtype == Dtype::kBf16 ? 2 : 4);
   return config.gradients.device ? bytes : bytes / 3 * 4;
+}
+
+// Free memory that the next step will not take: between steps a process is at its smallest, and it
+// will reach its peak again.
+std::uint64_t left_bytes(const pinned_pool::MemoryLimits& limits,
+                         const pinned_pool::MemoryUsage& usage) {
+  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
+  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
+  return free_bytes - std::min(free_bytes, coming);
 }
 
 }  // namespace
@@ -47,7 +57,7 @@ CachePlan StateTiers::plan_caches(const Config& config, const StoreSpec& weights
   needs.free_bytes = free_ram_bytes(pinned_pool::MemoryLimits::read(),
                                     must_be_locked(weights) || must_be_locked(states));
   communicator.barrier();  // the others have looked too, before anything is taken
-  const bool on_device = device_.is_cuda();
+  const bool on_device = kind_.has_memory_of_its_own();
   for (const StoreSpec* store : {&weights, &states}) {
     const TileCounts counts{.tiles = store->tiles.size(),
                             .max_unit_tiles = tiles.max_unit_tiles,
@@ -77,15 +87,6 @@ CachePlan StateTiers::plan_caches(const Config& config, const StoreSpec& weights
   margin_bytes_ = plan.margin_bytes;
   if (!plan.note.empty()) notes_.push_back(plan.note);
   return plan;
-}
-
-// Free memory that the next step will not take: between steps a process is at its smallest, and it
-// will reach its peak again.
-std::uint64_t StateTiers::left_bytes(const pinned_pool::MemoryLimits& limits,
-                                     const pinned_pool::MemoryUsage& usage) {
-  const std::uint64_t coming = usage.peak_resident_bytes - usage.resident_bytes;
-  const std::uint64_t free_bytes = free_ram_bytes(limits, /*must_be_locked=*/false);
-  return free_bytes - std::min(free_bytes, coming);
 }
 
 bool StateTiers::under_pressure() const {

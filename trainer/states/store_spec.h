@@ -1,4 +1,4 @@
-// What StateTiers knows of a store before its tier is made.
+// StoreSpec: what StateTiers knows of a store before it makes its tier. Internal to StateTiers.
 #pragma once
 
 #include "trainer/states/state_tiers.h"
@@ -11,7 +11,7 @@
 
 namespace spillway::trainer {
 
-// One of the two stores and what the configuration says about it.
+// One of the two stores, as configured.
 struct StateTiers::StoreSpec {
   const char* name;
   swapper::Layout layout;
@@ -35,7 +35,7 @@ struct StateTiers::StoreSpec {
   std::uint64_t largest_bytes() const {
     return tiles.empty() ? 0 : layout.tile_bytes(largest_elements());
   }
-  // What is on files: all but what the user has asked to keep in RAM.
+  // Bytes on files: all but what the configuration keeps in RAM.
   std::uint64_t nvme_bytes() const {
     if (caches_what_is_free() || elements() == 0) return all_bytes();
     const std::uint64_t in_ram = std::min(max_in_cpu_elements, elements());

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/device/device.h"
 #include "trainer/plan/backward_memory.h"
 
 #include <algorithm>
@@ -45,7 +46,9 @@ ByteRange range_of(swapper::TileId tile, std::uint64_t bytes) {
 }  // namespace
 
 ActivationPlaces::ActivationPlaces(ModelStates& states)
-    : states_(&states), on_nvme_(states.config().activations.device == OffloadDevice::kNvme) {}
+    : states_(&states),
+      kind_(states.device_kind()),
+      on_nvme_(states.config().activations.device == OffloadDevice::kNvme) {}
 
 ActivationPlaces::~ActivationPlaces() {
   drop_reads();
@@ -80,7 +83,7 @@ ActivationPlaces::Place ActivationPlaces::make_place(std::uint64_t bytes) {
   }
   pinned_pool::SlabOptions options;
   options.size_bytes = bytes;
-  if (!states_->device().is_cuda()) options.cuda = pinned_pool::Policy::kOff;
+  options.cuda = kind_.register_host();
   place.slab = value_or_throw(pinned_pool::Slab::create(options));
   return place;
 }
@@ -121,13 +124,13 @@ void ActivationPlaces::store(PlaceId id, const at::Tensor& activation) {
   place.next_read = 0;
   const at::Tensor bytes = bytes_of(activation);
   if (!on_nvme_) {
-    bytes_at(place.slab->data(), place.bytes).copy_(bytes);
+    kind_.copy(bytes_at(place.slab->data(), place.bytes), bytes);
     return;
   }
   for (swapper::TileId tile = 0; tile < place.store->tile_count(); ++tile) {
     const ByteRange range = range_of(tile, place.bytes);
     pinned_pool::Lease lease = take_buffer();
-    bytes_at(lease.data(), range.count).copy_(bytes.narrow(0, range.begin, range.count));
+    kind_.copy(bytes_at(lease.data(), range.count), bytes.narrow(0, range.begin, range.count));
     writes_.push_back(
         {id, place.store->write(tile, place.store->layout().all(), std::move(lease))});
   }
@@ -173,8 +176,7 @@ void ActivationPlaces::load(PlaceId id, at::Tensor activation) {
   Place& place = places_[id];
   const at::Tensor bytes = bytes_of(activation);
   if (!on_nvme_) {
-    at::Tensor target = bytes;
-    target.copy_(bytes_at(place.slab->data(), place.bytes));
+    kind_.copy(bytes, bytes_at(place.slab->data(), place.bytes));
     return;
   }
   if (!reads_.empty() && reads_.front().place != id) drop_reads();  // another one was expected
@@ -188,7 +190,7 @@ void ActivationPlaces::load(PlaceId id, at::Tensor activation) {
     reads_.pop_front();
     const pinned_pool::Lease lease = wait_for(std::move(read.transfer));
     const ByteRange range = range_of(tile, place.bytes);
-    bytes.narrow(0, range.begin, range.count).copy_(bytes_at(lease.data(), range.count));
+    kind_.copy(bytes.narrow(0, range.begin, range.count), bytes_at(lease.data(), range.count));
     read_ahead(id);
   }
   place.next_read = 0;

@@ -1,5 +1,7 @@
-// ActivationPlaces: memory or tiles for activations, made when one of a size is needed first and
-// used again; and the transfers to and from them. Internal to ActivationStore, which locks.
+// ActivationPlaces: memory or tiles for activations, and the transfers to and from them.
+//
+// A place is made when the first of its size is needed, and reused. Internal to ActivationStore,
+// whose lock covers all calls.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,19 +23,19 @@ class ActivationPlaces {
   explicit ActivationPlaces(ModelStates& states);
   ~ActivationPlaces();
 
-  // A free place for so many bytes. Throws Failure.
+  // Returns a free place for `bytes`. Throws Failure.
   PlaceId take_place(std::uint64_t bytes);
-  // Waits for what is under way to and from it.
+  // Frees the place, after its transfers.
   void give_back(PlaceId place) noexcept;
 
-  // Starts to bring `activation` there: in RAM it is there on return, to NVMe it is written behind.
+  // Copies `activation` there: done on return in RAM, written behind on NVMe.
   void store(PlaceId place, const at::Tensor& activation);
-  // Fills `activation`. What `read_ahead` started is used.
+  // Fills `activation`, from the reads that `read_ahead` started if there are any.
   void load(PlaceId place, at::Tensor activation);
-  // Starts to read `place` while buffers are free; false when none is left or it is still being
-  // written. REQUIRES: on NVMe.
+  // Starts to read `place` while buffers are free. False if none is left or it is still written.
+  // REQUIRES: on NVMe.
   bool read_ahead(PlaceId place);
-  // Address of a place in RAM.
+  // Returns the address of a place in RAM.
   std::byte* memory(PlaceId place) const;
 
   std::uint64_t memory_bytes() const noexcept;
@@ -60,6 +62,7 @@ class ActivationPlaces {
   pinned_pool::Lease wait_for(swapper::Transfer transfer);
 
   ModelStates* states_;
+  const DeviceKind& kind_;
   bool on_nvme_;
   std::vector<Place> places_;
   std::multimap<std::uint64_t, PlaceId> free_;  // by the bytes they hold

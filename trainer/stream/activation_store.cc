@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "trainer/device/own_pages.h"
+#include "trainer/device/device.h"
 #include "trainer/stream/activation_places.h"
 
 namespace spillway::trainer {
@@ -40,6 +40,7 @@ class ActivationStore::Waiting : public std::enable_shared_from_this<Waiting> {
 struct ActivationStore::State : std::enable_shared_from_this<ActivationStore::State> {
   explicit State(ModelStates& model_states)
       : device(model_states.config().activations.device),
+        kind(model_states.device_kind()),
         where(model_states.device()),
         places(model_states) {}
 
@@ -50,6 +51,7 @@ struct ActivationStore::State : std::enable_shared_from_this<ActivationStore::St
   void forget(Waiting& waiting) noexcept;
 
   const OffloadDevice device;
+  const DeviceKind& kind;
   const at::Device where;  // the units compute
   mutable std::mutex mutex;
   ActivationPlaces places;
@@ -96,10 +98,10 @@ at::Tensor ActivationStore::State::take(Waiting& waiting) {
   const auto options = at::TensorOptions().dtype(waiting.type_);
   at::Tensor taken = waiting.here_;
   if (!taken.defined()) {
-    if (device == OffloadDevice::kCpu && where.is_cpu()) {
+    if (device == OffloadDevice::kCpu && !kind.has_memory_of_its_own()) {
       return at::from_blob(places.memory(*waiting.place_), waiting.shape_, options);
     }
-    taken = empty_on_own_pages(waiting.shape_, options.device(where));
+    taken = kind.empty(waiting.shape_, options.device(where));
     places.load(*waiting.place_, taken);
   }
   if (device == OffloadDevice::kNvme) read_ahead_of(waiting);

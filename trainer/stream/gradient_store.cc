@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/device/device.h"
 #include "trainer/kernels/sum_of_squares.h"
 #include "trainer/plan/cache_plan.h"
 
@@ -62,7 +63,7 @@ GradientStore::GradientStore(ModelStates& states)
       units_(states.units().size()),
       expected_(std::make_shared<Expected::Counts>(states.units().size(), 0)) {
   const bool on_device = states.tiers().device_optimizer() != nullptr;
-  const bool one_memory = on_device || states.device().is_cpu();
+  const bool one_memory = on_device || !states.device_kind().has_memory_of_its_own();
   direct_ = one_memory && states.communicator().world_size() == 1;
   for (UnitId unit = 0; unit < units_.size(); ++unit) {
     units_[unit].started.assign(states.units()[unit].parameters.size(), false);
@@ -128,12 +129,11 @@ void GradientStore::place(const GradientPlan& plan) {
   memory_bytes_ = total * (half ? 2 : sizeof(float));
   at::Tensor all;
   if (on_device || total == 0) {
-    all = at::zeros({total}, type.device(states_->device()));
+    all = states_->device_kind().empty({total}, type.device(states_->device())).zero_();
   } else {
     pinned_pool::SlabOptions options;
     options.size_bytes = memory_bytes_;
-    options.cuda =
-        states_->device().is_cuda() ? pinned_pool::Policy::kAuto : pinned_pool::Policy::kOff;
+    options.cuda = states_->device_kind().register_host();
     if (states_->config().offload_optimizer.device == OffloadDevice::kNone) {
       options.lock = options.huge_pages = options.cuda = pinned_pool::Policy::kOff;
     }

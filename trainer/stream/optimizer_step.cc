@@ -3,12 +3,10 @@
 #include <ATen/Parallel.h>
 #include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/device/device.h"
 #include "trainer/device/device_tier.h"
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/update_constants.h"
-#ifdef SPILLWAY_CUDA
-#include "trainer/kernels/update_cuda.h"
-#endif
 
 #include <algorithm>
 #include <chrono>
@@ -239,7 +237,6 @@ Result<void> OptimizerStep::update_hashed(const UpdateConstants& constants,
   return {};
 }
 
-#ifdef SPILLWAY_CUDA
 namespace {
 
 // A weight tile that lives in host memory or on files, brought to a Lease as a flat byte tensor.
@@ -254,9 +251,9 @@ at::Tensor fetch_weight(const swapper::Part& part, pinned_pool::Lease* lease) {
   return at::from_blob(lease->data(), {bytes}, options);
 }
 
-void store_weight(const swapper::Part& part, const at::Tensor& host, const at::Tensor& updated,
-                  pinned_pool::Lease lease) {
-  host.copy_(updated);
+void store_weight(const swapper::Part& part, const DeviceKind& device, const at::Tensor& host,
+                  const at::Tensor& updated, pinned_pool::Lease lease) {
+  device.copy(host, updated);
   if (!lease) return;
   value_or_throw(part.tier->write(part.tile, part.planes, std::move(lease)).wait());
 }
@@ -266,6 +263,9 @@ void store_weight(const swapper::Part& part, const at::Tensor& host, const at::T
 swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& constants) {
   const auto start = std::chrono::steady_clock::now();
   StateTiers& tiers = states_->tiers();
+  const DeviceKind& device = states_->device_kind();
+  // Backward made the gradients on it.
+  const c10::Stream stream = device.current_stream(states_->device());
   for (std::size_t i = 0; i < work_.size(); ++i) {
     const TileWork& work = work_[i];
     const swapper::Part& weight_part = items_[i][0];
@@ -277,7 +277,8 @@ swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& cons
       weight = tiers.device_weights()->device_plane(weight_part.tile, 0);
     } else {
       host = fetch_weight(weight_part, &lease);
-      weight = host.to(states_->device());
+      weight = device.empty(host.sizes(), host.options().device(states_->device()));
+      device.copy(weight, host);
     }
     const auto address = [](const at::Tensor& bytes) {
       return static_cast<std::byte*>(bytes.data_ptr());
@@ -290,9 +291,9 @@ swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& cons
                                     gradients_->part(work.unit), work.offset);
     planes.runs = work.runs;
     planes.first_element = work.first_element;
-    value_or_throw(update_range_cuda(constants, planes, 0, work.elements, nullptr));
+    device.launch_update(constants, planes, work.elements, stream);
     if (tiers.device_weights() == nullptr) {
-      store_weight(weight_part, host, weight, std::move(lease));
+      store_weight(weight_part, device, host, weight, std::move(lease));
     }
   }
   swapper::StreamStats stats;
@@ -300,11 +301,5 @@ swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& cons
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return stats;
 }
-#else
-swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants&) {
-  SPILLWAY_CHECK(false, "a device tier exists in builds with CUDA only");
-  return {};
-}
-#endif
 
 }  // namespace spillway::trainer

@@ -2,6 +2,7 @@
 #include <ATen/Functions.h>
 #include <spillway/aio/check.h>
 #include <spillway/aio/stopwatch.h>
+#include "trainer/device/device.h"
 #include "trainer/device/device_tier.h"
 
 #include <algorithm>
@@ -158,7 +159,7 @@ void WeightFetcher::load(UnitId id) {
 bool WeightFetcher::in_place(UnitId id) const {
   StateTiers& tiers = states_->tiers();
   if (tiers.device_weights() != nullptr) return true;
-  if (!states_->device().is_cpu()) return false;
+  if (states_->device_kind().has_memory_of_its_own()) return false;
   const auto& unit = states_->units()[id];
   for (std::size_t i = 0; i < unit.partition.tiles().size(); ++i) {
     const auto tile = static_cast<swapper::TileId>(unit.first_tile + i);

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "trainer/device/own_pages.h"
+#include "trainer/device/device.h"
 
 namespace spillway::trainer::zero {
 namespace {
@@ -224,7 +224,7 @@ void Chunk::give(const PassState& pass, const variable_list& whole_inputs,
     at::Tensor& whole = (*input_gradients)[input_numbers[i]];
     if (!whole.defined()) {
       const at::Tensor& input = whole_inputs[input_numbers[i]];
-      whole = empty_on_own_pages(input.sizes(), input.options()).zero_();
+      whole = kind_of(input.device()).empty(input.sizes(), input.options()).zero_();
     }
     if (gradients[i].defined()) whole.narrow(0, first, count).copy_(gradients[i]);
   }
@@ -242,7 +242,7 @@ void put_output(const at::Tensor& output, std::int64_t first, std::int64_t count
   if (!whole->defined()) {
     auto shape = output.sizes().vec();
     shape[0] = samples;
-    *whole = empty_on_own_pages(shape, output.options().requires_grad(false));
+    *whole = kind_of(output.device()).empty(shape, output.options().requires_grad(false));
   }
   whole->narrow(0, first, count).copy_(output);
 }

@@ -1,3 +1,5 @@
+#include <spillway/trainer/device.h>
+
 #include "tools/spillway/train/options.h"
 
 namespace spillway::tools {
@@ -66,8 +68,8 @@ void add_checkpoint_options(CLI::App& command, TrainOptions& options) {
 void add_machine_options(CLI::App& command, TrainOptions& options) {
   command.add_option("--device", options.device, "Where units run: cpu, cuda or cuda:N")
       ->check([](const std::string& name) {
-        const bool known = name == "cpu" || name == "cuda" || name.starts_with("cuda:");
-        return known ? std::string() : "'" + name + "' is no device: cpu, cuda or cuda:N";
+        const auto checked = trainer::check_device_name(name);
+        return checked ? std::string() : checked.error().detail;
       })
       ->capture_default_str();
   command.add_option("--threads", options.threads,

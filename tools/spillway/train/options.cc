@@ -1,6 +1,7 @@
 #include "tools/spillway/train/options.h"
 
-#include <ATen/Context.h>
+#include <spillway/trainer/communicator.h>
+#include <spillway/trainer/device.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/model.h>
 
@@ -24,15 +25,6 @@ trainer::TokenFormat format_of(const std::string& name) {
   if (name == "llmc") return trainer::TokenFormat::kLlmc;
   if (name == "nanogpt") return trainer::TokenFormat::kNanoGpt;
   return trainer::TokenFormat::kAuto;
-}
-
-at::Device device_of(const std::string& name) {
-  if (name == "cpu") return at::kCPU;
-  if (!at::hasCUDA()) {
-    refuse("use --device " + name,
-           "this build or machine has no CUDA ('spillway doctor' says more); use --device cpu");
-  }
-  return at::Device(name);
 }
 
 trainer::TokenFile open_tokens(const std::string& path, const std::string& format,
@@ -108,7 +100,8 @@ TrainInputs check_inputs(const TrainOptions& options, std::uint32_t world_size) 
     refuse("use --context " + std::to_string(context),
            "the model has " + std::to_string(shape.context) + " positions (n_positions)");
   }
-  const at::Device device = device_of(options.device);
+  const at::Device device =
+      value_or_throw(trainer::open_device(options.device, trainer::Communicator::local_rank()));
   trainer::RunInput run{.model = model,
                         .config = config.config,
                         .data = open_tokens(options.data, options.data_format, context),

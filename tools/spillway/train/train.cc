@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Logging.h>
 #include <fmt/format.h>
+#include <spillway/trainer/device.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/generate.h>
 #include <spillway/trainer/run.h>
@@ -94,7 +95,8 @@ int run(const TrainOptions& options) {
   std::unique_ptr<Communicator> ranks;
   std::string reason;
   try {
-    const at::Device device = options.device == "cpu" ? at::kCPU : at::Device(options.device);
+    const at::Device device =
+        trainer::value_or_throw(trainer::open_device(options.device, Communicator::local_rank()));
     ranks = Communicator::from_environment(device, std::chrono::seconds(options.rank_timeout_s));
     set_threads(options, *ranks);
     train(options, *ranks);

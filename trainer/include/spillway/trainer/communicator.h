@@ -22,6 +22,10 @@ class Communicator {
   // Longer than a tile waits for its drive: a rank whose drive hangs says so before it is given up.
   static constexpr std::chrono::seconds kDefaultTimeout{180};
 
+  // The number of this process among the ranks of its machine, from the same environment; 0 for a
+  // world of one. Throws Failure (kInvalid) for a broken environment.
+  static std::uint32_t local_rank();
+  // Exchanges tensors on `device`; without an index that is the one numbered local_rank().
   // `timeout`: how long a call waits for the other ranks. Throws Failure (kInvalid for a broken
   // environment, kDeadline when peers do not come).
   static std::unique_ptr<Communicator> from_environment(
