@@ -83,6 +83,7 @@ class FakeTraining : public ::testing::Test {
   static GptConfig untied() {
     GptConfig gpt = tiny_gpt();
     gpt.tie_word_embeddings = false;
+    gpt.resid_pdrop = 0.1;
     return gpt;
   }
 
@@ -108,6 +109,7 @@ TEST_F(FakeTraining, KeepsStatesInItsMemoryAndUpdatesThemThere) {
     EXPECT_GE(fake_.memory_stats(at::kCPU).used, parameters * 12);
   }
   EXPECT_GE(fake_.updated_elements(), kSteps * parameters);
+  EXPECT_GT(fake_.dropped_out_elements(), 0u);
   EXPECT_EQ(fake_.memory_stats(at::kCPU).used, 0u) << "all of it was given back";
 }
 
