@@ -7,6 +7,8 @@
 #include "trainer/checkpoint/files.h"
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/models/gpt2/family.h"
+#include "trainer/states/model_states.h"
+#include "trainer/zero/pass.h"
 
 #include <bit>
 #include <cstring>
@@ -123,7 +125,7 @@ TEST_F(InitialWeightsTest, ValuesThatAreToComeAreWrittenOnce) {
   save_checkpoint(engine.quiet_states(), {.step = 1, .model = saved_model(*gpt2_model(gpt(true)))},
                   saved_.path(), *files_);
   expect_given(saved_ / checkpoint_name(1), Dtype::kBf16);
-  EXPECT_GT(engine.inference_pass().states->parameter_count(), 0u);
+  EXPECT_GT(engine.inference_pass().state()->states->parameter_count(), 0u);
 }
 
 TEST_F(InitialWeightsTest, StatesInInt8BeginAtZero) {
