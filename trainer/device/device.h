@@ -89,7 +89,7 @@ class DeviceKind {
 const DeviceKind& kind_of(at::Device device);
 
 // While it lives, `kind` is that of its type: how a simulated device comes in. REQUIRES: no work of
-// the type is under way; `kind` outlives it.
+// the type is running; `kind` outlives it.
 class DeviceRegistration {
  public:
   explicit DeviceRegistration(const DeviceKind& kind);

@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kBeat{500};
-// Counted in rounds of one's own, not in seconds: a machine that stood still accuses nobody.
+// Counted in rounds of one's own, not in seconds: a machine that was suspended accuses no rank.
 constexpr std::uint64_t kSilentRounds = 6;
 constexpr std::chrono::seconds kStoreSilence{5};
 constexpr std::chrono::seconds kFarewell{2};

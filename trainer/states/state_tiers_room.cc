@@ -71,7 +71,7 @@ CachePlan StateTiers::plan_caches(const Config& config, const StoreSpec& weights
     }
     CacheableStore& cacheable = store == &weights ? needs.weights : needs.optimizer;
     if (store->caches_what_is_free()) {
-      // Weights in RAM are copied before they are updated ahead of the norm.
+      // Weights in RAM are copied before a speculative update.
       const bool copied = store == &weights && store->two_generations;
       cacheable = {store->elements(), store->all_bytes() * (copied ? 2 : 1)};
     }

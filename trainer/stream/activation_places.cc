@@ -182,7 +182,7 @@ void ActivationPlaces::load(PlaceId id, at::Tensor activation) {
   if (!reads_.empty() && reads_.front().place != id) drop_reads();  // another one was expected
   finish_writes(id);
   for (swapper::TileId tile = 0; tile < place.store->tile_count(); ++tile) {
-    if (place.next_read == tile) {  // not under way yet
+    if (place.next_read == tile) {  // not in flight yet
       reads_.push_back({id, place.store->read(tile, place.store->layout().all(), take_buffer())});
       ++place.next_read;
     }

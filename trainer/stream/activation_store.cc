@@ -69,7 +69,7 @@ std::shared_ptr<ActivationStore::Waiting> ActivationStore::State::put(
   const std::lock_guard guard(mutex);
   for (Waiting* other : order) {
     if (other->tensor_._unsafe_get_target() != activation.unsafeGetTensorImpl()) continue;
-    // Being dropped by another thread: then it is no longer to be had.
+    // Another thread may be dropping it: then it cannot be shared any more.
     if (auto same = other->weak_from_this().lock()) return same;
   }
   if (!order.empty()) leave(*order.back());

@@ -18,7 +18,7 @@ namespace spillway::trainer::zero {
 
 using torch::autograd::variable_list;
 
-// One call of zero::run: what its forward, and later its backward, are told.
+// One call of zero::run: the inputs of its forward and, later, of its backward.
 struct Call {
   UnitId unit = 0;
   RunOptions options;

@@ -83,7 +83,8 @@ void set_threads(const TrainOptions& options, const Communicator& ranks) {
   at::set_num_threads(static_cast<int>(options.threads > 0 ? options.threads : share));
 }
 
-// c10d warns of each connection that ends, with a stack; what ends a run is told in one line.
+// c10d warns of each connection that ends, with a stack; the program reports the end of a run in
+// one line.
 void silence_c10() {
   constexpr int kErrorsOnly = 2;
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kErrorsOnly;

@@ -44,8 +44,8 @@ void save_checkpoint(ModelStates& states, const CheckpointFacts& facts,
                      const std::filesystem::path& directory, CheckpointFiles& files);
 
 // Replaces all states. Refuses (kInvalid) another model, optimizer, number format or seed, and
-// names the difference. Returns lines for the user. REQUIRES: no update is under way, and nobody
-// holds or reads weights.
+// names the difference. Returns lines for the user. REQUIRES: no update is running, and no
+// weights are in use.
 std::vector<std::string> load_checkpoint(ModelStates& states, Checkpoint& checkpoint);
 
 // Copies values [first, first + to.size()) of a flattened parameter to `to`, by the parameter's

@@ -29,7 +29,7 @@ struct CheckpointLoaded {
 struct CheckpointSaved {
   std::filesystem::path path;
   double seconds = 0;
-  double waited_seconds = 0;  // of them, in which training stood still
+  double waited_seconds = 0;  // of them, in which training waited
 };
 
 struct InitialWeightsLoaded {
