@@ -16,7 +16,7 @@ install(DIRECTORY aio/include/ pinned_pool/include/ swapper/include/ ${PROJECT_B
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 if(TARGET spillway_trainer)
-  foreach(library trainer_kernels trainer_base trainer_cuda trainer)
+  foreach(library trainer_kernels trainer_base trainer_stream trainer_cuda trainer)
     if(TARGET spillway_${library})
       install(TARGETS spillway_${library} EXPORT spillwayTrainerTargets)
     endif()

@@ -50,6 +50,7 @@ PUBLIC = {
     "tensor_map.h": "models",
     "trace.h": "base",
     "unit.h": "states",
+    "unit_id.h": "base",
     "weight_export.h": "interchange",
     "zero.h": "zero",
     "zero_engine.h": "zero",

@@ -1,69 +1,75 @@
-// IncomingUnit: one unit's weights on their way into memory.
+// IncomingUnit: the weights of one unit on their way into memory.
 //
-// Made by the thread that will use them, filled tile by tile by others (the fetcher's from the
-// tiers, the update's with the tiles it has just computed), then waited for. Shared by these
-// threads; whoever lets go of it last frees the memory, so one that is no longer wanted may simply
-// be dropped while it is filled. On a GPU the copies have a stream of their own.
+// The thread that will use them makes it. Other threads fill it tile by tile: WeightLoader from the
+// tiers, BackgroundUpdate with the tiles that it has just computed. The first thread then waits.
+// All of them share it, and the last one to drop it frees the memory. So a unit that is no longer
+// wanted may be dropped while another thread fills it.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <c10/core/Stream.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/trainer/trace.h>
-#include <spillway/trainer/unit.h>
+#include <spillway/trainer/unit_id.h>
 #include "trainer/plan/partition.h"
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
-#include <mutex>
-#include <optional>
+#include <memory>
+#include <span>
 
 namespace spillway::trainer {
 
+// Memory for this rank's share of a unit's weights, on whatever device. Owns the memory or shares
+// it: `copy` may be called for as long as the object lives. Any thread, each byte once.
+class WeightDestination {
+ public:
+  virtual ~WeightDestination() = default;
+  // Copies `weights` to the bytes that start at `offset_bytes`. Returns when the caller may change
+  // them again.
+  virtual void copy(std::uint64_t offset_bytes, std::span<const std::byte> weights) = 0;
+};
+
 class IncomingUnit {
  public:
-  // `flat`: the whole unit's weights; `part`: this rank's share of them in the order of the
-  // partition's tiles, which is `flat` itself for one rank. `partition` must outlive it.
-  IncomingUnit(const UnitPartition& partition, at::Tensor flat, at::Tensor part);
-  // Has the copies traced, as of that unit. Before it is shared.
+  // `destination`: takes this rank's share in the order of the partition's tiles.
+  // `partition` must outlive it.
+  IncomingUnit(const UnitPartition& partition, std::uint32_t bytes_per_element,
+               std::unique_ptr<WeightDestination> destination);
+  // Records the copies in `trace` as those of `unit`. Call it before sharing the object.
   void set_trace(Trace* trace, UnitId unit) noexcept {
     trace_ = trace;
     unit_ = unit;
   }
 
-  // Copies a tile's weights to their place. Any thread, each tile once.
-  void put(std::size_t tile, const std::byte* weights);
-  // What is missing will not come. Any thread.
-  void fail(std::exception_ptr why);
+  // Copies the weights of a tile to their place. Any thread, each tile once.
+  void put(std::size_t tile, const std::byte* weights) SPILLWAY_EXCLUDES(mutex_);
+  // Says that the missing tiles will not come, and why. Any thread.
+  void fail(std::exception_ptr why) SPILLWAY_EXCLUDES(mutex_);
 
-  // Blocks until every tile is there; throws what `fail` was told.
-  void wait();
-  // Whether somebody waits: who fills it makes haste.
+  // Blocks until every tile has come. Throws the exception that was passed to `fail`.
+  void wait() SPILLWAY_EXCLUDES(mutex_);
+  // True if a thread waits: then whoever fills the unit makes haste.
   bool urgent() const noexcept { return urgent_.load(std::memory_order_relaxed); }
-  // Blocks until somebody waits, or for that long; says whether somebody does.
-  bool urgent_within(std::chrono::microseconds time);
-  // Its weights are not wanted any more: who fills it may stop.
+  // Blocks until a thread waits, but at most for `time`. Returns as `urgent`.
+  bool urgent_within(std::chrono::microseconds time) SPILLWAY_EXCLUDES(mutex_);
+  // Says that nobody wants the weights any more: whoever fills the unit may stop.
   void abandon() noexcept { abandoned_.store(true, std::memory_order_relaxed); }
   bool abandoned() const noexcept { return abandoned_.load(std::memory_order_relaxed); }
 
-  const at::Tensor& flat() const noexcept { return flat_; }
-  const at::Tensor& part() const noexcept { return part_; }
-
  private:
   const UnitPartition& partition_;
-  const at::Tensor flat_;
-  const at::Tensor part_;
+  const std::uint32_t bytes_per_element_;
+  const std::unique_ptr<WeightDestination> destination_;
   Trace* trace_ = nullptr;
   UnitId unit_ = 0;
-  std::optional<c10::Stream> stream_;  // of the copies, on a GPU
   std::atomic<bool> urgent_{false};
   std::atomic<bool> abandoned_{false};
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t missing_;  // tiles; under mutex_
-  std::exception_ptr failure_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::size_t missing_ SPILLWAY_GUARDED_BY(mutex_);  // tiles
+  std::exception_ptr failure_ SPILLWAY_GUARDED_BY(mutex_);
 };
 
 }  // namespace spillway::trainer

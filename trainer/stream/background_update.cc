@@ -2,9 +2,6 @@
 #include <spillway/aio/check.h>
 #include <spillway/trainer/failure.h>
 
-#include <algorithm>
-#include <chrono>
-#include <numeric>
 #include <utility>
 
 namespace spillway::trainer {
@@ -15,176 +12,134 @@ bool moved(const swapper::Part& weights) {
   return weights.tier->resident(weights.tile, weights.planes.first) == nullptr;
 }
 
+UpdatePlan plan_of(const std::vector<UpdateItem>& items, std::size_t unit_count) {
+  std::vector<UpdatePlan::Item> planned;
+  for (const UpdateItem& item : items) planned.push_back({item.unit, item.may_speculate});
+  return {std::move(planned), unit_count};
+}
+
 }  // namespace
 
 BackgroundUpdate::BackgroundUpdate(std::vector<UpdateItem> items, std::size_t unit_count)
-    : items_(std::move(items)), progress_(items_.size()), units_(unit_count) {
-  for (std::size_t i = 0; i < items_.size(); ++i) {
-    UnitProgress& unit = units_[items_[i].unit];
-    SPILLWAY_CHECK(unit.items == 0 || items_[i].unit == items_[i - 1].unit,
-                   "a unit's items are together");
-    ++unit.items;
-  }
-}
+    : items_(std::move(items)),
+      unit_count_(unit_count),
+      plan_(plan_of(items_, unit_count)),
+      incoming_(unit_count) {}
 
 BackgroundUpdate::~BackgroundUpdate() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     cancelled_ = true;
-    changed_.notify_all();
+    wake();
   }
   if (thread_.joinable()) thread_.join();
 }
 
-// REQUIRES: mutex_ is held.
-void BackgroundUpdate::begin_step(Phase phase, Compute compute, const std::vector<UnitId>& order) {
+// After every change that the update's thread, or who waits for it, may wait for.
+void BackgroundUpdate::wake() {
+  held_back_ = false;
+  changed_.notify_all();
+}
+
+// The update's thread waits for a change.
+void BackgroundUpdate::hold_back(MutexLock& lock) {
+  held_back_ = true;
+  changed_.notify_all();
+  changed_.wait(lock);
+}
+
+std::vector<bool> BackgroundUpdate::units_read_back() const {
+  std::vector<bool> read_back(unit_count_);
+  for (const UpdateItem& item : items_) {
+    if (moved(item.parts[0])) read_back[item.unit] = true;
+  }
+  return read_back;
+}
+
+void BackgroundUpdate::begin_step(Compute compute) {
   if (failure_) std::rethrow_exception(failure_);
-  SPILLWAY_CHECK(uncomputed_ == 0, "an update is computed before the next one starts");
   // Before all else: where no thread can be made, nobody shall wait for what it does.
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
-  for (ItemProgress& item : progress_) {
-    item = {.writing = item.writing};  // of the step before
-  }
-  for (UnitProgress& unit : units_) {
-    unit.computed = 0;
-    unit.begun = unit.final = unit.read_back = false;
-    unit.incoming.reset();
-  }
-  for (const UpdateItem& item : items_) {
-    if (moved(item.parts[0])) units_[item.unit].read_back = true;
-  }
-  uncomputed_ = items_.size();
-  phase_ = phase;
+  for (auto& incoming : incoming_) incoming.reset();
   compute_ = std::make_shared<const Compute>(std::move(compute));
-  order_items(order);
-  expected_positions_ = 0;
+  wake();
 }
 
-void BackgroundUpdate::start_ahead(Compute compute, const std::vector<UnitId>& order) {
-  const std::lock_guard lock(mutex_);
-  SPILLWAY_CHECK(phase_ != Phase::kAhead, "an update ahead of the norm is under way");
-  begin_step(Phase::kAhead, std::move(compute), order);
-  std::erase_if(order_, [&](std::size_t i) { return !items_[i].may_go_ahead; });
-  changed_.notify_all();
+void BackgroundUpdate::start_speculative(Compute compute, const std::vector<UnitId>& order) {
+  const MutexLock lock(mutex_);
+  begin_step(std::move(compute));
+  plan_.start_speculative(order, units_read_back());
 }
 
-BackgroundUpdate::AheadTiles BackgroundUpdate::start(Compute compute,
-                                                     const std::vector<UnitId>& order,
-                                                     Ahead ahead) {
-  const std::lock_guard lock(mutex_);
-  if (phase_ != Phase::kAhead) {
-    begin_step(Phase::kForward, std::move(compute), order);
-    changed_.notify_all();
+BackgroundUpdate::SpeculativeTiles BackgroundUpdate::start(Compute compute,
+                                                           const std::vector<UnitId>& order,
+                                                           Verdict verdict) {
+  const MutexLock lock(mutex_);
+  begin_step(std::move(compute));
+  if (!plan_.speculative()) {
+    plan_.start(order, units_read_back());
     return {};
   }
-  if (failure_) std::rethrow_exception(failure_);
-  phase_ = Phase::kForward;
-  compute_ = std::make_shared<const Compute>(std::move(compute));
-  order_items(order);
-  if (ahead == Ahead::kTakeBack) {
-    for (UnitProgress& unit : units_) unit.begun = false;
-  }
-  std::size_t settled = 0;
-  for (std::size_t i = 0; i < items_.size(); ++i) settled += settle(i, ahead) ? 1 : 0;
-  changed_.notify_all();
-  return ahead == Ahead::kKeep ? AheadTiles{.kept = settled} : AheadTiles{.taken_back = settled};
+  const UpdatePlan::Decided decided = plan_.decide(order, verdict);
+  for (const UpdatePlan::Ending& ending : decided.endings) end_generations(ending);
+  return verdict == Verdict::kKeep ? SpeculativeTiles{.kept = decided.items}
+                                   : SpeculativeTiles{.rolled_back = decided.items};
 }
 
 void BackgroundUpdate::unit_final(UnitId unit) {
-  const std::lock_guard lock(mutex_);
-  units_[unit].final = true;
-  changed_.notify_all();
+  const MutexLock lock(mutex_);
+  plan_.set_final(unit);
+  wake();
 }
 
-void BackgroundUpdate::take_back() {
+void BackgroundUpdate::roll_back() {
   {
-    const std::lock_guard lock(mutex_);
-    if (phase_ != Phase::kAhead) return;
+    const MutexLock lock(mutex_);
+    if (!plan_.speculative()) return;
     cancelled_ = true;
-    changed_.notify_all();
+    wake();
   }
   thread_.join();
   thread_ = {};
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   cancelled_ = false;
-  for (std::size_t i = 0; i < items_.size(); ++i) {
-    if (progress_[i].ahead != Decision::kNone) progress_[i].ahead = Decision::kTakeBack;
-    end_generations(i);
-    progress_[i] = {};
-  }
-  for (UnitProgress& unit : units_) unit.computed = unit.writing = 0;
-  phase_ = Phase::kIdle;
-  uncomputed_ = 0;
+  for (const UpdatePlan::Ending& ending : plan_.give_up()) end_generations(ending);
   idle_ = true;
   so_far_ = reported_ = {};  // the next thread's stream counts from 0
 }
 
-// What was kept of the item when it was computed ahead is dropped or restored, now or as soon as it
-// is written. False when it was not. REQUIRES: mutex_ is held.
-bool BackgroundUpdate::settle(std::size_t number, Ahead ahead) {
-  ItemProgress& item = progress_[number];
-  if (item.ahead != Decision::kOpen) return false;
-  item.ahead = ahead == Ahead::kKeep ? Decision::kKeep : Decision::kTakeBack;
-  if (ahead == Ahead::kTakeBack && std::exchange(item.computed, false)) {
-    --units_[items_[number].unit].computed;
-    ++uncomputed_;
-  }
-  if (!item.writing) end_generations(number);
-  return true;
-}
-
-// REQUIRES: mutex_ is held; the item is written, and decided on.
-void BackgroundUpdate::end_generations(std::size_t number) {
-  ItemProgress& item = progress_[number];
-  const Decision decision = std::exchange(item.ahead, Decision::kNone);
-  if (decision == Decision::kNone) return;
-  for (const swapper::Part& part : items_[number].parts) {
+void BackgroundUpdate::end_generations(const UpdatePlan::Ending& ending) {
+  for (const swapper::Part& part : items_[ending.item].parts) {
     if (part.access == swapper::Access::kRead) continue;
-    if (decision == Decision::kKeep) {
+    if (ending.verdict == Verdict::kKeep) {
       part.tier->drop_kept(part.tile);
     } else {
       part.tier->roll_back(part.tile);
     }
   }
-  if (decision != Decision::kTakeBack) return;
-  item.named = false;
-  next_ = 0;
-}
-
-// REQUIRES: mutex_ is held.
-void BackgroundUpdate::order_items(const std::vector<UnitId>& order) {
-  for (UnitProgress& unit : units_) unit.position = order.size();
-  for (std::size_t i = order.size(); i-- > 0;) units_[order[i]].position = i;
-  order_.resize(items_.size());
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
-    return units_[items_[a].unit].position < units_[items_[b].unit].position;
-  });
-  next_ = 0;
-}
-
-// REQUIRES: mutex_ is held.
-std::optional<std::size_t> BackgroundUpdate::name_next() {
-  if (phase_ == Phase::kIdle || cancelled_) return std::nullopt;
-  while (next_ < order_.size() && progress_[order_[next_]].named) ++next_;
-  if (next_ == order_.size()) return std::nullopt;
-  ItemProgress& item = progress_[order_[next_]];
-  if (item.writing) return std::nullopt;  // its bytes of the step before are still on their way
-  item.named = true;
-  return order_[next_];
 }
 
 std::optional<std::size_t> BackgroundUpdate::next(bool wait, const swapper::StreamStats& so_far) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   so_far_ = so_far;
-  std::optional<std::size_t> named = name_next();
-  if (wait && !named) {
-    idle_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return cancelled_ || (named = name_next()); });
+  std::optional<std::size_t> named;
+  if (!cancelled_) named = plan_.name_next();
+  if (wait && !named) idle_ = true;
+  while (wait && !cancelled_ && !named) {
+    hold_back(lock);
+    if (!cancelled_) named = plan_.name_next();
   }
   if (named) idle_ = false;
   return named;
+}
+
+bool BackgroundUpdate::ready(std::size_t number, bool wait) {
+  MutexLock lock(mutex_);
+  while (!cancelled_ && !plan_.may_compute(number, waiting_ > 0)) {
+    if (!wait) return false;
+    hold_back(lock);
+  }
+  return true;
 }
 
 void BackgroundUpdate::run() {
@@ -197,63 +152,35 @@ void BackgroundUpdate::run() {
   } catch (...) {
     failure = std::current_exception();
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   idle_ = true;
   if (!cancelled_) failure_ = failure;
-  for (UnitProgress& unit : units_) {
-    if (failure && unit.incoming) unit.incoming->fail(failure);
-    unit.incoming.reset();
+  for (auto& incoming : incoming_) {
+    if (failure && incoming) incoming->fail(failure);
+    incoming.reset();
   }
-  changed_.notify_all();
-}
-
-// REQUIRES: mutex_ is held.
-bool BackgroundUpdate::may_compute(std::size_t number) const {
-  const UnitProgress& unit = units_[items_[number].unit];
-  if (phase_ == Phase::kAhead) return unit.final;
-  if (waiting_ > 0 || !unit.read_back || unit.begun || unit.position < expected_positions_) {
-    return true;
-  }
-  // Items are computed in the order in which they were named: one that was named ahead of the norm,
-  // or before others were taken back, must not be in the way of what somebody has memory for.
-  return std::ranges::any_of(units_, [&](const UnitProgress& other) {
-    return other.position < expected_positions_ && other.computed < other.items;
-  });
-}
-
-bool BackgroundUpdate::ready(std::size_t number, bool wait) {
-  std::unique_lock lock(mutex_);
-  if (wait) changed_.wait(lock, [&] { return cancelled_ || may_compute(number); });
-  return cancelled_ || may_compute(number);
+  wake();
 }
 
 Result<void> BackgroundUpdate::compute_item(std::size_t number,
                                             std::span<const swapper::PartView> parts) {
-  ItemProgress& item = progress_[number];
-  UnitProgress& unit = units_[items_[number].unit];
   std::shared_ptr<const Compute> compute;
   std::shared_ptr<IncomingUnit> incoming;
-  bool ahead = false;
+  bool keeps_generation = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (cancelled_) return make_error(ErrorKind::kCancelled, "update", "", "its engine is gone");
-    unit.begun = item.writing = true;
-    ++unit.writing;
-    ahead = phase_ == Phase::kAhead;
-    if (ahead) item.ahead = Decision::kOpen;
+    keeps_generation = plan_.begin_compute(number);
     compute = compute_;
-    incoming = unit.incoming;
+    incoming = incoming_[items_[number].unit];
   }
-  if (ahead) {
+  if (keeps_generation) {
     if (auto kept = keep_generations(number); !kept) return kept;
   }
   if (auto computed = (*compute)(number, parts); !computed) return computed;
   if (incoming) incoming->put(items_[number].tile, parts[0].plane(0));
-  const std::lock_guard lock(mutex_);
-  if (item.ahead == Decision::kTakeBack) return {};  // to be computed again
-  item.computed = true;
-  --uncomputed_;
-  if (++unit.computed == unit.items || uncomputed_ == 0) changed_.notify_all();
+  const MutexLock lock(mutex_);
+  if (plan_.set_computed(number)) wake();
   return {};
 }
 
@@ -268,52 +195,40 @@ Result<void> BackgroundUpdate::keep_generations(std::size_t number) {
       continue;
     }
     for (const swapper::Part* one : kept) one->tier->drop_kept(one->tile);
-    const std::lock_guard lock(mutex_);
-    progress_[number].ahead = Decision::kNone;
+    const MutexLock lock(mutex_);
+    plan_.set_not_kept(number);
     return generation;
   }
   return {};
 }
 
 void BackgroundUpdate::written(std::size_t number) {
-  const std::lock_guard lock(mutex_);
-  ItemProgress& item = progress_[number];
-  UnitProgress& unit = units_[items_[number].unit];
-  item.writing = false;
-  if (item.ahead != Decision::kOpen) end_generations(number);
-  if (--unit.writing == 0) changed_.notify_all();
+  const MutexLock lock(mutex_);
+  if (const auto ending = plan_.set_written(number)) end_generations(*ending);
+  if (plan_.unit_written(items_[number].unit)) wake();
 }
 
-bool BackgroundUpdate::deliver(UnitId id, std::shared_ptr<IncomingUnit> incoming) {
-  const std::lock_guard lock(mutex_);
-  UnitProgress& unit = units_[id];
-  if (phase_ != Phase::kForward || failure_ || unit.begun || unit.items == 0) return false;
-  unit.incoming = std::move(incoming);
-  expected_positions_ = std::max(expected_positions_, unit.position + 1);
-  changed_.notify_all();
+bool BackgroundUpdate::deliver(UnitId unit, std::shared_ptr<IncomingUnit> incoming) {
+  const MutexLock lock(mutex_);
+  if (failure_ || !plan_.expect_delivery(unit)) return false;
+  incoming_[unit] = std::move(incoming);
+  wake();
   return true;
 }
 
-// While somebody waits, the update is not held back.
-template <typename Reached>
-void BackgroundUpdate::wait_for(const Reached& reached) {
-  std::unique_lock lock(mutex_);
-  ++waiting_;
-  changed_.notify_all();
-  changed_.wait(lock, [&] { return failure_ || reached(); });
-  --waiting_;
-  if (failure_) std::rethrow_exception(failure_);
-}
-
-void BackgroundUpdate::wait_until_written(UnitId id) {
-  const UnitProgress& unit = units_[id];
-  bool used_again = false;
-  wait_for([&] {
-    used_again = phase_ == Phase::kAhead && unit.begun;
-    const bool updated = phase_ != Phase::kForward || unit.computed == unit.items;
-    return used_again || (updated && unit.writing == 0);
-  });
-  if (!used_again) return;
+// While a thread waits, the update is not held back.
+void BackgroundUpdate::wait_until_written(UnitId unit) {
+  using Readable = UpdatePlan::Readable;
+  Readable readable = Readable::kNotYet;
+  {
+    MutexLock lock(mutex_);
+    ++waiting_;
+    wake();
+    while (!failure_ && (readable = plan_.readable(unit)) == Readable::kNotYet) changed_.wait(lock);
+    --waiting_;
+    if (failure_) std::rethrow_exception(failure_);
+  }
+  if (readable == Readable::kNow) return;
   throw Failure(make_error(ErrorKind::kInvalid, "read weights", "",
                            "a unit is used after its gradient was final; use "
                            "offload_optimizer.update_order forward")
@@ -321,21 +236,34 @@ void BackgroundUpdate::wait_until_written(UnitId id) {
 }
 
 void BackgroundUpdate::wait_until_computed() {
-  wait_for([&] { return uncomputed_ == 0; });
+  MutexLock lock(mutex_);
+  ++waiting_;
+  wake();
+  while (!failure_ && !plan_.all_computed()) changed_.wait(lock);
+  --waiting_;
+  if (failure_) std::rethrow_exception(failure_);
 }
 
 swapper::StreamStats BackgroundUpdate::finish() {
-  wait_for([&] { return uncomputed_ == 0 && idle_; });
   {
-    const std::lock_guard lock(mutex_);
-    SPILLWAY_CHECK(phase_ != Phase::kAhead, "an update ahead of the norm is decided on first");
-    phase_ = Phase::kIdle;
+    MutexLock lock(mutex_);
+    ++waiting_;
+    wake();
+    while (!failure_ && !(plan_.all_computed() && idle_)) changed_.wait(lock);
+    --waiting_;
+    if (failure_) std::rethrow_exception(failure_);
+    plan_.finish();
   }
   return take_stats();
 }
 
+void BackgroundUpdate::wait_until_held_back() {
+  MutexLock lock(mutex_);
+  while (!held_back_) changed_.wait(lock);
+}
+
 swapper::StreamStats BackgroundUpdate::take_stats() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const swapper::StreamStats before = std::exchange(reported_, so_far_);
   return {.seconds = reported_.seconds - before.seconds,
           .compute_seconds = reported_.compute_seconds - before.compute_seconds,

@@ -1,27 +1,24 @@
-// BackgroundUpdate: the update of all tiles, step after step, streamed on a thread of its own.
+// BackgroundUpdate: the update of all tiles, step after step, streamed on its own thread.
 //
-// In forward order: nobody needs a unit's new weights before its next forward, so the update of a
-// unit overlaps with the forward of the units before it, and the weights it has just computed are
-// put into the memory that this forward will use: they are not read again. It runs ahead of the
-// forward by no more than what it has been given memory for, unless somebody waits for a later
-// unit.
-// Ahead, during backward: a unit whose gradient is final is updated at once, as if nothing were to
-// be clipped, and the tiles' bytes from before are kept. When the norm is known, `start` keeps what
-// was done, or takes it all back, and the rest follows in forward order. So no bit depends on when
-// a tile is updated.
+// UpdatePlan decides, this class does it: reads, computes, writes, keeps generations, delivers.
+// The update overlaps with the forward pass: the new weights of a unit are copied straight into the
+// memory that this pass will use, and are not read again. `start_speculative` overlaps it with
+// backward, too; `start` then keeps or rolls back, bit for bit. So no bit depends on when a tile
+// is updated.
 //
-// deliver, unit_final, the waits: any thread. start_ahead, start, take_back, finish: one.
+// Threads: one thread calls start_speculative, start, roll_back and finish. Any thread may call
+// the others.
 #pragma once
 
+#include <spillway/aio/mutex.h>
 #include <spillway/swapper/tile_stream.h>
-#include <spillway/trainer/unit.h>
+#include <spillway/trainer/unit_id.h>
 #include "trainer/states/incoming_unit.h"
+#include "trainer/stream/update_plan.h"
 
-#include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <thread>
@@ -31,106 +28,85 @@ namespace spillway::trainer {
 
 struct UpdateItem {
   UnitId unit = 0;
-  std::size_t tile = 0;       // of the unit
-  swapper::Item parts;        // the first is the weights'
-  bool may_go_ahead = false;  // the tiles of all parts that are written keep generations
+  std::size_t tile = 0;        // of the unit
+  swapper::Item parts;         // the first is the weights'
+  bool may_speculate = false;  // the tiles of all parts that are written keep generations
 };
 
 class BackgroundUpdate final : private swapper::TileStream::Source {
  public:
-  // `items`: what each step updates, a unit's together. `unit_count`: of the model.
+  // `items`: what each step updates, the items of a unit together. `unit_count`: of the model.
   BackgroundUpdate(std::vector<UpdateItem> items, std::size_t unit_count);
-  // Ends an update under way after the tile at hand: the states are of no use any more.
+  // Ends an update in progress after the current tile: then the states are of no use any more.
   ~BackgroundUpdate() override;
 
-  // Computes one item (its index); called on the update's thread.
+  // Computes one item, by its index. The thread of the update calls it.
   using Compute = swapper::TileStream::Compute;
-  // Begins a step's update ahead of its norm, the units in the order in which they are expected to
-  // become final, each once it is. REQUIRES, here and for start: what the step before has to
-  // compute is computed. Does not block. Throws what ended the update before.
-  void start_ahead(Compute compute, const std::vector<UnitId>& order);
-  // The unit's gradient is final, and nothing reads its weights until they are updated.
-  void unit_final(UnitId unit);
-  // What was computed ahead of the norm is what it should be, or it is not.
-  enum class Ahead { kKeep, kTakeBack };
-  struct AheadTiles {
+  // Starts a step before its norm is known: updates each unit once its gradient is final, in the
+  // expected `order`. Does not block. Throws the error that ended an earlier update.
+  // REQUIRES, here and for `start`: the step before is computed.
+  void start_speculative(Compute compute, const std::vector<UnitId>& order)
+      SPILLWAY_EXCLUDES(mutex_);
+  // The gradient of the unit is final, and nothing reads its weights before they are updated.
+  void unit_final(UnitId unit) SPILLWAY_EXCLUDES(mutex_);
+  struct SpeculativeTiles {
     std::size_t kept = 0;
-    std::size_t taken_back = 0;
+    std::size_t rolled_back = 0;
   };
-  // Updates the units that were not updated ahead: those in `order` first, the others after them.
-  // Does not block. Throws what ended the update before. Returns what was done ahead.
-  AheadTiles start(Compute compute, const std::vector<UnitId>& order, Ahead ahead = Ahead::kKeep);
-  // Ends an update ahead of the norm: no tile is updated. Blocks. Nothing when there is none.
-  void take_back();
+  // Updates the units that are not updated yet: those in `order` first, then the others. `verdict`:
+  // on the speculative updates. Does not block. Throws the error that ended an earlier update.
+  SpeculativeTiles start(Compute compute, const std::vector<UnitId>& order,
+                         Verdict verdict = Verdict::kKeep) SPILLWAY_EXCLUDES(mutex_);
+  // Ends a speculative update, if there is one, with no tile updated. Blocks.
+  void roll_back() SPILLWAY_EXCLUDES(mutex_);
 
-  // Has the unit's updated weights put into `incoming`, its trainable tiles that is. False when
-  // that is too late or there is nothing to update: then they are read, after wait_until_written.
-  bool deliver(UnitId unit, std::shared_ptr<IncomingUnit> incoming);
-  // Block until the unit's tiles can be read from their tiers: updated, but as they were before
-  // the step while it goes ahead of the norm; until all are computed. Throw what ended the update,
-  // and Failure for a unit that was final and is used again.
-  void wait_until_written(UnitId unit);
-  void wait_until_computed();
+  // Asks the update to copy the unit's new trainable tiles into `incoming`. False if it has already
+  // begun the unit or has no tiles of it: then wait_until_written, and read them.
+  bool deliver(UnitId unit, std::shared_ptr<IncomingUnit> incoming) SPILLWAY_EXCLUDES(mutex_);
+  // Block until the unit can be read from its tiers (updated; unchanged during a speculative
+  // update), or until all items are computed. Throw the error that ended the update, and Failure
+  // for a unit that was final and is used again.
+  void wait_until_written(UnitId unit) SPILLWAY_EXCLUDES(mutex_);
+  void wait_until_computed() SPILLWAY_EXCLUDES(mutex_);
   // Blocks until everything is in its tier. Returns as take_stats.
-  swapper::StreamStats finish();
-  // What updates took since the last call. Does not block.
-  swapper::StreamStats take_stats();
+  swapper::StreamStats finish() SPILLWAY_EXCLUDES(mutex_);
+  // Returns the time that updates took since the last call. Does not block.
+  swapper::StreamStats take_stats() SPILLWAY_EXCLUDES(mutex_);
+  // Blocks until the update can do no more before another call (of deliver, unit_final, start).
+  void wait_until_held_back() SPILLWAY_EXCLUDES(mutex_);
 
  private:
-  enum class Phase { kIdle, kAhead, kForward };
-  enum class Decision { kNone, kOpen, kKeep, kTakeBack };  // kNone: nothing was kept
-  struct ItemProgress {
-    bool named = false;     // to the stream, in this step
-    bool writing = false;   // computed just now, or on its way to the tiers
-    bool computed = false;  // in this step, for good
-    Decision ahead = Decision::kNone;
-  };
-  struct UnitProgress {
-    std::size_t position = 0;  // in forward order
-    std::size_t items = 0;
-    std::size_t computed = 0;
-    std::size_t writing = 0;
-    bool begun = false;
-    bool final = false;
-    bool read_back = false;  // its weights lie on files: they should be delivered
-    std::shared_ptr<IncomingUnit> incoming;
-  };
-
-  std::optional<std::size_t> next(bool wait, const swapper::StreamStats& so_far) override;
-  bool ready(std::size_t number, bool wait) override;
+  std::optional<std::size_t> next(bool wait, const swapper::StreamStats& so_far) override
+      SPILLWAY_EXCLUDES(mutex_);
+  bool ready(std::size_t number, bool wait) override SPILLWAY_EXCLUDES(mutex_);
   const swapper::Item& item(std::size_t number) const override { return items_[number].parts; }
 
-  void run();
-  void begin_step(Phase phase, Compute compute, const std::vector<UnitId>& order);
-  void order_items(const std::vector<UnitId>& order);
-  std::optional<std::size_t> name_next();
-  bool may_compute(std::size_t number) const;
-  Result<void> compute_item(std::size_t number, std::span<const swapper::PartView> parts);
-  Result<void> keep_generations(std::size_t number);
-  void written(std::size_t number);
-  bool settle(std::size_t number, Ahead ahead);
-  void end_generations(std::size_t number);
-  template <typename Reached>
-  void wait_for(const Reached& reached);
+  void run() SPILLWAY_EXCLUDES(mutex_);
+  void begin_step(Compute compute) SPILLWAY_REQUIRES(mutex_);
+  std::vector<bool> units_read_back() const;
+  void wake() SPILLWAY_REQUIRES(mutex_);
+  void hold_back(MutexLock& lock) SPILLWAY_REQUIRES(mutex_);
+  Result<void> compute_item(std::size_t number, std::span<const swapper::PartView> parts)
+      SPILLWAY_EXCLUDES(mutex_);
+  Result<void> keep_generations(std::size_t number) SPILLWAY_EXCLUDES(mutex_);
+  void written(std::size_t number) SPILLWAY_EXCLUDES(mutex_);
+  void end_generations(const UpdatePlan::Ending& ending) SPILLWAY_REQUIRES(mutex_);
 
   const std::vector<UpdateItem> items_;
-  std::mutex mutex_;  // of all below but the thread
-  std::condition_variable changed_;
-  Phase phase_ = Phase::kIdle;
-  std::shared_ptr<const Compute> compute_;
-  std::vector<ItemProgress> progress_;  // of each item
-  std::vector<UnitProgress> units_;
-  std::vector<std::size_t> order_;      // items, as they are to be named
-  std::size_t next_ = 0;                // in order_
-  std::size_t expected_positions_ = 0;  // units before this one have memory to go to
-  std::size_t uncomputed_ = 0;          // items
-  int waiting_ = 0;                     // threads
-  bool idle_ = true;                    // nothing is read, computed or written
-  bool cancelled_ = false;
-  swapper::StreamStats so_far_;
-  swapper::StreamStats reported_;
-  std::exception_ptr failure_;
-  std::thread thread_;
+  const std::size_t unit_count_;
+  Mutex mutex_;
+  CondVar changed_;
+  UpdatePlan plan_ SPILLWAY_GUARDED_BY(mutex_);
+  std::shared_ptr<const Compute> compute_ SPILLWAY_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<IncomingUnit>> incoming_ SPILLWAY_GUARDED_BY(mutex_);  // by unit
+  int waiting_ SPILLWAY_GUARDED_BY(mutex_) = 0;                                      // threads
+  bool idle_ SPILLWAY_GUARDED_BY(mutex_) = true;        // nothing is read, computed or written
+  bool held_back_ SPILLWAY_GUARDED_BY(mutex_) = false;  // the thread waits for another call
+  bool cancelled_ SPILLWAY_GUARDED_BY(mutex_) = false;
+  swapper::StreamStats so_far_ SPILLWAY_GUARDED_BY(mutex_);
+  swapper::StreamStats reported_ SPILLWAY_GUARDED_BY(mutex_);
+  std::exception_ptr failure_ SPILLWAY_GUARDED_BY(mutex_);
+  std::thread thread_;  // of the caller of start
 };
 
 }  // namespace spillway::trainer

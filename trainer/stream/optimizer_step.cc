@@ -28,8 +28,8 @@ UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::b
   return planes;
 }
 
-// Whether the item's update can be taken back, and is worth it: there is I/O to hide.
-bool may_go_ahead(const swapper::Item& item) {
+// Whether the item's update can be rolled back, and is worth it: there is I/O to hide.
+bool may_speculate(const swapper::Item& item) {
   const swapper::Part& states = item[1];
   return item.size() == 2 && states.tier->resident(states.tile, 0) == nullptr &&
          std::ranges::all_of(item, [](const swapper::Part& part) {
@@ -44,8 +44,8 @@ OptimizerStep::OptimizerStep(ModelStates& states, GradientStore& gradients)
   for (UnitId unit = 0; unit < states.units().size(); ++unit) plan_unit(unit);
   std::vector<UpdateItem> items;
   for (std::size_t i = 0; i < items_.size(); ++i) {
-    items.push_back({work_[i].unit, work_[i].tile, items_[i], may_go_ahead(items_[i])});
-    can_start_ahead_ = can_start_ahead_ || items.back().may_go_ahead;
+    items.push_back({work_[i].unit, work_[i].tile, items_[i], may_speculate(items_[i])});
+    can_speculate_ = can_speculate_ || items.back().may_speculate;
   }
   background_ = std::make_unique<BackgroundUpdate>(std::move(items), states.units().size());
 }
@@ -147,19 +147,18 @@ BackgroundUpdate::Compute OptimizerStep::compute_with(StepInputs inputs) const {
   };
 }
 
-void OptimizerStep::start_ahead(std::uint64_t step, double learning_rate,
-                                const std::vector<UnitId>& order) {
-  background_->start_ahead(compute_with(inputs_of(step, learning_rate, /*grad_scale=*/1.0f)),
-                           order);
+void OptimizerStep::start_speculative(std::uint64_t step, double learning_rate,
+                                      const std::vector<UnitId>& order) {
+  background_->start_speculative(compute_with(inputs_of(step, learning_rate, /*grad_scale=*/1.0f)),
+                                 order);
 }
 
-BackgroundUpdate::AheadTiles OptimizerStep::start(std::uint64_t step, double learning_rate,
-                                                  float grad_scale,
-                                                  const std::vector<UnitId>& order) {
-  using Ahead = BackgroundUpdate::Ahead;
-  const bool as_expected = grad_scale == 1.0f;  // by start_ahead
+BackgroundUpdate::SpeculativeTiles OptimizerStep::start(std::uint64_t step, double learning_rate,
+                                                        float grad_scale,
+                                                        const std::vector<UnitId>& order) {
+  const bool as_expected = grad_scale == 1.0f;  // by start_speculative
   return background_->start(compute_with(inputs_of(step, learning_rate, grad_scale)), order,
-                            as_expected ? Ahead::kKeep : Ahead::kTakeBack);
+                            as_expected ? Verdict::kKeep : Verdict::kRollBack);
 }
 
 Result<void> OptimizerStep::update_tile(const TileWork& work,

@@ -37,15 +37,16 @@ class OptimizerStep {
   // As update, in the background, the units in `order` first, the others after them. The gradients
   // are used until background().wait_until_computed() has returned.
   // REQUIRES, besides: the optimizer's states are not in device memory.
-  BackgroundUpdate::AheadTiles start(std::uint64_t step, double learning_rate, float grad_scale,
-                                     const std::vector<UnitId>& order);
+  BackgroundUpdate::SpeculativeTiles start(std::uint64_t step, double learning_rate,
+                                           float grad_scale, const std::vector<UnitId>& order);
   // Before a backward: begins to update the units whose gradients become final, in this order, as
   // if nothing were to be clipped. `start`, which must follow, finds out whether that was right.
-  // REQUIRES: as start; can_start_ahead().
-  void start_ahead(std::uint64_t step, double learning_rate, const std::vector<UnitId>& order);
+  // REQUIRES: as start; can_speculate().
+  void start_speculative(std::uint64_t step, double learning_rate,
+                         const std::vector<UnitId>& order);
   // Whether there are tiles that can be updated ahead: those of an optimizer's states on files,
   // unless gradients are too.
-  bool can_start_ahead() const noexcept { return can_start_ahead_; }
+  bool can_speculate() const noexcept { return can_speculate_; }
   BackgroundUpdate& background() noexcept { return *background_; }
 
  private:
@@ -81,7 +82,7 @@ class OptimizerStep {
   GradientStore* gradients_;
   std::vector<swapper::Item> items_;  // one for each of work_
   std::vector<TileWork> work_;
-  bool can_start_ahead_ = false;
+  bool can_speculate_ = false;
   std::optional<Error> failed_;                   // update()
   std::unique_ptr<BackgroundUpdate> background_;  // uses the above: goes first
 };

@@ -4,14 +4,29 @@
 #include <spillway/aio/stopwatch.h>
 #include "trainer/device/device.h"
 #include "trainer/device/device_tier.h"
+#include "trainer/states/tensor_destination.h"
 
 #include <algorithm>
 
 #include "trainer/stream/weight_loader.h"
 
 namespace spillway::trainer {
+namespace {
+
+UnitWeights weights_of(ModelStates& states) {
+  UnitWeights weights{&states.tiers().weights(), states.tiers().weight_pool(), {}};
+  for (const ModelStates::UnitState& unit : states.units()) {
+    weights.units.push_back({&unit.partition, unit.first_tile});
+  }
+  return weights;
+}
+
+}  // namespace
+
 WeightFetcher::WeightFetcher(ModelStates& states, BackgroundUpdate& update)
-    : states_(&states), update_(&update), loader_(std::make_unique<WeightLoader>(states, update)) {
+    : states_(&states),
+      update_(&update),
+      loader_(std::make_unique<WeightLoader>(weights_of(states), update)) {
   for (UnitId unit = 0; unit < states.units().size(); ++unit) {
     ahead_bytes_ = std::max(ahead_bytes_, bytes_of(unit));
   }
@@ -129,7 +144,11 @@ void WeightFetcher::send_for_next() {
 WeightFetcher::Coming WeightFetcher::send_for(UnitId id) {
   const UnitPartition& partition = states_->units()[id].partition;
   const at::Tensor flat = take_flat(id);
-  Coming coming{std::make_shared<IncomingUnit>(partition, flat, part_of(id, flat))};
+  const at::Tensor part = part_of(id, flat);
+  Coming coming{
+      std::make_shared<IncomingUnit>(partition, states_->tiers().weight_bytes_per_element(),
+                                     std::make_unique<TensorDestination>(part)),
+      flat, part};
   coming.weights->set_trace(states_->trace(), id);
   coming.updated = update_->deliver(id, coming.weights);
   const auto tiles = coming.updated ? WeightLoader::Tiles::kFrozen : WeightLoader::Tiles::kAll;
@@ -152,7 +171,7 @@ void WeightFetcher::load(UnitId id) {
     coming.weights->wait();
   }
   coming_.erase(id);
-  loaded_.emplace(id, gathered(id, coming.weights->flat(), coming.weights->part()));
+  loaded_.emplace(id, gathered(id, coming.flat, coming.part));
 }
 
 // Whether the unit's weights need only be copied within the memory of the device.
@@ -226,7 +245,7 @@ std::uint64_t WeightFetcher::bytes_of(UnitId id) const {
 std::uint64_t WeightFetcher::resident_bytes() const noexcept {
   std::uint64_t bytes = 0;
   for (const auto& [unit, flat] : loaded_) bytes += flat.nbytes();
-  for (const auto& [unit, coming] : coming_) bytes += coming.weights->flat().nbytes();
+  for (const auto& [unit, coming] : coming_) bytes += coming.flat.nbytes();
   for (const at::Tensor& flat : spare_) bytes += flat.nbytes();
   return bytes;
 }

@@ -64,8 +64,10 @@ class WeightFetcher {
     std::vector<Use> recorded;  // of this sweep
   };
   struct Coming {
-    std::shared_ptr<IncomingUnit> weights;
-    bool updated = false;  // they come from the update
+    std::shared_ptr<IncomingUnit> weights;  // on their way into `part`
+    at::Tensor flat;                        // the whole unit's
+    at::Tensor part;                        // this rank's share; `flat` itself for one rank
+    bool updated = false;                   // they come from the update
   };
 
   void load(UnitId unit);

@@ -15,12 +15,12 @@ constexpr std::chrono::milliseconds kLookEvery{1};
 
 }  // namespace
 
-WeightLoader::WeightLoader(ModelStates& states, BackgroundUpdate& update)
-    : states_(&states), update_(&update), thread_([this] { run(); }) {}
+WeightLoader::WeightLoader(UnitWeights weights, BackgroundUpdate& update)
+    : weights_(std::move(weights)), update_(&update), thread_([this] { run(); }) {}
 
 WeightLoader::~WeightLoader() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     for (Job& job : jobs_) job.incoming->abandon();
     changed_.notify_all();
@@ -29,27 +29,27 @@ WeightLoader::~WeightLoader() {
 }
 
 void WeightLoader::load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   jobs_.push_back({unit, tiles, std::move(incoming)});
   changed_.notify_all();
 }
 
 void WeightLoader::settle() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return jobs_.empty(); });
+  MutexLock lock(mutex_);
+  while (!jobs_.empty()) changed_.wait(lock);
 }
 
 void WeightLoader::settle(UnitId unit) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] {
-    return std::ranges::none_of(jobs_, [&](const Job& job) { return job.unit == unit; });
+  MutexLock lock(mutex_);
+  changed_.wait(lock, [&]() SPILLWAY_REQUIRES(mutex_) {
+    return std::ranges::find(jobs_, unit, &Job::unit) == jobs_.end();
   });
 }
 
 void WeightLoader::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
+    while (!stopping_ && jobs_.empty()) changed_.wait(lock);
     if (jobs_.empty()) return;
     const Job job = jobs_.front();
     lock.unlock();
@@ -65,14 +65,13 @@ void WeightLoader::run() {
 }
 
 void WeightLoader::fill(const Job& job) {
-  const auto& unit = states_->units()[job.unit];
-  swapper::Tier& weights = states_->tiers().weights();
+  const UnitWeights::Unit& unit = weights_.units[job.unit];
   if (job.tiles == Tiles::kAll) update_->wait_until_written(job.unit);
   std::vector<std::size_t> moved;
-  for (std::size_t i = 0; i < unit.partition.tiles().size(); ++i) {
-    if (job.tiles == Tiles::kFrozen && unit.partition.tiles()[i].section != kFrozen) continue;
+  for (std::size_t i = 0; i < unit.partition->tiles().size(); ++i) {
+    if (job.tiles == Tiles::kFrozen && unit.partition->tiles()[i].section != kFrozen) continue;
     const auto tile = static_cast<swapper::TileId>(unit.first_tile + i);
-    if (const std::byte* resident = weights.resident(tile, 0)) {
+    if (const std::byte* resident = weights_.tier->resident(tile, 0)) {
       job.incoming->put(i, resident);
     } else {
       moved.push_back(i);
@@ -105,16 +104,15 @@ void WeightLoader::hurry_when_urgent(IncomingUnit& incoming, std::deque<Read>* r
 
 void WeightLoader::start_reads(const Job& job, const std::vector<std::size_t>& tiles,
                                std::size_t* next, std::deque<Read>* reads) {
-  StateTiers& tiers = states_->tiers();
-  pinned_pool::Pool& pool = *tiers.weight_pool();
-  const auto first_tile = states_->units()[job.unit].first_tile;
+  pinned_pool::Pool& pool = *weights_.pool;
+  const swapper::TileId first_tile = weights_.units[job.unit].first_tile;
   for (; *next < tiles.size(); ++*next) {
     pinned_pool::Lease lease = reads->empty() ? pool.acquire() : pool.try_acquire();
     if (!lease) return;
     const auto tile = static_cast<swapper::TileId>(first_tile + tiles[*next]);
     const auto priority = job.incoming->urgent() ? aio::Priority::kUrgent : aio::Priority::kNormal;
-    reads->push_back({tiles[*next], tiers.weights().read(tile, {.first = 0, .count = 1},
-                                                         std::move(lease), priority)});
+    reads->push_back({tiles[*next], weights_.tier->read(tile, {.first = 0, .count = 1},
+                                                        std::move(lease), priority)});
   }
 }
 

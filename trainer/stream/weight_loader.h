@@ -1,37 +1,49 @@
-// WeightLoader: reads units' weights from their tier into memory, on a thread of its own, so that
-// neither reading, verifying nor copying them takes the thread that computes.
+// WeightLoader: reads the weights of units from their tier into memory, on its own thread.
 //
-// One unit after the other, in the order of the calls; as many tiles at once as the weight pool has
-// buffers. A unit somebody waits for is read with urgency, ahead of what is written behind.
+// So reading, verifying and copying take no time of the thread that computes. Units are loaded one
+// after the other, in the order of the calls. As many tiles are read at once as the pool has
+// buffers. If a thread waits for a unit, its reads become urgent and pass the writes in the queue.
 #pragma once
 
+#include <spillway/aio/mutex.h>
+#include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/tier.h>
 #include "trainer/states/incoming_unit.h"
-#include "trainer/states/model_states.h"
 #include "trainer/stream/background_update.h"
 
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace spillway::trainer {
 
+// Where the weights of a model's units lie. What it points to must outlive the WeightLoader.
+struct UnitWeights {
+  struct Unit {
+    const UnitPartition* partition = nullptr;
+    swapper::TileId first_tile = 0;  // its tiles follow each other
+  };
+  swapper::Tier* tier = nullptr;
+  pinned_pool::Pool* pool = nullptr;  // may be null if all tiles are resident
+  std::vector<Unit> units;
+};
+
 class WeightLoader {
  public:
-  // Both must outlive it.
-  WeightLoader(ModelStates& states, BackgroundUpdate& update);
-  // Abandons what is not loaded yet; waits for what is in flight.
+  // `update` must outlive it.
+  WeightLoader(UnitWeights weights, BackgroundUpdate& update);
+  // Abandons the units that are not loaded yet. Blocks until reads in flight have ended.
   ~WeightLoader();
 
   enum class Tiles { kAll, kFrozen };
-  // Starts filling `incoming`; what cannot be read is told to it. A unit that is being updated is
-  // waited for first. Does not block.
-  void load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming);
-  // Block until nothing is loaded any more; nothing of that unit. Soon, where what is under way was
-  // abandoned.
-  void settle();
-  void settle(UnitId unit);
+  // Starts to fill `incoming`, after the update of the unit. Reports a failed read to `incoming`.
+  // Does not block.
+  void load(UnitId unit, Tiles tiles, std::shared_ptr<IncomingUnit> incoming)
+      SPILLWAY_EXCLUDES(mutex_);
+  // Block until nothing is being loaded, or nothing of that unit. Soon, if it was abandoned.
+  void settle() SPILLWAY_EXCLUDES(mutex_);
+  void settle(UnitId unit) SPILLWAY_EXCLUDES(mutex_);
 
  private:
   struct Job {
@@ -44,19 +56,19 @@ class WeightLoader {
     swapper::Transfer transfer;
   };
 
-  void run();
+  void run() SPILLWAY_EXCLUDES(mutex_);
   void fill(const Job& job);
   // Starts reads of `tiles`, from `next` on, while buffers are free.
   void start_reads(const Job& job, const std::vector<std::size_t>& tiles, std::size_t* next,
                    std::deque<Read>* reads);
   static void hurry_when_urgent(IncomingUnit& incoming, std::deque<Read>* reads);
 
-  ModelStates* states_;
+  const UnitWeights weights_;
   BackgroundUpdate* update_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Job> jobs_;  // under mutex_; the first is at work until it is done
-  bool stopping_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Job> jobs_ SPILLWAY_GUARDED_BY(mutex_);  // the first is at work until it is done
+  bool stopping_ SPILLWAY_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

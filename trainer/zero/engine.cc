@@ -130,7 +130,7 @@ ZeroEngine::Impl::Impl(const Config& config, const ModelSpec& model, Communicato
   in_background_ = resolved_update_order(config) != UpdateOrder::kAfterBackward &&
                    states_.tiers().device_optimizer() == nullptr;
   if (resolved_update_order(config) == UpdateOrder::kBackward) {
-    speculates_ = in_background_ && optimizer_.can_start_ahead();
+    speculates_ = in_background_ && optimizer_.can_speculate();
   }
   if (config.update_order == UpdateOrder::kBackward && !speculates_) {
     states_.tiers().add_note(
@@ -256,9 +256,9 @@ StepReport ZeroEngine::Impl::step(const LossFunction& loss_of) {
       OptimizerStep::clip_factor(report.grad_norm, states_.config().gradient_clipping);
   clipped_ = factor != 1.0f;
   if (in_background_) {
-    const BackgroundUpdate::AheadTiles tiles =
+    const BackgroundUpdate::SpeculativeTiles tiles =
         optimizer_.start(step_, report.learning_rate, factor, fetcher_.forward_order());
-    report.speculative_tiles = {.kept = tiles.kept, .rolled_back = tiles.taken_back};
+    report.speculative_tiles = {.kept = tiles.kept, .rolled_back = tiles.rolled_back};
     count_update(optimizer_.background().take_stats());
   } else {
     const swapper::StreamStats update = optimizer_.update(step_, report.learning_rate, factor);
@@ -293,14 +293,14 @@ void ZeroEngine::Impl::run_passes(const LossFunction& loss_of, StepReport* repor
     const OpenGradients open(gradients_);
     run_backward(loss, report);
   } catch (...) {
-    optimizer_.background().take_back();
+    optimizer_.background().roll_back();
     throw;
   }
 }
 
 void ZeroEngine::Impl::run_backward(const at::Tensor& loss, StepReport* report) {
   if (speculates_ && !clipped_ && !gradients_.final_order().empty()) {
-    optimizer_.start_ahead(step_, report->learning_rate, gradients_.final_order());
+    optimizer_.start_speculative(step_, report->learning_rate, gradients_.final_order());
     gradients_.when_final([this](UnitId unit) {
       fetcher_.forget(unit);
       optimizer_.background().unit_final(unit);

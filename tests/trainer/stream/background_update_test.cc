@@ -1,19 +1,21 @@
-// The update on its own thread: what it is held back by, what it hands over, how it ends.
+// The update on its own thread: what holds it back, what it delivers, how it ends. Its rules by
+// themselves: update_plan_test.cc.
 #include "trainer/stream/background_update.h"
-#include <ATen/Functions.h>
 #include <gtest/gtest.h>
 #include <spillway/swapper/tile_store.h>
 #include <spillway/trainer/failure.h>
 
-#include <chrono>
+#include <algorithm>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "tests/support/scratch.h"
+#include "tests/trainer/support/host_memory.h"
 
 namespace spillway::trainer {
 namespace {
+
+using testing::HostUnit;
 
 constexpr std::uint64_t kTileElements = 64;
 constexpr std::size_t kTilesPerUnit = 2;
@@ -43,7 +45,7 @@ class BackgroundUpdateTest : public ::testing::Test {
                             .planes = store_->layout().all(),
                             .access = swapper::Access::kReadWrite,
                             .pool = pool_.get()}},
-                          /*may_go_ahead=*/true});
+                          /*may_speculate=*/true});
       }
     }
     update_ = std::make_unique<BackgroundUpdate>(items_, kUnits);
@@ -60,25 +62,51 @@ class BackgroundUpdateTest : public ::testing::Test {
     return reinterpret_cast<const float*>(lease.data())[kTileElements - 1];
   }
   // Memory for a unit's weights.
-  std::shared_ptr<IncomingUnit> memory() {
-    const at::Tensor flat = at::zeros({kTilesPerUnit * kTileElements});
-    return std::make_shared<IncomingUnit>(partition_, flat, flat);
-  }
+  HostUnit memory() const { return HostUnit(partition_); }
   // Adds `addend` to every weight.
   BackgroundUpdate::Compute adding(float addend) {
     return [this, addend](std::size_t item, std::span<const swapper::PartView> parts) {
-      computed_.fetch_add(1);
+      {
+        MutexLock lock(mutex_);
+        ++computed_;
+        changed_.notify_all();
+        while (item == held_item_) changed_.wait(lock);
+      }
       if (item == failing_item_) {
         return Result<void>(make_error(ErrorKind::kIo, "update", "", "made to fail"));
       }
-      if (item == slow_item_) std::this_thread::sleep_for(std::chrono::milliseconds(5));
       for (float& weight : parts[0].values<float>(0)) weight += addend;
       return Result<void>{};
     };
   }
   void start() { update_->start(adding(1), {0, 1, 2}); }
-  void wait_until_computed(std::size_t items) {
-    while (computed_ < items) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // Until so many items were begun.
+  void wait_until_begun(std::size_t items) {
+    MutexLock lock(mutex_);
+    while (computed_ < items) changed_.wait(lock);
+  }
+  std::size_t begun() {
+    const MutexLock lock(mutex_);
+    return computed_;
+  }
+  // The update can do no more by itself: so many items are begun.
+  void expect_held_back_after(std::size_t items, const char* why) {
+    update_->wait_until_held_back();
+    EXPECT_EQ(begun(), items) << why;
+  }
+  void count_anew() {
+    const MutexLock lock(mutex_);
+    computed_ = 0;
+  }
+  // This item's compute waits for release().
+  void hold(std::size_t item) {
+    const MutexLock lock(mutex_);
+    held_item_ = item;
+  }
+  void release() {
+    const MutexLock lock(mutex_);
+    held_item_ = kNoItem;
+    changed_.notify_all();
   }
   void expect_stored(const std::vector<float>& weights) {
     for (swapper::TileId tile = 0; tile < weights.size(); ++tile) {
@@ -94,45 +122,46 @@ class BackgroundUpdateTest : public ::testing::Test {
   std::unique_ptr<pinned_pool::Pool> own_pool_;
   std::unique_ptr<swapper::TileStore> store_;
   std::vector<UpdateItem> items_;
-  std::atomic<std::size_t> computed_{0};
-  std::size_t failing_item_ = ~std::size_t{0};
-  std::size_t slow_item_ = ~std::size_t{0};
+  static constexpr std::size_t kNoItem = ~std::size_t{0};
+  std::size_t failing_item_ = kNoItem;
+  Mutex mutex_;
+  CondVar changed_;
+  std::size_t computed_ SPILLWAY_GUARDED_BY(mutex_) = 0;
+  std::size_t held_item_ SPILLWAY_GUARDED_BY(mutex_) = kNoItem;
   std::unique_ptr<BackgroundUpdate> update_;
 };
 
-TEST_F(BackgroundUpdateTest, HandsOverWhatItComputedAndIsHeldBackByMemory) {
+TEST_F(BackgroundUpdateTest, DeliversWhatItComputedAndIsHeldBackByMemory) {
   start();
-  std::this_thread::sleep_for(std::chrono::milliseconds(30));
-  EXPECT_EQ(computed_, 0u) << "there is no memory for its first unit";
-  const auto first = memory();
-  ASSERT_TRUE(update_->deliver(0, first));
-  first->wait();
-  EXPECT_EQ(first->flat()[0].item<float>(), 1);
-  EXPECT_EQ(first->flat()[127].item<float>(), 2);
-  std::this_thread::sleep_for(std::chrono::milliseconds(30));
-  EXPECT_EQ(computed_, kTilesPerUnit) << "there is no memory for the second";
-  EXPECT_FALSE(update_->deliver(0, memory())) << "too late";
+  expect_held_back_after(0, "there is no memory for its first unit");
+  const HostUnit first = memory();
+  ASSERT_TRUE(update_->deliver(0, first.incoming));
+  first.incoming->wait();
+  EXPECT_EQ(first.values->front(), 1);
+  EXPECT_EQ(first.values->back(), 2);
+  expect_held_back_after(kTilesPerUnit, "there is no memory for the second");
+  EXPECT_FALSE(update_->deliver(0, memory().incoming)) << "too late";
   update_->finish();
-  EXPECT_EQ(computed_, items_.size());
-  for (swapper::TileId tile = 0; tile < items_.size(); ++tile) EXPECT_EQ(stored(tile), tile + 1);
-  EXPECT_FALSE(update_->deliver(1, memory())) << "nothing is being updated";
+  EXPECT_EQ(begun(), items_.size());
+  expect_stored({1, 2, 3, 4, 5, 6});
+  EXPECT_FALSE(update_->deliver(1, memory().incoming)) << "nothing is being updated";
 }
 
 TEST_F(BackgroundUpdateTest, MemoryForALaterUnitLetsItPassTheOnesBefore) {
   start();
-  const auto last = memory();
-  ASSERT_TRUE(update_->deliver(2, last));
-  last->wait();
-  EXPECT_EQ(last->flat()[0].item<float>(), 5);
+  const HostUnit last = memory();
+  ASSERT_TRUE(update_->deliver(2, last.incoming));
+  last.incoming->wait();
+  EXPECT_EQ(last.values->front(), 5);
   update_->wait_until_computed();
-  EXPECT_EQ(computed_, items_.size());
+  EXPECT_EQ(begun(), items_.size());
   update_->finish();
 }
 
 TEST_F(BackgroundUpdateTest, WhoeverWaitsForAUnitReadsItsNewBytes) {
   start();
   update_->wait_until_written(1);
-  EXPECT_GE(computed_, 2 * kTilesPerUnit);
+  EXPECT_GE(begun(), 2 * kTilesPerUnit);
   EXPECT_EQ(stored(2), 3);
   EXPECT_EQ(stored(3), 4);
   update_->wait_until_written(2);
@@ -145,12 +174,12 @@ TEST_F(BackgroundUpdateTest, WhoeverWaitsForAUnitReadsItsNewBytes) {
 TEST_F(BackgroundUpdateTest, WhatEndsItIsToldToAllWhoWait) {
   failing_item_ = 3;
   start();
-  const auto first = memory();
-  const auto second = memory();
-  ASSERT_TRUE(update_->deliver(0, first));
-  ASSERT_TRUE(update_->deliver(1, second));
-  first->wait();
-  EXPECT_THROW(second->wait(), Failure);
+  const HostUnit first = memory();
+  const HostUnit second = memory();
+  ASSERT_TRUE(update_->deliver(0, first.incoming));
+  ASSERT_TRUE(update_->deliver(1, second.incoming));
+  first.incoming->wait();
+  EXPECT_THROW(second.incoming->wait(), Failure);
   EXPECT_THROW(update_->wait_until_written(2), Failure);
   EXPECT_THROW(update_->wait_until_computed(), Failure);
   EXPECT_THROW(update_->finish(), Failure);
@@ -159,115 +188,108 @@ TEST_F(BackgroundUpdateTest, WhatEndsItIsToldToAllWhoWait) {
 TEST_F(BackgroundUpdateTest, MayGoWhileItIsHeldBack) {
   BackgroundUpdate going(items_, kUnits);
   going.start([](std::size_t, auto) { return Result<void>{}; }, {});
+  going.wait_until_held_back();
 }
 
-TEST_F(BackgroundUpdateTest, GoesAheadWithWhatIsFinalAndIsKept) {
-  update_->start_ahead(adding(1), {2, 1, 0});
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_EQ(computed_, 0u) << "no gradient is final";
+TEST_F(BackgroundUpdateTest, UpdatesFinalUnitsDuringBackwardAndKeepsThem) {
+  update_->start_speculative(adding(1), {2, 1, 0});
+  expect_held_back_after(0, "no gradient is final");
   update_->wait_until_written(2);
   EXPECT_EQ(stored(4), 4) << "what backward reads is as it was";
   update_->unit_final(2);
-  wait_until_computed(kTilesPerUnit);
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_EQ(computed_, kTilesPerUnit);
-  EXPECT_FALSE(update_->deliver(2, memory()));
+  wait_until_begun(kTilesPerUnit);
+  expect_held_back_after(kTilesPerUnit, "no other gradient is final");
+  EXPECT_FALSE(update_->deliver(2, memory().incoming));
   EXPECT_THROW(update_->wait_until_written(2), Failure) << "used after it was final";
 
-  const auto ahead = update_->start(adding(1), {0, 1, 2});
-  EXPECT_EQ(ahead.kept, kTilesPerUnit);
-  EXPECT_EQ(ahead.taken_back, 0u);
-  EXPECT_FALSE(update_->deliver(2, memory())) << "it is to be read";
-  const auto first = memory();
-  ASSERT_TRUE(update_->deliver(0, first));
-  first->wait();
-  EXPECT_EQ(first->flat()[0].item<float>(), 1);
+  const auto tiles = update_->start(adding(1), {0, 1, 2});
+  EXPECT_EQ(tiles.kept, kTilesPerUnit);
+  EXPECT_EQ(tiles.rolled_back, 0u);
+  EXPECT_FALSE(update_->deliver(2, memory().incoming)) << "it is to be read";
+  const HostUnit first = memory();
+  ASSERT_TRUE(update_->deliver(0, first.incoming));
+  first.incoming->wait();
+  EXPECT_EQ(first.values->front(), 1);
   update_->finish();
-  EXPECT_EQ(computed_, items_.size());
+  EXPECT_EQ(begun(), items_.size());
   expect_stored({1, 2, 3, 4, 5, 6});
   EXPECT_EQ(store_->generation(0), 0u);
   EXPECT_EQ(store_->generation(4), 1u);
 }
 
-TEST_F(BackgroundUpdateTest, WhatWasAheadIsTakenBackAndDoneAgain) {
+TEST_F(BackgroundUpdateTest, RollsSpeculativeUpdatesBackAndDoesThemAgain) {
   for (int step = 1; step <= 3; ++step) {
-    computed_ = 0;
-    update_->start_ahead(adding(100), {2, 1, 0});
+    count_anew();
+    update_->start_speculative(adding(100), {2, 1, 0});
     update_->unit_final(2);
     update_->unit_final(1);
     // The decision comes while tiles are computed, written, or done.
-    wait_until_computed(step);
-    const auto ahead = update_->start(adding(1), {0, 1, 2}, BackgroundUpdate::Ahead::kTakeBack);
-    EXPECT_GE(ahead.taken_back, static_cast<std::size_t>(step));
-    EXPECT_EQ(ahead.kept, 0u);
-    const auto last = memory();
-    ASSERT_TRUE(update_->deliver(2, last)) << "its new weights are still to come";
-    last->wait();
-    EXPECT_EQ(last->flat()[0].item<float>(), 4 + step);
+    wait_until_begun(step);
+    const auto tiles = update_->start(adding(1), {0, 1, 2}, Verdict::kRollBack);
+    EXPECT_GE(tiles.rolled_back, static_cast<std::size_t>(step));
+    EXPECT_EQ(tiles.kept, 0u);
+    const HostUnit last = memory();
+    ASSERT_TRUE(update_->deliver(2, last.incoming)) << "its new weights are still to come";
+    last.incoming->wait();
+    EXPECT_EQ(last.values->front(), 4 + step);
     update_->wait_until_written(1);
     update_->finish();
     expect_stored({0.f + step, 1.f + step, 2.f + step, 3.f + step, 4.f + step, 5.f + step});
   }
 }
 
-// Tiles are computed in the order in which they were read; one that is written when it is taken
+// Tiles are computed in the order in which they were read; one that is written when it is rolled
 // back is read again after others.
 TEST_F(BackgroundUpdateTest, WhatWasReadBeforeIsNotInTheWayOfWhatIsWaitedFor) {
-  for (UpdateItem& item : items_) item.may_go_ahead = item.unit == 0;
+  for (UpdateItem& item : items_) item.may_speculate = item.unit == 0;
   update_ = std::make_unique<BackgroundUpdate>(items_, kUnits);
-  slow_item_ = 1;
   for (int step = 1; step <= 10; ++step) {
-    computed_ = 0;
-    update_->start_ahead(adding(100), {0, 1, 2});
+    count_anew();
+    hold(1);
+    update_->start_speculative(adding(100), {0, 1, 2});
     update_->unit_final(0);
-    wait_until_computed(2);  // the second tile, that is, has begun
-    update_->start(adding(1), {0, 1, 2}, BackgroundUpdate::Ahead::kTakeBack);
-    const auto first = memory();
-    ASSERT_TRUE(update_->deliver(0, first));
-    first->wait();
-    EXPECT_EQ(first->flat()[0].item<float>(), step);
+    wait_until_begun(2);
+    update_->start(adding(1), {0, 1, 2}, Verdict::kRollBack);
+    const HostUnit first = memory();
+    ASSERT_TRUE(update_->deliver(0, first.incoming));
+    release();
+    first.incoming->wait();
+    EXPECT_EQ(first.values->front(), step);
     update_->finish();
   }
 }
 
-TEST_F(BackgroundUpdateTest, AnUpdateAheadThatIsGivenUpChangesNothing) {
+TEST_F(BackgroundUpdateTest, ASpeculativeUpdateThatIsGivenUpChangesNothing) {
   start();
   update_->wait_until_computed();  // its last writes may be under way
-  computed_ = 0;
-  update_->start_ahead(adding(100), {2, 1, 0});
+  count_anew();
+  update_->start_speculative(adding(100), {2, 1, 0});
   update_->unit_final(2);
-  wait_until_computed(1);
-  update_->take_back();
+  wait_until_begun(1);
+  update_->roll_back();
   expect_stored({1, 2, 3, 4, 5, 6});
-  update_->take_back();  // nothing
+  update_->roll_back();  // nothing
   start();
   update_->finish();
   expect_stored({2, 3, 4, 5, 6, 7});
 }
 
-TEST_F(BackgroundUpdateTest, AFailureAheadIsToldWhenItIsDecidedOn) {
+TEST_F(BackgroundUpdateTest, AFailureIsToldWhenTheUpdateIsDecidedOn) {
   failing_item_ = 4;
-  update_->start_ahead(adding(1), {2, 1, 0});
+  update_->start_speculative(adding(1), {2, 1, 0});
   update_->unit_final(2);
-  EXPECT_THROW(
-      {
-        while (true) {
-          update_->wait_until_written(0);
-          std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-      },
-      Failure);
+  EXPECT_THROW(update_->wait_until_computed(), Failure);
+  EXPECT_THROW(update_->wait_until_written(0), Failure);
   EXPECT_THROW((void)update_->start(adding(1), {0, 1, 2}), Failure);
 }
 
 // Steps one after the other, without a pause for their last writes.
 TEST_F(BackgroundUpdateTest, StepsFollowEachOtherWhileTheLastTilesAreWritten) {
   for (int step = 0; step < 50; ++step) {
-    const bool take_back = step % 3 == 0;
-    update_->start_ahead(adding(take_back ? 100 : 1), {2, 0, 1});
+    const bool roll_back = step % 3 == 0;
+    update_->start_speculative(adding(roll_back ? 100 : 1), {2, 0, 1});
     for (const UnitId unit : {2, 0}) update_->unit_final(unit);
-    using Ahead = BackgroundUpdate::Ahead;
-    update_->start(adding(1), {0, 1, 2}, take_back ? Ahead::kTakeBack : Ahead::kKeep);
+    update_->start(adding(1), {0, 1, 2}, roll_back ? Verdict::kRollBack : Verdict::kKeep);
     update_->wait_until_computed();
   }
   update_->finish();

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <spillway/trainer/unit_id.h>
 #include <torch/nn/module.h>
 
 #include <cstdint>
@@ -54,8 +55,6 @@ class Unit : public torch::nn::Module {
     return {};
   }
 };
-
-using UnitId = std::uint32_t;
 
 // A parameter of another unit that this one uses too (a tied embedding).
 struct Borrow {
