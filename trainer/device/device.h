@@ -74,7 +74,7 @@ class DeviceKind {
   virtual void copy_async(const at::Tensor& to, const at::Tensor& from,
                           const c10::Stream& stream) const = 0;
   // Updates elements [0, count) of planes in the device's memory, with the bits of update_range.
-  // `planes.runs` is read before it returns. REQUIRES: states in fp32.
+  // `planes.pieces` is read before it returns. REQUIRES: states in fp32.
   virtual void launch_update(const UpdateConstants& constants, const UpdatePlanes& planes,
                              std::uint64_t count, const c10::Stream& stream) const = 0;
   // Applies `mask` to a tensor in the device's memory, with the bits of dropout().

@@ -80,14 +80,13 @@ constexpr Steps kSimd{decode_blocks, update_run_simd, encode_blocks, update_hash
 constexpr Steps kPlain{decode_blocks_reference, update_run_reference, encode_blocks_reference,
                        update_hashed_reference, add_elements_reference};
 
+// The weights from `first` on; the gradient stays.
 UpdatePlanes planes_from(const UpdatePlanes& planes, std::uint64_t first) {
   const OptimizerFormat& format = planes.format;
   UpdatePlanes moved = planes;
   moved.weight =
       static_cast<std::byte*>(planes.weight) + first * (format.weights == Dtype::kBf16 ? 2 : 4);
   if (planes.weight_lo != nullptr) moved.weight_lo = planes.weight_lo + first;
-  moved.gradient = static_cast<const std::byte*>(planes.gradient) +
-                   first * (format.gradients == Dtype::kBf16 ? 2 : 4);
   return moved;
 }
 
@@ -107,10 +106,13 @@ void update_quantised(const Steps& steps, const UpdateConstants& constants,
                  static_cast<std::uint8_t*>(planes.states[k]) + first,
                  planes.absmax[k] + first / kQuantisedBlock, count, decoded[k]);
   }
-  for_each_run(constants, planes.runs, first, count,
-               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
-                 steps.update(of_run, here, begin - first, elements);
-               });
+  for_each_piece(constants, planes, first, count,
+                 [&](const UpdateConstants& constants_of_piece, const UpdatePlanes& of_piece,
+                     std::uint64_t begin, std::uint64_t elements) {
+                   here.gradient = moved_gradient(planes.format, of_piece.gradient,
+                                                  static_cast<std::int64_t>(first));
+                   steps.update(constants_of_piece, here, begin - first, elements);
+                 });
   for (std::uint32_t k = 0; k < states; ++k) {
     steps.encode(book_of(planes.format.kind, k), decoded[k], count,
                  static_cast<std::uint8_t*>(planes.states[k]) + first,
@@ -127,10 +129,7 @@ void update_range_by(const Steps& steps, const UpdateConstants& constants,
     }
     return;
   }
-  for_each_run(constants, planes.runs, first, count,
-               [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
-                 steps.update(of_run, planes, begin, elements);
-               });
+  for_each_piece(constants, planes, first, count, steps.update);
 }
 
 using AddBytes = void (swapper::BlockHash::*)(std::span<const std::byte>) noexcept;
@@ -179,10 +178,11 @@ void update_quantised_hashed(const Steps& steps, const UpdateConstants& constant
   add_absmax(planes, first, count, after);
 }
 
-// Elements from `first` on with one weight decay, `count` at most.
-std::uint64_t same_decay(std::span<const DecayRun> runs, std::uint64_t first, std::uint64_t count) {
-  const auto next = std::ranges::upper_bound(runs, first, {}, &DecayRun::offset);
-  return next == runs.end() ? count : std::min(count, next->offset - first);
+// Elements from `first` on of one piece, `count` at most.
+std::uint64_t same_piece(std::span<const UpdatePiece> pieces, std::uint64_t first,
+                         std::uint64_t count) {
+  const auto next = std::ranges::upper_bound(pieces, first, {}, &UpdatePiece::offset);
+  return next == pieces.end() ? count : std::min(count, next->offset - first);
 }
 
 void update_range_hashed_by(const Steps& steps, const UpdateConstants& constants,
@@ -196,16 +196,18 @@ void update_range_hashed_by(const Steps& steps, const UpdateConstants& constants
   const std::uint64_t end = first + count;
   while (first < end) {
     const std::uint64_t alike =
-        same_decay(planes.runs, first, end - first) / kHashedTogether * kHashedTogether;
+        same_piece(planes.pieces, first, end - first) / kHashedTogether * kHashedTogether;
     if (alike > 0) {
-      for_each_run(constants, planes.runs, first, alike,
-                   [&](const UpdateConstants& of_run, std::uint64_t begin, std::uint64_t elements) {
-                     steps.update_hashed(of_run, planes, begin, elements, before, after);
-                   });
+      for_each_piece(constants, planes, first, alike,
+                     [&](const UpdateConstants& constants_of_piece, const UpdatePlanes& of_piece,
+                         std::uint64_t begin, std::uint64_t elements) {
+                       steps.update_hashed(constants_of_piece, of_piece, begin, elements, before,
+                                           after);
+                     });
       first += alike;
       continue;
     }
-    // Lines that runs share, and the tile's last ones.
+    // Lines that pieces share, and the tile's last ones.
     const std::uint64_t few = std::min(kHashedTogether, end - first);
     steps.add_elements(planes, first, few, before);
     update_range_by(steps, constants, planes, first, few);

@@ -77,24 +77,28 @@ struct UpdateConstants {
   UpdateConstants without_weight_decay() const;
 };
 
-// Neighbouring elements of a tile with one weight decay.
-struct DecayRun {
+// Neighbouring elements of a tile with one gradient array and one set of constants: a parameter, a
+// part of one, or several that agree.
+struct UpdatePiece {
   std::uint64_t offset = 0;  // elements from the start of the tile
   std::uint64_t elements = 0;
-  bool decay = true;
+  const void* gradient = nullptr;  // of the piece's first element; format as UpdatePlanes::gradient
+  UpdateConstants constants;
 };
 
 // The planes of a tile, each at the tile's first element and aligned to its elements. The gradient
 // is read, the rest read and written.
 struct UpdatePlanes {
   OptimizerFormat format = {};
-  void* weight = nullptr;               // float; with bf16 weights the 16 bits of hi
-  std::uint16_t* weight_lo = nullptr;   // bf16 weights only
-  void* states[2] = {};                 // Adam: exp_avg, exp_avg_sq; Lion: exp_avg; Adagrad: sum
-  float* absmax[2] = {};                // int8 states only: of each block of kQuantisedBlock
-  const void* gradient = nullptr;       // float or the 16 bits of bf16
-  std::span<const DecayRun> runs = {};  // without gaps over the tile; empty: all decays
-  std::uint32_t first_element = 0;      // names the tile's first element in the model, mod 2^32
+  void* weight = nullptr;              // float; with bf16 weights the 16 bits of hi
+  std::uint16_t* weight_lo = nullptr;  // bf16 weights only
+  void* states[2] = {};                // Adam: exp_avg, exp_avg_sq; Lion: exp_avg; Adagrad: sum
+  float* absmax[2] = {};               // int8 states only: of each block of kQuantisedBlock
+  const void* gradient = nullptr;      // float or the 16 bits of bf16; of a tile without pieces
+  std::uint32_t first_element = 0;     // names the tile's first element in the model, mod 2^32
+  // Without gaps over the tile, with their own gradients and constants. Empty: `gradient`, and the
+  // constants of the call.
+  std::span<const UpdatePiece> pieces = {};
 };
 
 // Updates elements [first, first + count) of the tile on the calling thread, with the best SIMD

@@ -1,5 +1,5 @@
-// What the reference and the SIMD kernels of the update share: planes of one weight decay, and the
-// storage formats of single values. Internal to optimizer_update.
+// What the reference and the SIMD kernels of the update share: the pieces of a tile, and the
+// storage formats of single values. Internal to update.h.
 #pragma once
 
 #include "trainer/kernels/update.h"
@@ -37,29 +37,41 @@ inline std::uint16_t bf16_bits_at_random(float value, std::uint32_t random) {
                                     16);
 }
 
-// Calls body(constants, first, count) for each part of [first, first + count) with one weight
-// decay.
+// The address `elements` behind that of a gradient, or before it. The result need not be one of the
+// array: it is where the tile's first element would lie.
+inline const void* moved_gradient(const OptimizerFormat& format, const void* gradient,
+                                  std::int64_t elements) {
+  const std::int64_t width = format.gradients == Dtype::kBf16 ? 2 : 4;
+  return reinterpret_cast<const void*>(reinterpret_cast<std::intptr_t>(gradient) +
+                                       elements * width);
+}
+
+// Calls body(constants, planes, first, count) for the part of each piece in [first, first + count),
+// with planes whose `gradient` is that of the piece, as if it began with the tile.
 template <typename Body>
-void for_each_run(const UpdateConstants& constants, std::span<const DecayRun> runs,
-                  std::uint64_t first, std::uint64_t count, const Body& body) {
-  if (runs.empty()) {
-    body(constants, first, count);
+void for_each_piece(const UpdateConstants& constants, const UpdatePlanes& planes,
+                    std::uint64_t first, std::uint64_t count, const Body& body) {
+  const std::span<const UpdatePiece> pieces = planes.pieces;
+  if (pieces.empty()) {
+    body(constants, planes, first, count);
     return;
   }
-  // The last run that begins at or before `first`.
-  auto run = std::upper_bound(runs.begin() + 1, runs.end(), first,
-                              [](std::uint64_t i, const DecayRun& r) { return i < r.offset; });
-  for (--run; run != runs.end() && run->offset < first + count; ++run) {
-    const std::uint64_t begin = std::max(first, run->offset);
-    const std::uint64_t end = std::min(first + count, run->offset + run->elements);
-    if (begin < end) {
-      body(run->decay ? constants : constants.without_weight_decay(), begin, end - begin);
-    }
+  // The last piece that begins at or before `first`.
+  auto piece = std::upper_bound(pieces.begin() + 1, pieces.end(), first,
+                                [](std::uint64_t i, const UpdatePiece& p) { return i < p.offset; });
+  UpdatePlanes of_piece = planes;
+  for (--piece; piece != pieces.end() && piece->offset < first + count; ++piece) {
+    const std::uint64_t begin = std::max(first, piece->offset);
+    const std::uint64_t end = std::min(first + count, piece->offset + piece->elements);
+    if (begin >= end) continue;
+    of_piece.gradient =
+        moved_gradient(planes.format, piece->gradient, -static_cast<std::int64_t>(piece->offset));
+    body(piece->constants, of_piece, begin, end - begin);
   }
 }
 
-// `count` elements from `first` on, all with the weight decay of the constants, states in fp32 or
-// bf16. The second on the SIMD target of this CPU.
+// Update `count` elements from `first` on, of one piece, with states in fp32 or bf16. The second
+// uses the SIMD target of this CPU.
 void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                           std::uint64_t first, std::uint64_t count);
 void update_run_simd(const UpdateConstants& constants, const UpdatePlanes& planes,

@@ -1,10 +1,12 @@
-// The kernel of optimizer_update_cuda.h. Every operation is an intrinsic that rounds to nearest by
+// The kernel of update_cuda.h. Every operation is an intrinsic that rounds to nearest by
 // itself, so that no compiler option (--fmad, --use_fast_math, -prec-div) can change a bit.
 #include <cuda_runtime.h>
 #include <spillway/aio/check.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "trainer/kernels/update_arithmetic.h"
 #include "trainer/kernels/update_cuda.h"
 
 namespace spillway::trainer {
@@ -153,20 +155,21 @@ Result<void> launch(const UpdateConstants& constants, const UpdatePlanes& planes
 Result<void> update_range_cuda(const UpdateConstants& constants, const UpdatePlanes& planes,
                                std::uint64_t first, std::uint64_t count, void* stream) {
   SPILLWAY_CHECK(planes.format.states == StateDtype::kFp32, "the GPU's kernel has fp32 states");
-  if (planes.runs.empty()) {
-    return launch(constants, planes, first, count, stream);
-  }
-  const UpdateConstants without = constants.without_weight_decay();
-  for (const DecayRun& run : planes.runs) {
-    const std::uint64_t begin = std::max(first, run.offset);
-    const std::uint64_t end = std::min(first + count, run.offset + run.elements);
-    if (begin >= end) {
-      continue;
-    }
-    auto launched = launch(run.decay ? constants : without, planes, begin, end - begin, stream);
-    if (!launched) {
-      return launched;
-    }
+  std::optional<Error> failure;
+  for_each_piece(constants, planes, first, count,
+                 [&](const UpdateConstants& constants_of_piece, const UpdatePlanes& of_piece,
+                     std::uint64_t begin, std::uint64_t elements) {
+                   if (failure) {
+                     return;
+                   }
+                   const auto launched =
+                       launch(constants_of_piece, of_piece, begin, elements, stream);
+                   if (!launched) {
+                     failure = launched.error();
+                   }
+                 });
+  if (failure) {
+    return tl::unexpected(*failure);
   }
   return {};
 }

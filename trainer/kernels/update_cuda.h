@@ -16,7 +16,7 @@ namespace spillway::trainer {
 
 // Enqueue the update of elements [first, first + count) on `stream` (a cudaStream_t; nullptr: the
 // default stream) of the current device and return at once. The planes point to memory of that
-// device and live until the stream has passed; the runs are read before it returns.
+// device and live until the stream has passed; the pieces are read before it returns.
 // REQUIRES: states in fp32. Error: kIo, naming what CUDA answered to the launch.
 Result<void> update_range_cuda(const UpdateConstants& constants, const UpdatePlanes& planes,
                                std::uint64_t first, std::uint64_t count, void* stream);

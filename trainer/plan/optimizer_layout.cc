@@ -39,12 +39,19 @@ double bytes_per_element(const swapper::Layout& layout) {
 }
 
 swapper::Layout weight_layout(const Config& config) {
-  if (config.dtype == Dtype::kBf16) return swapper::Layout({{"param_hi", 2}});
+  return weight_layout(optimizer_format(config));
+}
+
+swapper::Layout weight_layout(const OptimizerFormat& format) {
+  if (format.weights == Dtype::kBf16) return swapper::Layout({{"param_hi", 2}});
   return swapper::Layout({{"param", 4}});
 }
 
 swapper::Layout optimizer_layout(const Config& config) {
-  const OptimizerFormat format = optimizer_format(config);
+  return optimizer_layout(optimizer_format(config));
+}
+
+swapper::Layout optimizer_layout(const OptimizerFormat& format) {
   std::vector<swapper::Plane> planes;
   if (format.weights == Dtype::kBf16) planes.push_back({"param_lo", 2});
   const std::vector<std::string> names = state_names(format.kind);

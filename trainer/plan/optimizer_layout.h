@@ -24,13 +24,15 @@ OptimizerFormat optimizer_format(const Config& config);
 // whole blocks of them, so that the blocks, and with them the results, are the same for any size.
 std::uint64_t tile_elements(const Config& config, std::uint64_t most);
 
+swapper::Layout weight_layout(const OptimizerFormat& format);
 swapper::Layout weight_layout(const Config& config);
+swapper::Layout optimizer_layout(const OptimizerFormat& format);
 swapper::Layout optimizer_layout(const Config& config);
 
 // Without padding: 10 for AdamW's states of bf16 training, 4.03125 with them in int8.
 double bytes_per_element(const swapper::Layout& layout);
 
-// The planes as the update takes them, without gradient and runs. `states`: the addresses of the
+// The planes as the update takes them, without gradient and pieces. `states`: the addresses of the
 // planes of optimizer_layout, in its order. REQUIRES: as many as it has.
 UpdatePlanes update_planes(const OptimizerFormat& format, std::byte* weight,
                            std::span<std::byte* const> states);

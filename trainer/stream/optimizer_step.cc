@@ -10,23 +10,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <mutex>
 
 namespace spillway::trainer {
 namespace {
-
-constexpr std::uint64_t kElementsPerTask = swapper::PartView::kRangeElements;
-
-// The planes of a tile, wherever they are: in host or in device memory. The tile's gradient starts
-// `offset` elements into `gradient`.
-UpdatePlanes planes_of(const Config& config, std::byte* weight, std::span<std::byte* const> states,
-                       const at::Tensor& gradient, std::uint64_t offset) {
-  UpdatePlanes planes = update_planes(optimizer_format(config), weight, states);
-  planes.format.gradients = gradient.scalar_type() == at::kBFloat16 ? Dtype::kBf16 : Dtype::kFp32;
-  planes.gradient = static_cast<const std::byte*>(gradient.const_data_ptr()) +
-                    offset * static_cast<std::uint64_t>(gradient.element_size());
-  return planes;
-}
 
 // Whether the item's update can be rolled back, and is worth it: there is I/O to hide.
 bool may_speculate(const swapper::Item& item) {
@@ -107,14 +93,14 @@ swapper::StreamStats OptimizerStep::update(std::uint64_t step, double learning_r
                                            float grad_scale) {
   require_intact();
   const StepInputs inputs = inputs_of(step, learning_rate, grad_scale);
-  if (states_->tiers().device_optimizer() != nullptr) return update_on_device(inputs.constants);
+  if (states_->tiers().device_optimizer() != nullptr) return update_on_device(inputs);
   Trace* const trace = states_->trace();
   auto waiting_since = Trace::Clock::now();
   const auto compute = [&](std::size_t index, std::span<const swapper::PartView> parts) {
     if (trace != nullptr) {
       trace->add(Lane::kWait, "wait for tiles", waiting_since, Trace::Clock::now());
     }
-    auto updated = update_tile(work_[index], parts, inputs);
+    auto updated = this->compute(work_[index], parts, inputs);
     waiting_since = Trace::Clock::now();
     return updated;
   };
@@ -128,22 +114,37 @@ void OptimizerStep::require_intact() const {
   if (failed_) throw Failure(*failed_);
 }
 
-// Of the tile, in the format in which it waited.
-at::Tensor OptimizerStep::gradient_of(const TileWork& work,
-                                      std::span<const swapper::PartView> parts,
-                                      const StepInputs& inputs) const {
-  const auto elements = static_cast<std::int64_t>(work.elements);
-  if (parts.size() < 3) {
-    return inputs.gradients[work.unit].narrow(0, static_cast<std::int64_t>(work.offset), elements);
+// The gradient lies in a third part, or in this rank's part of the unit's.
+TileUpdate OptimizerStep::update_of(const TileWork& work, std::span<const swapper::PartView> parts,
+                                    const StepInputs& inputs) const {
+  TileUpdate update{.format = optimizer_format(states_->config()),
+                    .pieces = {},
+                    .first_element = work.first_element};
+  const std::byte* gradient = nullptr;
+  if (parts.size() > 2) {
+    update.format.gradients = states_->config().gradients.dtype;
+    gradient = parts[2].plane(0);
+  } else {
+    const at::Tensor& of_unit = inputs.gradients[work.unit];
+    const bool half = of_unit.scalar_type() == at::kBFloat16;
+    update.format.gradients = half ? Dtype::kBf16 : Dtype::kFp32;
+    gradient = static_cast<const std::byte*>(of_unit.const_data_ptr()) +
+               work.offset * static_cast<std::uint64_t>(of_unit.element_size());
   }
-  const bool half = states_->config().gradients.dtype == Dtype::kBf16;
-  return at::from_blob(parts[2].plane(0), {elements},
-                       at::TensorOptions().dtype(half ? at::kBFloat16 : at::kFloat));
+  const std::uint64_t width = update.format.gradients == Dtype::kBf16 ? 2 : 4;
+  for (const DecayRun& run : work.runs) {
+    update.pieces.push_back(
+        {.offset = run.offset,
+         .elements = run.elements,
+         .gradient = gradient + run.offset * width,
+         .constants = run.decay ? inputs.constants : inputs.constants.without_weight_decay()});
+  }
+  return update;
 }
 
 BackgroundUpdate::Compute OptimizerStep::compute_with(StepInputs inputs) const {
   return [this, inputs = std::move(inputs)](std::size_t index, auto parts) {
-    return update_tile(work_[index], parts, inputs);
+    return this->compute(work_[index], parts, inputs);
   };
 }
 
@@ -161,79 +162,20 @@ BackgroundUpdate::SpeculativeTiles OptimizerStep::start(std::uint64_t step, doub
                             as_expected ? Verdict::kKeep : Verdict::kRollBack);
 }
 
-Result<void> OptimizerStep::update_tile(const TileWork& work,
-                                        std::span<const swapper::PartView> parts,
-                                        const StepInputs& inputs) const {
+Result<void> OptimizerStep::compute(const TileWork& work, std::span<const swapper::PartView> parts,
+                                    const StepInputs& inputs) const {
   if (states_->stop_requested()) {
     return make_error(ErrorKind::kCancelled, "update", "", "a stop was asked for");
   }
   const TraceSpan span(
       states_->trace(), Lane::kOptimizer, "update",
       {.unit = static_cast<std::int32_t>(work.unit), .tile = static_cast<std::int32_t>(work.tile)});
-  std::vector<std::byte*> states(states_->tiers().optimizer().layout().plane_count());
-  for (std::uint32_t i = 0; i < states.size(); ++i) states[i] = parts[1].plane(i);
-  UpdatePlanes planes = planes_of(states_->config(), parts[0].plane(0), states,
-                                  gradient_of(work, parts, inputs), /*offset=*/0);
-  planes.runs = work.runs;
-  planes.first_element = work.first_element;
-  const std::uint64_t tasks = (work.elements + kElementsPerTask - 1) / kElementsPerTask;
-  std::mutex mutex;
-  Result<void> outcome;
-  at::parallel_for(0, static_cast<std::int64_t>(tasks), 1, [&](std::int64_t begin, auto end) {
-    for (auto task = static_cast<std::uint64_t>(begin); task < std::uint64_t(end); ++task) {
-      const std::uint64_t first = task * kElementsPerTask;
-      const std::uint64_t count = std::min(kElementsPerTask, work.elements - first);
-      auto updated = update_verified(inputs.constants, planes, parts, first, count);
-      if (updated) continue;
-      const std::lock_guard lock(mutex);
-      outcome = std::move(updated);
-    }
-  });
-  return outcome;
-}
-
-// What was read is verified, and what will be written is hashed, in the one pass of the update
-// where the part takes that, else while it is in the cache.
-Result<void> OptimizerStep::update_verified(const UpdateConstants& constants,
-                                            const UpdatePlanes& planes,
-                                            std::span<const swapper::PartView> parts,
-                                            std::uint64_t first, std::uint64_t count) {
-  const auto takes_hashes = [](const swapper::PartView& part) { return part.takes_hashes(); };
-  for (const swapper::PartView& part : parts) {
-    if (takes_hashes(part)) continue;
-    if (auto verified = part.verify(first, count); !verified) return verified;
-  }
-  if (std::ranges::any_of(parts, takes_hashes)) {
-    return update_hashed(constants, planes, parts, first, count);
-  }
-  update_range(constants, planes, first, count);
-  for (const swapper::PartView& part : parts) part.record(first, count);
-  return {};
-}
-
-Result<void> OptimizerStep::update_hashed(const UpdateConstants& constants,
-                                          const UpdatePlanes& planes,
-                                          std::span<const swapper::PartView> parts,
-                                          std::uint64_t first, std::uint64_t count) {
-  UpdateHashes before, after;
-  update_range(constants, planes, first, count, before, after);
-  const swapper::ElementRange range{.first = first, .count = count};
-  const auto of_part = [&](std::size_t i, const UpdateHashes& hashes) {
-    return i == 0 ? weight_hashes(hashes) : state_hashes(hashes, planes.format);
+  const auto in_parallel = [](std::uint64_t count, const std::function<void(std::uint64_t)>& task) {
+    at::parallel_for(0, static_cast<std::int64_t>(count), 1, [&](std::int64_t begin, auto end) {
+      for (std::int64_t i = begin; i < end; ++i) task(static_cast<std::uint64_t>(i));
+    });
   };
-  // All of it first: nothing is recorded of what was made of damaged bytes.
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (!parts[i].takes_hashes()) continue;
-    if (auto verified = parts[i].verify(range, of_part(i, before)); !verified) return verified;
-  }
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].takes_hashes()) {
-      parts[i].record(range, of_part(i, after));
-    } else {
-      parts[i].record(first, count);
-    }
-  }
-  return {};
+  return update_tile(update_of(work, parts, inputs), parts, in_parallel);
 }
 
 namespace {
@@ -259,7 +201,7 @@ void store_weight(const swapper::Part& part, const DeviceKind& device, const at:
 
 }  // namespace
 
-swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& constants) {
+swapper::StreamStats OptimizerStep::update_on_device(const StepInputs& inputs) {
   const auto start = std::chrono::steady_clock::now();
   StateTiers& tiers = states_->tiers();
   const DeviceKind& device = states_->device_kind();
@@ -286,11 +228,11 @@ swapper::StreamStats OptimizerStep::update_on_device(const UpdateConstants& cons
     for (std::uint32_t plane = 0; plane < addresses.size(); ++plane) {
       addresses[plane] = address(tiers.device_optimizer()->device_plane(optimizer_tile, plane));
     }
-    UpdatePlanes planes = planes_of(states_->config(), address(weight), addresses,
-                                    gradients_->part(work.unit), work.offset);
-    planes.runs = work.runs;
+    const TileUpdate update = update_of(work, {}, inputs);
+    UpdatePlanes planes = update_planes(update.format, address(weight), addresses);
+    planes.pieces = update.pieces;
     planes.first_element = work.first_element;
-    device.launch_update(constants, planes, work.elements, stream);
+    device.launch_update({}, planes, work.elements, stream);
     if (tiers.device_weights() == nullptr) {
       store_weight(weight_part, device, host, weight, std::move(lease));
     }

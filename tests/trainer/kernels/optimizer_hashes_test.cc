@@ -5,6 +5,7 @@
 
 #include "tests/trainer/kernels/every_target.h"
 #include "tests/trainer/kernels/optimizer_state.h"
+#include "tests/trainer/kernels/update_pieces.h"
 
 namespace spillway::trainer {
 namespace {
@@ -13,6 +14,7 @@ using swapper::BlockHash;
 using testing::all_formats;
 using testing::for_each_target;
 using testing::TileState;
+using testing::UpdatePieces;
 using testing::Values;
 
 constexpr std::uint64_t kSeed = 20261;
@@ -95,18 +97,17 @@ TEST_P(HashedUpdate, TheReferencesHashesAreThose) {
   }
 }
 
-TEST_P(HashedUpdate, RunsThatBeginAnywhereAndCallsOfAnySize) {
-  const std::vector<DecayRun> runs{
-      {0, 100, true}, {100, 513, false}, {613, 7, true}, {620, 2000, false}, {2620, 17383, true}};
-  for_each_target([this, &runs] {
+TEST_P(HashedUpdate, PiecesThatBeginAnywhereAndCallsOfAnySize) {
+  for_each_target([this] {
     TileState expected = tile(20003);
     TileState actual = expected;
+    const UpdatePieces pieces(actual.planes(), 20003, constants(), {0, 100, 613, 620, 2620});
     const std::vector<BlockHash> hashes_before = hashes_of(actual);
-    update_range(constants(), expected.planes(runs), 0, 20003);
+    update_range({}, expected.planes(pieces.get()), 0, 20003);
     UpdateHashes before, after;
     std::uint64_t first = 0;
     for (const std::uint64_t count : {4096, 8192, 7715}) {
-      update_range(constants(), actual.planes(runs), first, count, before, after);
+      update_range({}, actual.planes(pieces.get()), first, count, before, after);
       first += count;
     }
     EXPECT_EQ(actual.difference(expected), "");

@@ -41,14 +41,14 @@ class TileState {
 
   std::size_t size() const { return count_; }
   bool split() const { return format_.weights == Dtype::kBf16; }
-  UpdatePlanes planes(std::span<const DecayRun> runs = {}) {
+  UpdatePlanes planes(std::span<const UpdatePiece> pieces = {}) {
     return {.format = format_,
             .weight = weight_.data(),
             .weight_lo = split() ? lo_.data() : nullptr,
             .states = {bytes_[0].data(), bytes_[1].data()},
             .absmax = {absmax_.data(), absmax_.data() + blocks()},
             .gradient = gradient_.data(),
-            .runs = runs};
+            .pieces = pieces};
   }
 
   void new_gradients(std::uint64_t seed, Values values = Values::kTraining) {

@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/trainer/kernels/optimizer_state.h"
+#include "tests/trainer/kernels/update_pieces.h"
 
 namespace spillway::trainer {
 namespace {
 
 using testing::TileState;
+using testing::UpdatePieces;
 using testing::Values;
 
 constexpr std::uint64_t kSeed = 20261;
@@ -34,9 +36,14 @@ class TileOnDevice {
     for (const Copy& plane : copies_) cudaFree(plane.device);
   }
 
-  UpdatePlanes planes(std::span<const DecayRun> runs) const {
+  // The device's planes with the pieces of the host's gradient.
+  UpdatePlanes planes(std::vector<UpdatePiece>& pieces) const {
+    const std::size_t width = host_.format.gradients == Dtype::kBf16 ? 2 : 4;
+    for (UpdatePiece& piece : pieces) {
+      piece.gradient = static_cast<const std::byte*>(device_.gradient) + piece.offset * width;
+    }
     UpdatePlanes planes = device_;
-    planes.runs = runs;
+    planes.pieces = pieces;
     return planes;
   }
   // Into the tile it was made of.
@@ -85,13 +92,14 @@ TEST_P(UpdateCuda, HasTheBitsOfTheCpu) {
     for (const std::size_t size : {0, 1, 255, 256, 257, 4096 * 256 + 1, 3000001}) {
       TileState expected(GetParam(), size + 3, values, kSeed + size);  // three are to stay
       TileState actual = expected;
-      const std::vector<DecayRun> runs{{0, size / 2, true}, {size / 2, size - size / 2, false}};
       TileOnDevice device(actual);
       for (std::uint64_t step = 1; step <= 5; ++step) {
         const UpdateConstants constants = UpdateConstants::at_step(
             {.kind = GetParam().kind, .learning_rate = 3e-4, .weight_decay = 0.1}, step, 0.5f);
-        update_range(constants, expected.planes(runs), 0, size);
-        const auto launched = update_range_cuda(constants, device.planes(runs), 0, size, nullptr);
+        const UpdatePieces pieces(expected.planes(), size, constants, {0, size / 2});
+        update_range({}, expected.planes(pieces.get()), 0, size);
+        std::vector<UpdatePiece> on_device = pieces.get();
+        const auto launched = update_range_cuda({}, device.planes(on_device), 0, size, nullptr);
         ASSERT_TRUE(launched) << launched.error().message();
       }
       device.copy_back();

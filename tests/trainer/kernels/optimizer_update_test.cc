@@ -10,6 +10,7 @@
 
 #include "tests/trainer/kernels/every_target.h"
 #include "tests/trainer/kernels/optimizer_state.h"
+#include "tests/trainer/kernels/update_pieces.h"
 
 namespace spillway::trainer {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 using testing::all_formats;
 using testing::for_each_target;
 using testing::TileState;
+using testing::UpdatePieces;
 using testing::Values;
 
 constexpr std::uint64_t kSeed = 20260;
@@ -105,23 +107,25 @@ TEST_P(EveryFormat, AnyNumberOfThreadsGivesTheSameBits) {
   EXPECT_EQ(shared.difference(alone), "");
 }
 
-// Runs that begin at any element, some without weight decay, as two updates by hand.
-TEST_P(EveryFormat, WeightDecayFollowsTheRuns) {
-  const std::vector<DecayRun> runs{
-      {0, 100, true}, {100, 513, false}, {613, 7, true}, {620, 2000, false}, {2620, 383, true}};
-  for_each_target([this, &runs] {
+// Pieces that begin at any element, some without weight decay, their gradients anywhere: as two
+// updates by hand.
+TEST_P(EveryFormat, EveryPieceHasItsGradientAndItsConstants) {
+  for_each_target([this] {
     TileState decayed = tile(3003);
     TileState plain = decayed;
     TileState actual = decayed;
     update_range_reference(at_step(3), decayed.planes(), 0, 3003);
     update_range_reference(at_step(3).without_weight_decay(), plain.planes(), 0, 3003);
+    const UpdatePieces pieces(actual.planes(), 3003, at_step(3), {0, 100, 613, 620, 2620});
+    UpdatePlanes planes = actual.planes(pieces.get());
+    planes.gradient = nullptr;
     for (std::uint64_t first = 0; first < 3003; first += 256) {
-      update_range(at_step(3), actual.planes(runs), first,
-                   std::min<std::uint64_t>(256, 3003 - first));
+      update_range({}, planes, first, std::min<std::uint64_t>(256, 3003 - first));
     }
-    for (const DecayRun& run : runs) {
-      const TileState& expected = run.decay ? decayed : plain;
-      for (std::uint64_t i = run.offset; i < run.offset + run.elements; ++i) {
+    for (std::size_t piece = 0; piece < pieces.get().size(); ++piece) {
+      const auto& [offset, elements, gradient, constants] = pieces.get()[piece];
+      const TileState& expected = piece % 2 == 0 ? decayed : plain;
+      for (std::uint64_t i = offset; i < offset + elements; ++i) {
         ASSERT_EQ(actual.weight(i), expected.weight(i)) << "element " << i;
       }
     }
