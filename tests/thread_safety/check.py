@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LAYERS = ["aio", "pinned_pool", "swapper"]
+LAYERS = ["aio", "pinned_pool", "swapper", "trainer"]
 MUTEX_HEADER = "aio/include/spillway/aio/mutex.h"
 UNANNOTATED = re.compile(r"std::(mutex|shared_mutex|recursive_mutex|condition_variable|lock_guard|unique_lock)\b")
 LOCKS = re.compile(r"\b(Mutex|MutexLock|CondVar)\b")

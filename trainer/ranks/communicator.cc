@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,6 +37,23 @@ std::string first_line_of(const std::exception& error) {
       c10_error != nullptr ? c10_error->what_without_backtrace() : error.what();
   return text.substr(0, text.find('\n'));
 }
+
+// A store of c10d as a board.
+class StoreBoard final : public RankBoard {
+ public:
+  explicit StoreBoard(c10::intrusive_ptr<c10d::Store> store) : store_(std::move(store)) {}
+  void write(const std::string& key, const std::string& text) override {
+    store_->set(key, std::vector<std::uint8_t>(text.begin(), text.end()));
+  }
+  std::vector<std::string> read(const std::vector<std::string>& keys) override {
+    std::vector<std::string> texts;
+    for (const auto& bytes : store_->multiGet(keys)) texts.emplace_back(bytes.begin(), bytes.end());
+    return texts;
+  }
+
+ private:
+  const c10::intrusive_ptr<c10d::Store> store_;
+};
 
 std::optional<std::uint32_t> number_from(const char* name) {
   const char* text = std::getenv(name);
@@ -122,11 +140,11 @@ class C10dRanks final : public Communicator {
       store_ = open("group");
       auto watched = open("watch");
       meet();
-      watch_.emplace(std::move(watched),
+      watch_.emplace(std::make_unique<StoreBoard>(std::move(watched)),
                      RankWatch::Options{.rank = world.rank,
                                         .world_size = world.size,
-                                        .keeps_store = world.rank == 0 && !agents,
-                                        .store_keeper = keeper});
+                                        .keeps_board = world.rank == 0 && !agents,
+                                        .board_keeper = keeper});
       group_ = make_group(store_);
     } catch (const Failure&) {
       throw;

@@ -1,10 +1,10 @@
 #include "trainer/ranks/rank_watch.h"
 
+#include <spillway/aio/mutex.h>
+
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kBeat{500};
 // Counted in rounds of one's own, not in seconds: a machine that was suspended accuses no rank.
 constexpr std::uint64_t kSilentRounds = 6;
-constexpr std::chrono::seconds kStoreSilence{5};
+constexpr std::chrono::seconds kBoardSilence{5};
 constexpr std::chrono::seconds kFarewell{2};
 
 // What a rank has written, and since when it has not changed.
@@ -35,15 +35,14 @@ struct Line {
 
 std::string key_of(std::uint32_t rank) { return "alive/" + std::to_string(rank); }
 
-std::vector<std::uint8_t> to_bytes(const Line& line) {
-  const std::string text = std::to_string(line.beats) + ' ' + std::to_string(line.exchanges) + ' ' +
-                           line.condition + ' ' + line.text;
-  return {text.begin(), text.end()};
+std::string to_text(const Line& line) {
+  return std::to_string(line.beats) + ' ' + std::to_string(line.exchanges) + ' ' + line.condition +
+         ' ' + line.text;
 }
 
-Line from_bytes(const std::vector<std::uint8_t>& bytes) {
+Line from_text(const std::string& text) {
   Line line;
-  std::istringstream stream(std::string(bytes.begin(), bytes.end()));
+  std::istringstream stream(text);
   stream >> line.beats >> line.exchanges >> line.condition;
   stream.get();
   std::getline(stream, line.text);
@@ -68,36 +67,40 @@ std::string names(const std::vector<std::uint32_t>& ranks) {
 }  // namespace
 
 struct RankWatch::State {
-  Options options;
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<Line> lines;  // own one: what is to be written next
-  std::uint64_t rounds = 0;
-  Clock::time_point last_round = Clock::now();
-  std::string store_error;
-  bool leaving = false;
-  bool ended = false;  // the thread
+  explicit State(Options given) : options(std::move(given)), lines(options.world_size) {}
 
-  Line& own() { return lines[options.rank]; }
+  const Options options;
+  Mutex mutex;
+  CondVar changed;
+  // The own one is to be written next.
+  std::vector<Line> lines SPILLWAY_GUARDED_BY(mutex);
+  std::uint64_t rounds SPILLWAY_GUARDED_BY(mutex) = 0;
+  Clock::time_point last_round SPILLWAY_GUARDED_BY(mutex) = Clock::now();
+  std::string board_error SPILLWAY_GUARDED_BY(mutex);
+  bool leaving SPILLWAY_GUARDED_BY(mutex) = false;
+  bool ended SPILLWAY_GUARDED_BY(mutex) = false;  // the thread
+
+  Line& own() SPILLWAY_REQUIRES(mutex) { return lines[options.rank]; }
   template <typename Which>
-  std::vector<std::uint32_t> others(const Which& which) const {
+  std::vector<std::uint32_t> others(const Which& which) const SPILLWAY_REQUIRES(mutex) {
     std::vector<std::uint32_t> found;
     for (std::uint32_t rank = 0; rank < lines.size(); ++rank) {
       if (rank != options.rank && which(lines[rank])) found.push_back(rank);
     }
     return found;
   }
-  void take(const std::vector<std::vector<std::uint8_t>>& written);
-  std::optional<std::string> cause() const;
-  std::string who_has_not_come() const;
+  void exchange_lines(RankBoard& board) SPILLWAY_EXCLUDES(mutex);
+  void take(const std::vector<std::string>& written) SPILLWAY_REQUIRES(mutex);
+  std::optional<std::string> cause() const SPILLWAY_REQUIRES(mutex);
+  std::string who_has_not_come() const SPILLWAY_REQUIRES(mutex);
 };
 
-void RankWatch::State::take(const std::vector<std::vector<std::uint8_t>>& written) {
+void RankWatch::State::take(const std::vector<std::string>& written) {
   ++rounds;
   last_round = Clock::now();
   for (std::uint32_t rank = 0; rank < lines.size(); ++rank) {
     if (rank == options.rank) continue;
-    Line read = from_bytes(written[rank]);
+    Line read = from_text(written[rank]);
     const bool same = read.beats == lines[rank].beats;
     read.changed_in_round = same ? lines[rank].changed_in_round : rounds;
     lines[rank] = std::move(read);
@@ -110,14 +113,14 @@ std::optional<std::string> RankWatch::State::cause() const {
   if (!ends.empty()) return names({ends[0]}) + " has ended: " + lines[ends[0]].text;
   const auto blames = others([](const Line& line) { return line.condition == "blames"; });
   if (!blames.empty()) return lines[blames[0]].text;
-  if (!store_error.empty()) {
-    return options.store_keeper + " is gone, and with it the store (" + store_error + ")";
+  if (!board_error.empty()) {
+    return options.board_keeper + " is gone, and with it the store (" + board_error + ")";
   }
-  if (Clock::now() - last_round > kStoreSilence) {
-    return options.store_keeper + " gives no sign of life: it was stopped, or its machine is gone";
+  if (Clock::now() - last_round > kBoardSilence) {
+    return options.board_keeper + " gives no sign of life: it was stopped, or its machine is gone";
   }
-  const auto silent = others([&](const Line& line) {
-    return line.condition == "done" || rounds - line.changed_in_round >= kSilentRounds;
+  const auto silent = others([now = rounds](const Line& line) {
+    return line.condition == "done" || now - line.changed_in_round >= kSilentRounds;
   });
   if (silent.empty()) return std::nullopt;
   return names(silent) + (silent.size() == 1 ? " gives" : " give") +
@@ -131,58 +134,63 @@ std::string RankWatch::State::who_has_not_come() const {
   return names(late) + (late.size() == 1 ? " lives but has" : " live but have") + " not come";
 }
 
-RankWatch::RankWatch(c10::intrusive_ptr<c10d::Store> store, Options options)
-    : state_(std::make_shared<State>()) {
-  state_->options = std::move(options);
-  state_->lines.resize(state_->options.world_size);
-  store->set(key_of(state_->options.rank), to_bytes(state_->own()));
-  thread_ = std::thread([state = state_, store = std::move(store)] { run(state, *store); });
+RankWatch::RankWatch(std::unique_ptr<RankBoard> board, Options options)
+    : state_(std::make_shared<State>(std::move(options))) {
+  board->write(key_of(state_->options.rank), to_text({}));
+  thread_ = std::thread([state = state_, board = std::shared_ptr<RankBoard>(std::move(board))] {
+    run(*state, *board);
+  });
 }
 
 RankWatch::~RankWatch() { leave(""); }
 
-void RankWatch::run(const std::shared_ptr<State>& state, c10d::Store& store) noexcept {
-  std::vector<std::string> keys;
-  for (std::uint32_t rank = 0; rank < state->options.world_size; ++rank) {
-    keys.push_back(key_of(rank));
-  }
-  std::optional<Clock::time_point> farewell_ends;
-  std::unique_lock lock(state->mutex);
+void RankWatch::run(State& state, RankBoard& board) noexcept {
+  std::string error;
   try {
-    while (true) {
-      ++state->own().beats;
-      const auto line = to_bytes(state->own());
-      const bool leaving = state->leaving;
-      lock.unlock();
-      store.set(key_of(state->options.rank), line);
-      const auto written = store.multiGet(keys);
-      lock.lock();
-      state->take(written);
-      state->changed.notify_all();
-      if (leaving) {
-        if (!farewell_ends) farewell_ends = Clock::now() + kFarewell;
-        const bool read = state->others([](const Line& other) { return other.lives(); }).empty();
-        const bool waits = state->options.keeps_store && !state->own().text.empty();
-        if (!waits || read || Clock::now() > *farewell_ends) break;
-      }
-      state->changed.wait_for(lock, leaving ? kBeat / 5 : kBeat,
-                              [&] { return state->leaving && !leaving; });
-    }
-  } catch (const std::exception& error) {
-    if (!lock.owns_lock()) lock.lock();
-    state->store_error = first_line(error.what());
+    state.exchange_lines(board);
+  } catch (const std::exception& thrown) {
+    error = first_line(thrown.what());
   }
-  state->ended = true;
-  state->changed.notify_all();
+  const MutexLock lock(state.mutex);
+  state.board_error = std::move(error);
+  state.ended = true;
+  state.changed.notify_all();
+}
+
+// Round after round, until this rank leaves.
+void RankWatch::State::exchange_lines(RankBoard& board) {
+  std::vector<std::string> keys;
+  for (std::uint32_t rank = 0; rank < options.world_size; ++rank) keys.push_back(key_of(rank));
+  std::optional<Clock::time_point> farewell_ends;
+  MutexLock lock(mutex);
+  while (true) {
+    ++own().beats;
+    const std::string line = to_text(own());
+    const bool was_leaving = leaving;
+    lock.unlock();
+    board.write(key_of(options.rank), line);
+    const auto written = board.read(keys);
+    lock.lock();
+    take(written);
+    changed.notify_all();
+    if (was_leaving) {
+      if (!farewell_ends) farewell_ends = Clock::now() + kFarewell;
+      const bool read = others([](const Line& other) { return other.lives(); }).empty();
+      const bool waits = options.keeps_board && !own().text.empty();
+      if (!waits || read || Clock::now() > *farewell_ends) return;
+    }
+    changed.wait_for(lock, was_leaving ? kBeat / 5 : kBeat,
+                     [&]() SPILLWAY_REQUIRES(mutex) { return leaving && !was_leaving; });
+  }
 }
 
 void RankWatch::enter_exchange() noexcept {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   ++state_->own().exchanges;
 }
 
 std::string RankWatch::blame() {
-  std::unique_lock lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   const std::uint64_t enough = state_->rounds + kSilentRounds + 2;
   std::optional<std::string> cause;
   while (!(cause = state_->cause()) && state_->rounds < enough) {
@@ -196,17 +204,20 @@ std::string RankWatch::blame() {
 
 void RankWatch::leave(const std::string& reason) noexcept {
   if (!thread_.joinable()) return;  // has left before
-  std::unique_lock lock(state_->mutex);
-  if (state_->own().lives()) {
-    state_->own().condition = reason.empty() ? "done" : "ends";
-    state_->own().text = first_line(reason);
+  bool ended = false;
+  {
+    MutexLock lock(state_->mutex);
+    if (state_->own().lives()) {
+      state_->own().condition = reason.empty() ? "done" : "ends";
+      state_->own().text = first_line(reason);
+    }
+    state_->leaving = true;
+    state_->changed.notify_all();
+    // A little longer than the thread takes to say farewell.
+    ended = state_->changed.wait_for(
+        lock, kFarewell + kBeat,
+        [this]() SPILLWAY_REQUIRES(state_->mutex) { return state_->ended; });
   }
-  state_->leaving = true;
-  state_->changed.notify_all();
-  // A little longer than the thread takes to say farewell.
-  const bool ended =
-      state_->changed.wait_for(lock, kFarewell + kBeat, [&] { return state_->ended; });
-  lock.unlock();
   ended ? thread_.join() : thread_.detach();
 }
 

@@ -1,10 +1,10 @@
 #include "trainer/stream/activation_store.h"
 #include <ATen/Functions.h>
 #include <spillway/aio/check.h>
+#include <spillway/aio/mutex.h>
 
 #include <algorithm>
 #include <iterator>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -45,19 +45,20 @@ struct ActivationStore::State : std::enable_shared_from_this<ActivationStore::St
         places(model_states) {}
 
   std::shared_ptr<Waiting> put(const at::Tensor& activation);
-  void leave(Waiting& waiting);
+  void leave(Waiting& waiting) SPILLWAY_REQUIRES(mutex);
   at::Tensor take(Waiting& waiting);
-  void read_ahead_of(const Waiting& waiting);
+  void read_ahead_of(const Waiting& waiting) SPILLWAY_REQUIRES(mutex);
   void forget(Waiting& waiting) noexcept;
 
   const OffloadDevice device;
   const DeviceKind& kind;
   const at::Device where;  // the units compute
-  mutable std::mutex mutex;
-  ActivationPlaces places;
-  std::vector<Waiting*> order;  // of `put`; each leaves the list when it is dropped
-  std::uint64_t computing_bytes = 0;
-  std::uint64_t peak_computing_bytes = 0;
+  mutable Mutex mutex;
+  ActivationPlaces places SPILLWAY_GUARDED_BY(mutex);
+  // Of `put`; each leaves the list when it is dropped.
+  std::vector<Waiting*> order SPILLWAY_GUARDED_BY(mutex);
+  std::uint64_t computing_bytes SPILLWAY_GUARDED_BY(mutex) = 0;
+  std::uint64_t peak_computing_bytes SPILLWAY_GUARDED_BY(mutex) = 0;
 };
 
 ActivationStore::Waiting::~Waiting() {
@@ -66,7 +67,7 @@ ActivationStore::Waiting::~Waiting() {
 
 std::shared_ptr<ActivationStore::Waiting> ActivationStore::State::put(
     const at::Tensor& activation) {
-  const std::lock_guard guard(mutex);
+  const MutexLock guard(mutex);
   for (Waiting* other : order) {
     if (other->tensor_._unsafe_get_target() != activation.unsafeGetTensorImpl()) continue;
     // Another thread may be dropping it: then it cannot be shared any more.
@@ -94,7 +95,7 @@ void ActivationStore::State::leave(Waiting& waiting) {
 }
 
 at::Tensor ActivationStore::State::take(Waiting& waiting) {
-  const std::lock_guard guard(mutex);
+  const MutexLock guard(mutex);
   const auto options = at::TensorOptions().dtype(waiting.type_);
   at::Tensor taken = waiting.here_;
   if (!taken.defined()) {
@@ -117,7 +118,7 @@ void ActivationStore::State::read_ahead_of(const Waiting& waiting) {
 }
 
 void ActivationStore::State::forget(Waiting& waiting) noexcept {
-  const std::lock_guard guard(mutex);
+  const MutexLock guard(mutex);
   std::erase(order, &waiting);
   if (waiting.here_.defined()) computing_bytes -= waiting.here_.nbytes();
   if (waiting.place_) places.give_back(*waiting.place_);
@@ -142,22 +143,22 @@ at::Tensor ActivationStore::take(const std::shared_ptr<Waiting>& waiting) {
 }
 
 std::uint64_t ActivationStore::memory_bytes() const {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   return state_->places.memory_bytes();
 }
 
 std::uint64_t ActivationStore::storage_bytes() const {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   return state_->places.storage_bytes();
 }
 
 std::uint64_t ActivationStore::peak_computing_bytes() const {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   return state_->peak_computing_bytes;
 }
 
 double ActivationStore::wait_seconds() const {
-  const std::lock_guard guard(state_->mutex);
+  const MutexLock guard(state_->mutex);
   return state_->places.wait_seconds();
 }
 

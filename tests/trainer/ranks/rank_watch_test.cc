@@ -1,11 +1,13 @@
-// Whom a rank blames when an exchange failed: ranks of one process, over a store in memory.
+// Whom a rank blames when an exchange failed: ranks of one process, over a board in memory.
 #include "trainer/ranks/rank_watch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <spillway/aio/mutex.h>
 
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace spillway::trainer {
@@ -14,20 +16,59 @@ namespace {
 using ::testing::Eq;
 using ::testing::HasSubstr;
 
+struct Texts {
+  Mutex mutex;
+  CondVar changed;
+  std::map<std::string, std::string> by_key SPILLWAY_GUARDED_BY(mutex);
+};
+
+class BoardInMemory final : public RankBoard {
+ public:
+  explicit BoardInMemory(std::shared_ptr<Texts> texts) : texts_(std::move(texts)) {}
+  void write(const std::string& key, const std::string& text) override {
+    const MutexLock lock(texts_->mutex);
+    texts_->by_key[key] = text;
+    texts_->changed.notify_all();
+  }
+  std::vector<std::string> read(const std::vector<std::string>& keys) override {
+    MutexLock lock(texts_->mutex);
+    std::vector<std::string> found;
+    for (const std::string& key : keys) {
+      while (!texts_->by_key.contains(key)) texts_->changed.wait(lock);
+      found.push_back(texts_->by_key[key]);
+    }
+    return found;
+  }
+
+ private:
+  const std::shared_ptr<Texts> texts_;
+};
+
+// The process that kept it is gone.
+class LostBoard final : public RankBoard {
+ public:
+  void write(const std::string&, const std::string&) override {
+    if (++writes_ > 1) throw std::runtime_error("connection reset by peer\nand a trace");
+  }
+  std::vector<std::string> read(const std::vector<std::string>& keys) override {
+    return std::vector<std::string>(keys.size(), "1 0 lives ");
+  }
+
+ private:
+  int writes_ = 0;
+};
+
 class RankWatchTest : public ::testing::Test {
  protected:
   void start(std::uint32_t ranks) {
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) {  // as if all had come
-      store_->set("alive/" + std::to_string(rank), std::vector<std::uint8_t>{'0'});
-    }
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
       watches_.push_back(std::make_unique<RankWatch>(
-          store_,
-          RankWatch::Options{.rank = rank, .world_size = ranks, .store_keeper = "the store"}));
+          std::make_unique<BoardInMemory>(texts_),
+          RankWatch::Options{.rank = rank, .world_size = ranks, .board_keeper = "the keeper"}));
     }
   }
 
-  const c10::intrusive_ptr<c10d::HashStore> store_ = c10::make_intrusive<c10d::HashStore>();
+  const std::shared_ptr<Texts> texts_ = std::make_shared<Texts>();
   std::vector<std::unique_ptr<RankWatch>> watches_;
 };
 
@@ -61,6 +102,12 @@ TEST_F(RankWatchTest, NobodyIsAccusedWhenAllHaveCome) {
   start(2);
   for (const auto& watch : watches_) watch->enter_exchange();
   EXPECT_THAT(watches_[0]->blame(), Eq("all ranks live and have come"));
+}
+
+TEST_F(RankWatchTest, ABoardThatIsGoneIsNamedByItsKeeper) {
+  RankWatch watch(std::make_unique<LostBoard>(), {.world_size = 2, .board_keeper = "the keeper"});
+  EXPECT_THAT(watch.blame(),
+              Eq("the keeper is gone, and with it the store (connection reset by peer)"));
 }
 
 }  // namespace
