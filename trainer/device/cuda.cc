@@ -1,3 +1,4 @@
+#include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
@@ -18,6 +19,7 @@ class Cuda final : public StreamingKind {
  public:
   Cuda() : StreamingKind(at::kCUDA) {}
   const char* name() const noexcept override { return "cuda"; }
+  int count() const noexcept override { return at::hasCUDA() ? StreamingKind::count() : 0; }
   const char* collectives() const noexcept override { return "nccl"; }
   pinned_pool::Policy register_host() const noexcept override { return pinned_pool::Policy::kAuto; }
 

@@ -16,6 +16,9 @@
 namespace spillway::trainer {
 namespace {
 
+// The fact of a checkpoint that names what draws dropout's masks; only a model with dropout has it.
+constexpr const char* kDropoutFact = "dropout";
+
 using pinned_pool::format_bytes;
 using std::filesystem::path;
 
@@ -135,6 +138,10 @@ void RunCheckpoints::advise_differences(const std::map<std::string, std::string>
     if (other == now.end() || other->second == value) continue;
     observer_.advice(name + " is " + other->second + ", the checkpoint was made with " + value);
   }
+  if (now.contains(kDropoutFact) && !saved.contains(kDropoutFact)) {
+    observer_.advice(std::string("dropout masks are drawn by ") + kDropoutGenerator +
+                     ": they differ from those of the program that made the checkpoint");
+  }
 }
 
 void RunCheckpoints::check_room(ZeroEngine& engine, std::uint64_t done) {
@@ -184,11 +191,14 @@ void RunCheckpoints::tell_cost(std::uint64_t each) const {
 
 std::map<std::string, std::string> RunCheckpoints::training_facts() const {
   const Config& config = input_.config;
-  return {{"train_batch_size", std::to_string(config.train_batch_size)},
-          {"context", std::to_string(input_.context)},
-          {"data tokens", std::to_string(input_.data.token_count())},
-          {"learning rate", shortest_text(config.optimizer.learning_rate)},
-          {"scheduler steps", std::to_string(config.scheduler.total_num_steps)}};
+  std::map<std::string, std::string> facts{
+      {"train_batch_size", std::to_string(config.train_batch_size)},
+      {"context", std::to_string(input_.context)},
+      {"data tokens", std::to_string(input_.data.token_count())},
+      {"learning rate", shortest_text(config.optimizer.learning_rate)},
+      {"scheduler steps", std::to_string(config.scheduler.total_num_steps)}};
+  if (input_.model->has_dropout()) facts[kDropoutFact] = kDropoutGenerator;
+  return facts;
 }
 
 bool RunCheckpoints::after_step(ZeroEngine& engine) {

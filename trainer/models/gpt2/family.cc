@@ -32,6 +32,9 @@ class Gpt2Model final : public ModelConfig {
            std::to_string(config_.n_positions) + " positions, vocabulary " +
            std::to_string(config_.vocab_size);
   }
+  bool has_dropout() const override {
+    return config_.attn_pdrop > 0 || config_.embd_pdrop > 0 || config_.resid_pdrop > 0;
+  }
   std::string differences(const ModelConfig& other) const override {
     return model_differences(config_, gpt_config(other));
   }

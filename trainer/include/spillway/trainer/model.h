@@ -50,6 +50,8 @@ class ModelConfig {
   virtual std::string hugging_face_json(const std::string& torch_dtype) const = 0;
   // One line: the kind of model and its sizes.
   virtual std::string summary() const = 0;
+  // True if training draws dropout masks.
+  virtual bool has_dropout() const { return false; }
   // What makes the weights of this model useless for `other`, a line each; empty: nothing.
   // REQUIRES: of the same family.
   virtual std::string differences(const ModelConfig& other) const = 0;

@@ -21,6 +21,9 @@
 
 namespace spillway::trainer {
 
+// What draws dropout's masks, as a checkpoint of a model with dropout names it.
+inline constexpr const char* kDropoutGenerator = "philox4x32-10";
+
 // What a forward may know about where it stands.
 class ForwardContext {
  public:
@@ -35,10 +38,11 @@ class ForwardContext {
   std::uint32_t method = 0;        // RunOptions::method of the call
   std::vector<at::Tensor> shared;  // constants of all samples: Pass::set_shared
 
-  // Zeroes elements with probability p and scales the rest by 1 / (1 - p); identity when not
-  // training or p = 0. The mask is drawn from (seed, step, unit, site, sample) and nothing else,
-  // so recomputation, other chunk sizes and other ranks see the same one. `site` numbers the
-  // dropouts within one unit. x: [samples, ...].
+  // Zeroes elements with probability p and scales the rest by 1 / (1 - p); returns x if not
+  // training or p = 0. The mask depends on (seed, step, unit, site, sample) and nothing else, so
+  // that recomputation, other chunk sizes, ranks and devices see the same. `site` numbers the
+  // dropouts within a unit. x: [samples, ...], floating point; fp32 and bf16 are scaled in fp32.
+  // Throws c10::ValueError if p is no probability.
   at::Tensor dropout(const at::Tensor& x, double p, std::uint32_t site) const;
 };
 
