@@ -15,17 +15,22 @@ const T& checked(const T* value) {
 
 }  // namespace
 
-JsonValue JsonValue::array(Items items) {
-  JsonValue value;
-  value.data_ = std::move(items);
-  return value;
-}
+JsonValue::JsonValue(Data data) : data_(std::move(data)) {}
+JsonValue::JsonValue(std::nullptr_t) {}
+JsonValue::JsonValue(bool value) : data_(value) {}
+JsonValue::JsonValue(std::string value) : data_(std::move(value)) {}
+JsonValue::JsonValue(std::string_view value) : data_(std::string(value)) {}
+JsonValue::JsonValue(const char* value) : data_(std::string(value)) {}
+JsonValue::JsonValue(const JsonValue& other) = default;
+JsonValue::JsonValue(JsonValue&& other) noexcept = default;
+JsonValue& JsonValue::operator=(const JsonValue& other) = default;
+JsonValue& JsonValue::operator=(JsonValue&& other) noexcept = default;
+JsonValue::~JsonValue() = default;
 
-JsonValue JsonValue::object(Members members) {
-  JsonValue value;
-  value.data_ = std::move(members);
-  return value;
-}
+JsonValue JsonValue::array(Items items) { return JsonValue(Data(std::move(items))); }
+JsonValue JsonValue::array() { return array(Items()); }
+JsonValue JsonValue::object(Members members) { return JsonValue(Data(std::move(members))); }
+JsonValue JsonValue::object() { return object(Members()); }
 
 bool JsonValue::is_number() const noexcept {
   return is_unsigned() || std::holds_alternative<std::int64_t>(data_) ||

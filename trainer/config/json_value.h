@@ -21,25 +21,28 @@ class JsonValue {
   using Items = std::vector<JsonValue>;
   using Members = std::vector<JsonMember>;
 
-  JsonValue(std::nullptr_t = nullptr) {}  // null
-  JsonValue(bool value) : data_(value) {}
-  JsonValue(std::floating_point auto value) : data_(static_cast<double>(value)) {}
-  JsonValue(std::integral auto value) {
-    if (std::cmp_less(value, 0)) {
-      data_ = static_cast<std::int64_t>(value);
-    } else {
-      data_ = static_cast<std::uint64_t>(value);
-    }
-  }
-  JsonValue(std::string value) : data_(std::move(value)) {}
-  JsonValue(std::string_view value) : data_(std::string(value)) {}
-  JsonValue(const char* value) : data_(std::string(value)) {}
-  static JsonValue array(Items items = {});
+  JsonValue(std::nullptr_t = nullptr);  // null
+  JsonValue(bool value);
+  JsonValue(std::floating_point auto value) : JsonValue(Data(static_cast<double>(value))) {}
+  JsonValue(std::integral auto value)
+      : JsonValue(std::cmp_less(value, 0) ? Data(static_cast<std::int64_t>(value))
+                                          : Data(static_cast<std::uint64_t>(value))) {}
+  JsonValue(std::string value);
+  JsonValue(std::string_view value);
+  JsonValue(const char* value);
+  JsonValue(const JsonValue& other);
+  JsonValue(JsonValue&& other) noexcept;
+  JsonValue& operator=(const JsonValue& other);
+  JsonValue& operator=(JsonValue&& other) noexcept;
+  ~JsonValue();
+  static JsonValue array(Items items);
+  static JsonValue array();
   template <typename Range>
   static JsonValue array_of(const Range& range) {
     return array(Items(range.begin(), range.end()));
   }
-  static JsonValue object(Members members = {});
+  static JsonValue object(Members members);
+  static JsonValue object();
 
   bool is_null() const noexcept { return data_.index() == 0; }
   bool is_bool() const noexcept { return std::holds_alternative<bool>(data_); }
@@ -77,9 +80,12 @@ class JsonValue {
   friend bool operator==(const JsonValue& a, const JsonValue& b);
 
  private:
-  std::variant<std::nullptr_t, bool, std::int64_t, std::uint64_t, double, std::string, Items,
-               Members>
-      data_;
+  // Destroying one needs JsonMember, which is complete below alone: so most is defined there.
+  using Data = std::variant<std::nullptr_t, bool, std::int64_t, std::uint64_t, double, std::string,
+                            Items, Members>;
+  explicit JsonValue(Data data);
+
+  Data data_;
 };
 
 struct JsonMember {

@@ -1,8 +1,8 @@
 #include "trainer/models/registry.h"
 #include <spillway/aio/check.h>
+#include <spillway/aio/mutex.h>
 
 #include <algorithm>
-#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -17,8 +17,8 @@ constexpr const char* kFamily = "family";  // the member of a saved model that n
 constexpr std::uintmax_t kMostTextBytes = std::uintmax_t{16} << 20;
 
 struct Registry {
-  std::mutex mutex;
-  std::vector<const ModelFamily*> families{&gpt2_family()};
+  Mutex mutex;
+  std::vector<const ModelFamily*> families SPILLWAY_GUARDED_BY(mutex){&gpt2_family()};
 };
 
 Registry& registry() {
@@ -63,13 +63,15 @@ tl::unexpected<Error> unknown_name(const std::string& name) {
 
 void register_family(const ModelFamily& family) {
   SPILLWAY_CHECK(find_family(family.name()) == nullptr, "one family has this name");
-  const std::lock_guard guard(registry().mutex);
-  registry().families.push_back(&family);
+  Registry& all = registry();
+  const MutexLock guard(all.mutex);
+  all.families.push_back(&family);
 }
 
 std::vector<const ModelFamily*> model_families() {
-  const std::lock_guard guard(registry().mutex);
-  return registry().families;
+  Registry& all = registry();
+  const MutexLock guard(all.mutex);
+  return all.families;
 }
 
 const ModelFamily* find_family(const std::string& name) {

@@ -1,9 +1,9 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/mutex.h>
 #include <spillway/trainer/failure.h>
 #include <spillway/trainer/model_units.h>
 
 #include <map>
-#include <mutex>
 
 #include "trainer/models/registry.h"
 
@@ -11,8 +11,9 @@ namespace spillway::trainer {
 namespace {
 
 struct Makers {
-  std::mutex mutex;
-  std::map<std::string, UnitMaker> of_family{{gpt2_family().name(), add_gpt2_units}};
+  Mutex mutex;
+  std::map<std::string, UnitMaker> of_family SPILLWAY_GUARDED_BY(mutex){
+      {gpt2_family().name(), add_gpt2_units}};
 };
 
 Makers& makers() {
@@ -23,8 +24,9 @@ Makers& makers() {
 }  // namespace
 
 void register_units(const std::string& family, UnitMaker maker) {
-  const std::lock_guard guard(makers().mutex);
-  const bool is_new = makers().of_family.emplace(family, maker).second;
+  Makers& all = makers();
+  const MutexLock guard(all.mutex);
+  const bool is_new = all.of_family.emplace(family, maker).second;
   SPILLWAY_CHECK(is_new, "one maker of units has this name");
 }
 
@@ -32,9 +34,10 @@ std::unique_ptr<ModelUnits> add_units(ModelSpec& spec, const ModelConfig& model)
   SPILLWAY_CHECK(spec.units().empty(), "a model's units come first");
   UnitMaker maker = nullptr;
   {
-    const std::lock_guard guard(makers().mutex);
-    const auto found = makers().of_family.find(model.family().name());
-    SPILLWAY_CHECK(found != makers().of_family.end(), "a family registers its units too");
+    Makers& all = makers();
+    const MutexLock guard(all.mutex);
+    const auto found = all.of_family.find(model.family().name());
+    SPILLWAY_CHECK(found != all.of_family.end(), "a family registers its units too");
     maker = found->second;
   }
   auto units = maker(spec, model);

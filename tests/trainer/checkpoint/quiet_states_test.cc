@@ -4,6 +4,7 @@
 
 #include "tests/trainer/checkpoint/faulty_files.h"
 #include "tests/trainer/checkpoint/states_fixture.h"
+#include "trainer/states/model_states.h"
 
 namespace spillway::trainer::testing {
 namespace {
