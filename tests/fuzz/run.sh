@@ -25,7 +25,7 @@ command -v clang++ > /dev/null || skip "fuzzing needs clang (apt-get install cla
   skip "this clang has no libFuzzer (apt-get install libclang-rt-dev)"
 
 if ! { cmake -S . -B $build -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-g1 \
-         -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSPILLWAY_SANITIZE=address,undefined,fuzzer-no-link -DSPILLWAY_TRAINER=OFF \
+         -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSPILLWAY_SANITIZE=address,undefined,fuzzer-no-link -DSPILLWAY_TRAINER=BASE \
          -DSPILLWAY_TOOLS=ON -DSPILLWAY_LIBRARIES=static -DSPILLWAY_BENCH=OFF &&
        cmake --build $build --target fuzz_targets; } \
      > $build.log 2>&1; then
