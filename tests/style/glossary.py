@@ -8,9 +8,7 @@ import re
 
 from rules import HEADER_SUFFIXES, SOURCE_SUFFIXES, files, lines_of
 
-FOLDERS = ["aio", "pinned_pool", "swapper", "bench", "examples", "docs",
-           *(f"trainer/{room}" for room in ("base", "kernels", "config", "plan", "files", "data", "ranks", "device",
-                                            "checkpoint", "models", "interchange", "run", "include")), "tools"]
+FOLDERS = ["aio", "pinned_pool", "swapper", "trainer", "bench", "examples", "docs", "tools"]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
 SUFFIXES = SOURCE_SUFFIXES | HEADER_SUFFIXES | {".md"}
 # What to look for (of a phrase: the words between may be broken over two comment lines), and what to say.

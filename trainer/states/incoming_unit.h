@@ -1,4 +1,4 @@
-// IncomingUnit: the weights of one unit on their way into memory.
+// IncomingUnit: the weights of one unit that other threads are writing into memory.
 //
 // The thread that will use them makes it. Other threads fill it tile by tile: WeightLoader from the
 // tiers, BackgroundUpdate with the tiles that it has just computed. The first thread then waits.

@@ -31,7 +31,8 @@ void UpdatePlan::begin(Phase phase, const std::vector<UnitId>& order, std::vecto
   SPILLWAY_CHECK(!speculative(), "a speculative update is decided on before the next one starts");
   SPILLWAY_CHECK(all_computed(), "an update is computed before the next one starts");
   for (ItemState& item : items_) {
-    // The last writes of the step before may be under way, and their generations kept until then.
+    // The last writes of the step before may be in flight, and their generations are kept until
+    // then.
     item = {.item = item.item, .writing = item.writing, .verdict = item.verdict};
   }
   for (UnitId id = 0; id < units_.size(); ++id) {
@@ -116,7 +117,7 @@ std::optional<std::size_t> UpdatePlan::name_next() {
   while (next_ < order_.size() && items_[order_[next_]].named) ++next_;
   if (next_ == order_.size()) return std::nullopt;
   ItemState& item = items_[order_[next_]];
-  if (item.writing) return std::nullopt;  // its bytes of the step before are still on their way
+  if (item.writing) return std::nullopt;  // the step before still writes it
   item.named = true;
   return order_[next_];
 }

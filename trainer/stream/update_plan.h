@@ -90,7 +90,7 @@ class UpdatePlan {
   struct ItemState {
     Item item;
     bool named = false;                             // in this step
-    bool writing = false;                           // being computed, or on its way to the tiers
+    bool writing = false;                           // being computed, or written to the tiers
     bool computed = false;                          // in this step, for good
     bool open = false;                              // updated on speculation, and not decided on
     std::optional<Verdict> verdict = std::nullopt;  // on what is still being written

@@ -1,10 +1,10 @@
-// WeightFetcher: brings units' weights to the device and lets go of them.
+// WeightFetcher: brings units' weights to the device, and frees them.
 //
 // `acquire` waits until this rank's tiles are in memory, all-gathers the parts, and points the
-// modules' parameters into one flat array; `release` empties them again. The order of use repeats,
-// so it is known ahead: while a unit computes, the next ones are on their way (WeightLoader), at
-// least one and as many as the largest unit's memory holds. Where an update is under way the
-// weights come straight from it (BackgroundUpdate) and are not read at all.
+// modules' parameters into one flat array. `release` empties them again. The order of use repeats,
+// so the fetcher knows it: while a unit computes, it prefetches the next ones (WeightLoader), at
+// least one and as many as the largest unit's memory holds. During an update the weights come
+// straight from it (BackgroundUpdate) and are not read at all.
 // The weights acquired last stay in memory until another unit is wanted: the head's forward is
 // followed by its own backward, and one read serves both. One thread.
 #pragma once
@@ -37,20 +37,19 @@ class WeightFetcher {
   // Blocks. Throws Failure; all ranks must call it in the same order.
   void acquire(UnitId unit, Phase phase);
   void release(UnitId unit);
-  // Forgets what is in memory or on its way: the tiles are about to change. Blocks.
+  // Frees all weights and cancels all prefetches: the tiles are about to change. Blocks.
   void invalidate();
-  // Waits until nothing is on its way: tiers may be asked for what wants them idle. What was read
-  // stays. REQUIRES: no update is under way.
+  // Waits until no prefetch is in flight, so that the tiers are idle. What was read stays.
+  // REQUIRES: no update is running.
   void settle();
-  // Lets go of what is on its way of a unit that is not used again before its tiles change, which
-  // they now may. Blocks, seldom.
+  // Cancels the prefetch of a unit whose tiles are about to be updated. Blocks, seldom.
   void forget(UnitId unit);
-  // A sweep (a step, an evaluation) begins, or soon will: its first units are sent for.
+  // Prefetches the first units of a sweep (a step, an evaluation) that begins now or soon.
   void begin_sweep(Sweep sweep);
-  // The units in the order in which the training sweep that has just ended used them forward.
+  // Returns the units in the order in which the last training sweep used them forward.
   std::vector<UnitId> forward_order() const;
 
-  // How long computing stood still since the last call: for reads, and for updates.
+  // Return how long computing waited since the last call: for reads, and for updates.
   double take_read_wait_seconds() noexcept { return std::exchange(read_wait_seconds_, 0); }
   double take_update_wait_seconds() noexcept { return std::exchange(update_wait_seconds_, 0); }
   std::uint64_t resident_bytes() const noexcept;  // now
@@ -64,7 +63,7 @@ class WeightFetcher {
     std::vector<Use> recorded;  // of this sweep
   };
   struct Coming {
-    std::shared_ptr<IncomingUnit> weights;  // on their way into `part`
+    std::shared_ptr<IncomingUnit> weights;  // that fills `part`
     at::Tensor flat;                        // the whole unit's
     at::Tensor part;                        // this rank's share; `flat` itself for one rank
     bool updated = false;                   // they come from the update
@@ -90,7 +89,7 @@ class WeightFetcher {
   std::vector<at::Tensor> spare_;  // flat arrays to use again
   Order orders_[2];                // of each kind of Sweep
   Sweep sweep_ = Sweep::kTraining;
-  std::uint64_t ahead_bytes_ = 0;  // what may be on its way
+  std::uint64_t ahead_bytes_ = 0;  // of prefetches that may be in flight
   double read_wait_seconds_ = 0;
   double update_wait_seconds_ = 0;
   std::uint64_t peak_bytes_ = 0;

@@ -9,8 +9,8 @@
 namespace spillway::trainer {
 namespace {
 
-// A read that is waited for can no longer be hurried, so one that nobody needs yet is looked at
-// instead, this often. The drive does not stand still for it: other reads are under way.
+// A read that this thread waits for cannot be made urgent any more. So the loader polls a read that
+// nobody needs yet, this often. The drive stays busy meanwhile: other reads are in flight.
 constexpr std::chrono::milliseconds kLookEvery{1};
 
 }  // namespace
