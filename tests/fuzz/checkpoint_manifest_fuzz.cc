@@ -2,8 +2,9 @@
 // 0xff. Sealed, they are an error with words in it, or within bounds and written as they were read;
 // unsealed they are refused.
 #include <spillway/aio/check.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 #include "trainer/files/checksum.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer {
 namespace {

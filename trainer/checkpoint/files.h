@@ -9,7 +9,7 @@
 
 #include <spillway/aio/error.h>
 #include <spillway/swapper/sealed_tile.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,7 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/failure.h>
 #include "trainer/kernels/hi_lo.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 #include <algorithm>
 #include <cstring>

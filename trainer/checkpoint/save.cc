@@ -2,6 +2,7 @@
 #include <spillway/trainer/checkpoint_states.h>
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/failure.h>
+#include "trainer/plan/checkpoint_planes.h"
 #include "trainer/plan/optimizer_layout.h"
 
 #include <chrono>

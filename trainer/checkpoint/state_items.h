@@ -3,7 +3,7 @@
 #pragma once
 
 #include <spillway/swapper/tile_stream.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 #include "trainer/states/model_states.h"
 
 #include <vector>

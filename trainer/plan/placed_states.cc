@@ -5,12 +5,15 @@
 #include <numeric>
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/partition.h"
+#include "trainer/plan/state_buffers.h"
 
 namespace spillway::trainer {
 namespace {
 
 SectionTiles cut(const EstimateInput& input, std::uint64_t size) {
-  const std::uint64_t tile = tile_elements(input.config, input.max_tile_elements);
+  const std::uint64_t most =
+      input.max_tile_elements > 0 ? input.max_tile_elements : kMaxTileElements;
+  const std::uint64_t tile = tile_elements(input.config, most);
   const std::uint64_t multiple = input.world_size * kParameterAlignment;
   SectionTiles section{(size + multiple - 1) / multiple * kParameterAlignment, {}};
   for (std::uint64_t left = section.elements; left > 0; left -= section.tiles.back()) {

@@ -17,6 +17,7 @@
 #include "tests/support/scratch.h"
 #include "tests/trainer/support/thread_ranks.h"
 #include "tests/trainer/support/tiny_gpt.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer::testing {
 namespace {

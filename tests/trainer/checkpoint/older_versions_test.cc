@@ -3,6 +3,7 @@
 #include <spillway/trainer/model_units.h>
 
 #include "tests/trainer/checkpoint/states_fixture.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer::testing {
 namespace {

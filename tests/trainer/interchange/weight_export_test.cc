@@ -6,6 +6,7 @@
 #include "trainer/kernels/hi_lo.h"
 #include "trainer/models/gpt2/family.h"
 #include "trainer/models/gpt2/tensors.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 #include <set>
 

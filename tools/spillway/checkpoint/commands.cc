@@ -58,17 +58,6 @@ std::uint64_t elements_of(const CheckpointManifest& manifest) {
   return elements;
 }
 
-// Of all its planes, padding apart.
-std::uint64_t bytes_of(const CheckpointParameter& parameter,
-                       const trainer::CheckpointPlanes& planes) {
-  std::uint64_t bytes = 0;
-  for (std::size_t plane = 0; plane < planes.all.size(); ++plane) {
-    if (parameter.frozen && plane >= planes.weight_count) break;
-    bytes += trainer::plane_bytes(planes.all[plane], trainer::element_count(parameter));
-  }
-  return bytes;
-}
-
 std::string shape_text(const CheckpointParameter& parameter) {
   std::string text;
   for (const std::int64_t size : parameter.shape) {
@@ -90,11 +79,12 @@ ordered_json as_json(const Checkpoint& checkpoint) {
                     {"training", manifest.training},
                     {"parameter_count", elements_of(manifest)},
                     {"size_bytes", checkpoint.size_bytes()}};
-  for (const CheckpointParameter& parameter : manifest.parameters) {
+  for (std::uint32_t i = 0; i < manifest.parameters.size(); ++i) {
+    const CheckpointParameter& parameter = manifest.parameters[i];
     json["parameters"].push_back({{"name", parameter.name},
                                   {"shape", parameter.shape},
                                   {"frozen", parameter.frozen},
-                                  {"size_bytes", bytes_of(parameter, checkpoint.planes())}});
+                                  {"size_bytes", checkpoint.parameter_bytes(i)}});
   }
   for (const trainer::ShardIndex& shard : checkpoint.shards()) {
     for (const trainer::ShardFile& file : shard.files) {
@@ -125,10 +115,10 @@ Result<void> print_text(const Checkpoint& checkpoint) {
   fmt::print("  {:.2f} M parameters, {}\n\n", static_cast<double>(elements_of(manifest)) / 1e6,
              format_bytes(checkpoint.size_bytes()));
   fmt::print("  {:<44}{:>20}{:>12}\n", "parameter", "shape", "bytes");
-  for (const CheckpointParameter& parameter : manifest.parameters) {
+  for (std::uint32_t i = 0; i < manifest.parameters.size(); ++i) {
+    const CheckpointParameter& parameter = manifest.parameters[i];
     fmt::print("  {:<44}{:>20}{:>12}{}\n", parameter.name, shape_text(parameter),
-               format_bytes(bytes_of(parameter, checkpoint.planes())),
-               parameter.frozen ? "  frozen" : "");
+               format_bytes(checkpoint.parameter_bytes(i)), parameter.frozen ? "  frozen" : "");
   }
   return {};
 }

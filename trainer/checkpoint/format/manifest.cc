@@ -1,4 +1,4 @@
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 
 #include <algorithm>
 #include <limits>
@@ -6,6 +6,7 @@
 #include <set>
 
 #include "trainer/files/sealed_json.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "trainer/files/checksum.h"
 #include "trainer/files/saved_file.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer {
 namespace {
@@ -270,6 +271,17 @@ const std::filesystem::path& Checkpoint::directory() const noexcept { return sta
 const CheckpointManifest& Checkpoint::manifest() const noexcept { return state_->manifest; }
 const CheckpointPlanes& Checkpoint::planes() const noexcept { return state_->planes; }
 const std::vector<ShardIndex>& Checkpoint::shards() const noexcept { return state_->shards; }
+
+std::uint64_t Checkpoint::parameter_bytes(std::uint32_t number) const {
+  const CheckpointParameter& parameter = state_->manifest.parameters[number];
+  const CheckpointPlanes& planes = state_->planes;
+  std::uint64_t bytes = 0;
+  for (std::size_t plane = 0; plane < planes.all.size(); ++plane) {
+    if (parameter.frozen && plane >= planes.weight_count) break;
+    bytes += plane_bytes(planes.all[plane], element_count(parameter));
+  }
+  return bytes;
+}
 
 std::uint64_t Checkpoint::size_bytes() const {
   std::uint64_t bytes = 0;

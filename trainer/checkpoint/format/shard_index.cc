@@ -1,5 +1,5 @@
 #include <spillway/swapper/block_checksum.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "trainer/files/sealed_json.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer {
 namespace {

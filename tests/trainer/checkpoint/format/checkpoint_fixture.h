@@ -2,9 +2,10 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <spillway/trainer/checkpoint_manifest.h>
 #include "trainer/checkpoint/files.h"
-#include "trainer/checkpoint/format/manifest.h"
 #include "trainer/models/gpt2/family.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 #include <filesystem>
 #include <fstream>

@@ -11,6 +11,7 @@
 #include "tests/support/scratch.h"
 #include "tests/support/seed.h"
 #include "tests/trainer/checkpoint/format/checkpoint_fixture.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer::testing {
 namespace {

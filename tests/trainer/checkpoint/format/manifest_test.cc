@@ -1,7 +1,7 @@
 // The texts of a checkpoint: there and back, and what cannot be is refused by name.
-#include "trainer/checkpoint/format/manifest.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spillway/trainer/checkpoint_manifest.h>
 
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -11,6 +11,7 @@
 #include "tests/trainer/checkpoint/format/checkpoint_fixture.h"
 #include "trainer/files/checksum.h"
 #include "trainer/files/sealed_json.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 namespace spillway::trainer::testing {
 namespace {

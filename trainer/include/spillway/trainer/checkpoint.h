@@ -7,7 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
-#include "trainer/checkpoint/format/manifest.h"
+#include <spillway/trainer/checkpoint_manifest.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +28,8 @@ std::optional<std::uint64_t> step_of_name(const std::string& name);
 // Returns the steps of the complete checkpoints, ascending; none for a missing directory.
 std::vector<std::uint64_t> list_checkpoints(const std::filesystem::path& directory);
 
+struct CheckpointPlanes;
+
 class Checkpoint {
  public:
   // Opens a checkpoint. kNotFound, kCorrupt, kUnsupported or kInvalid, with the name of the bad
@@ -43,6 +45,8 @@ class Checkpoint {
   const std::vector<ShardIndex>& shards() const noexcept;
   // Returns the size of all its files.
   std::uint64_t size_bytes() const;
+  // Returns the size of a parameter's planes, without padding.
+  std::uint64_t parameter_bytes(std::uint32_t parameter) const;
 
   // The place of a run of a parameter's elements.
   struct Run {

@@ -11,7 +11,6 @@
 #include <limits>
 #include <string>
 #include <vector>
-#include "trainer/plan/state_buffers.h"
 
 namespace spillway::trainer {
 
@@ -23,8 +22,7 @@ struct EstimateInput {
   std::uint32_t context = 0;  // tokens of a sample; 0: the model's context
   // What kernels really take of working memory, of what the formula says.
   double compute_scale = 1;
-  // How training cuts tiles.
-  std::uint64_t max_tile_elements = kMaxTileElements;
+  std::uint64_t max_tile_elements = 0;  // of a tile; 0: as training cuts them
   // RAM for this rank, by which gradients may have to go to NVMe.
   std::uint64_t ram_bytes = std::numeric_limits<std::uint64_t>::max();
 
