@@ -1,4 +1,5 @@
 #include "trainer/checkpoint/shard_job.h"
+#include "trainer/plan/checkpoint_planes.h"
 
 #include <spillway/aio/buffer.h>
 #include <spillway/aio/check.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -98,17 +100,20 @@ void ShardJob::seal(ModelStates& states) {
 void ShardJob::sort_parts(ModelStates& states, std::vector<swapper::Item>* items) {
   StateItems list = list_state_items(states, swapper::Access::kRead);
   index_.extents = std::move(list.extents);
+  std::map<const swapper::SealedSegment*, std::size_t> numbers;  // in segments_
   for (std::size_t i = 0; i < list.items.size(); ++i) {
     std::uint32_t first_plane = 0;
     for (std::size_t part = 0; part < list.items[i].size(); ++part) {
       const swapper::Part& source = list.items[i][part];
       if (auto tile = source.tier->sealed(source.tile)) {
         SPILLWAY_CHECK(!tile->planes.empty(), "states are stored with checksums");
-        segments_[tile->segment.get()].sealed = tile->segment;
+        const auto [known, is_new] = numbers.try_emplace(tile->segment.get(), segments_.size());
+        if (is_new) segments_.push_back({.sealed = tile->segment, .file = std::nullopt});
         sealed_.push_back({.extent = i,
                            .first_plane = first_plane,
                            .layout = part == 0 ? &weight_layout_ : &optimizer_layout_,
-                           .tile = std::move(*tile)});
+                           .tile = std::move(*tile),
+                           .segment = known->second});
       } else {
         in_memory_.push_back({.extent = i, .first_plane = first_plane});
         items->push_back({source});
@@ -120,7 +125,7 @@ void ShardJob::sort_parts(ModelStates& states, std::vector<swapper::Item>* items
 }
 
 void ShardJob::link_segments() {
-  for (auto& [key, segment] : segments_) {
+  for (Segment& segment : segments_) {
     const std::string name = next_name();
     auto linked = files_.link(*segment.sealed, directory_ / name);
     if (!linked && linked.error().kind == ErrorKind::kUnsupported) return;  // nor the others
@@ -160,7 +165,7 @@ void ShardJob::copy_memory(ModelStates& states, const std::vector<swapper::Item>
 
 void ShardJob::complete() {
   training_read_bytes_ = tiers_.nvme_read_bytes();
-  for (auto& [key, segment] : segments_) {
+  for (Segment& segment : segments_) {
     if (cancelled_) throw Interrupted();
     if (segment.file) {
       value_or_throw(files_.sync(*segment.sealed));
@@ -169,7 +174,7 @@ void ShardJob::complete() {
     }
   }
   for (const SealedPart& part : sealed_) {
-    const Segment& segment = segments_.at(part.tile.segment.get());
+    const Segment& segment = segments_[part.segment];
     if (segment.file) {
       refer(part, *segment.file);
     } else {

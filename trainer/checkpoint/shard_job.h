@@ -13,7 +13,6 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -51,6 +50,7 @@ class ShardJob {
     std::uint32_t first_plane = 0;  // its number among the checkpoint's planes
     const swapper::Layout* layout = nullptr;
     swapper::SealedTile tile;
+    std::size_t segment = 0;  // its number in segments_
   };
   // A part to copy before its tile changes.
   struct MemoryPart {
@@ -85,7 +85,7 @@ class ShardJob {
   ShardIndex index_;
   std::vector<SealedPart> sealed_;
   std::vector<MemoryPart> in_memory_;
-  std::map<const swapper::SealedSegment*, Segment> segments_;
+  std::vector<Segment> segments_;  // in the order of their first tiles
   std::optional<ShardWriter> writer_;
   std::uint32_t writer_file_ = 0;
   std::vector<std::string> notes_;

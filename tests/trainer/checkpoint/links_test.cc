@@ -60,6 +60,24 @@ TEST_F(CheckpointLinksTest, WhatIsResumedWritesNothingIntoTheCheckpointItCameFro
   for (std::uint64_t step = 1; step <= 4; ++step) EXPECT_TRUE(whole(at(step)));
 }
 
+// Segments are numbered by their first tiles, not by where the heap has put them.
+TEST_F(CheckpointLinksTest, TheSameStatesGiveTheSameFilesInTheSameOrder) {
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  train_own(*engine);
+  save(*engine, *files_);
+  const auto checkpoint = opened(at(1));
+  const ShardIndex& shard = checkpoint.shards().front();
+  std::uint32_t next = 0;
+  for (const CheckpointExtent& extent : shard.extents) {
+    for (const PlanePlace& place : extent.planes) {
+      EXPECT_LE(place.file, next) << "a later segment has an earlier number";
+      next = std::max(next, place.file + 1);
+    }
+  }
+  EXPECT_EQ(next, shard.files.size());
+  EXPECT_GE(next, 2u) << "there is an order to see";
+}
+
 // The same states as links, as clones and copies of what is on files, and as in memory.
 TEST_F(CheckpointLinksTest, LinksClonesAndCopiesGoOnWithTheSameBits) {
   const Trace expected = run(in_memory());
