@@ -64,8 +64,8 @@ void OptimizerStep::plan_unit(UnitId id) {
       if (!work.runs.empty() && work.runs.back().decay == decay) continue;
       work.runs.push_back({segment.tile_offset, 0, decay});
     }
-    // Padding has no gradient and stays zero, so it may belong to the run before it. Where a unit is
-    // smaller than the number of ranks, some have nothing else.
+    // Padding has no gradient and stays zero, so it may belong to the run before it. A rank may
+    // have nothing but padding of a small unit.
     if (work.runs.empty()) work.runs.push_back({0, 0, /*decay=*/false});
     for (std::size_t i = 0; i < work.runs.size(); ++i) {
       const bool last = i + 1 == work.runs.size();
