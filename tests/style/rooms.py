@@ -16,8 +16,8 @@ ROOMS = {
     "plan": ["config", "kernels"],
     "files": ["config"],
     "data": [],
-    "ranks": ["device", "kernels"],  # the device says what exchanges its memory
     "device": ["kernels"],
+    "ranks": ["device", "kernels"],  # the device says what exchanges its memory
     "states": ["plan", "ranks", "device", "config", "kernels"],
     "stream": ["states", "plan", "device", "kernels"],
     "zero": ["stream", "states", "device", "ranks"],
