@@ -8,6 +8,7 @@
 #include "trainer/plan/checkpoint_planes.h"
 #include "trainer/plan/optimizer_layout.h"
 #include "trainer/plan/placed_states.h"
+#include "trainer/plan/state_buffers.h"
 
 namespace spillway::trainer {
 namespace {
