@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """undocumented.py XML: names what Doxygen found in the public headers and nobody says a word about: classes, functions,
-callback types and macros. Not asked of plain data and of accessors, whose names say it. Exit code 1 when there is any.
+callback types and macros. Not asked of plain data, of accessors and of operator==, whose names say it. Exit code 1 when
+there is any.
 """
 
 import sys
@@ -23,6 +24,8 @@ def is_accessor(member):
 def needs_words(member):
     kind = member.get("kind")
     if kind not in KINDS or member.get("prot") == "private" or is_accessor(member):
+        return False
+    if member.findtext("name") == "operator==":  # all members, as any reader expects
         return False
     # `using Item = std::vector<Part>` is said by its right side; what a callback gets is not.
     return kind != "typedef" or "(" in "".join(member.find("type").itertext()) + (member.findtext("argsstring") or "")

@@ -30,6 +30,7 @@ struct CheckpointParameter {
   bool frozen = false;
   bool operator==(const CheckpointParameter&) const = default;
 };
+// Returns the product of `shape`.
 std::uint64_t element_count(const CheckpointParameter& parameter);
 
 // A rank's index, which names its files: its size and the checksum it is sealed with.
@@ -108,13 +109,13 @@ const char* to_string(OptimizerKind kind);
 const char* to_string(Dtype dtype);
 const char* to_string(StateDtype dtype);
 
-// As sealed JSON texts, and back. `name` is what errors call the text: kCorrupt when the text does
-// not have its checksum, kUnsupported for another version of the format, kInvalid when what it says
-// cannot be.
+// Return the sealed JSON text.
 std::string to_text(const CheckpointManifest& manifest);
 std::string to_text(const ShardIndex& index);
+// Read a sealed JSON text. `name` is what errors call it: kCorrupt if the text does not have its
+// checksum, kUnsupported for another version of the format, kInvalid if what it says cannot be.
 Result<CheckpointManifest> parse_manifest(std::string_view text, const std::string& name);
-// Checked against the manifest: parameters and places are within bounds.
+// The same; parameters and places are within the bounds of `manifest`.
 Result<ShardIndex> parse_shard_index(std::string_view text, const std::string& name,
                                      const CheckpointManifest& manifest);
 // The checksum a text is sealed with. REQUIRES: of to_text.
