@@ -93,7 +93,8 @@ def proc_files():
 
 
 def seeds():
-    sources = ROOT / "trainer" / "src"
+    trainer = ROOT / "trainer"
+    formats = trainer / "checkpoint" / "format"
     demo = (ROOT / "tools" / "demo" / "nvme.json").read_bytes()
     text = b"To be, or not to be, that is the question.\n"
     journal = b"spillway-lock 1 123\n+a\n+b\n-a\n+tiles.0\n+folder\n+link\n"
@@ -115,10 +116,10 @@ def seeds():
         "tile_store": moves,
     }
     words = {
-        "config": quoted(sources.glob("config*.cc")) + ["auto", "true", "false", "null", "1e9"],
-        "gpt_config": quoted([sources / "gpt_config.cc"]),
-        "safetensors": quoted([sources / "safetensors_header.cc"]) + ["4611686018427387904", "18446744073709551615"],
-        "checkpoint_manifest": quoted([sources / "checkpoint_manifest.cc", sources / "shard_index.cc"]),
+        "config": quoted((trainer / "config").rglob("*.cc")) + ["auto", "true", "false", "null", "1e9"],
+        "gpt_config": quoted([trainer / "models" / "gpt2" / "config.cc"]),
+        "safetensors": quoted([trainer / "files" / "safetensors_header.cc"]) + ["4611686018427387904", "18446744073709551615"],
+        "checkpoint_manifest": quoted([formats / "manifest.cc", formats / "shard_index.cc"]),
         "bench_files": quoted((ROOT / "tools" / "aio_bench").glob("*.cc")),
         "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
         "memory_limits": ["VmLck:", "VmPin:", " kB", "CapEff:", "Max locked memory", "max", "cgroup2", "memory", " - "],
