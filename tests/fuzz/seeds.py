@@ -28,6 +28,9 @@ RESULT = b"""{"aio_bench": 1, "spillway": "0.1.0", "kernel": "6.1", "targets": [
 
 def quoted(paths):
     """The strings that a reader of JSON compares with."""
+    paths = list(paths)
+    if not paths:
+        sys.exit("seeds.py: the sources of a target have moved")
     text = "".join(path.read_text(encoding="utf-8") for path in paths)
     words = set()
     for string in re.findall(r'"([A-Za-z0-9_.]{2,60})"', text):
