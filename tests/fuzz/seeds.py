@@ -121,7 +121,8 @@ def seeds():
     words = {
         "config": quoted((trainer / "config").rglob("*.cc")) + ["auto", "true", "false", "null", "1e9"],
         "gpt_config": quoted([trainer / "models" / "gpt2" / "config.cc"]),
-        "safetensors": quoted([trainer / "files" / "safetensors_header.cc"]) + ["4611686018427387904", "18446744073709551615"],
+        "safetensors": [*quoted([trainer / "files" / "safetensors_header.cc"]),
+                        "4611686018427387904", "18446744073709551615"],
         "checkpoint_manifest": quoted([formats / "manifest.cc", formats / "shard_index.cc"]),
         "bench_files": quoted((ROOT / "tools" / "aio_bench").glob("*.cc")),
         "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
