@@ -235,6 +235,7 @@ void ZeroEngine::Impl::report_counts(StepReport* report) {
 StepReport ZeroEngine::Impl::finish_update() {
   const auto start = std::chrono::steady_clock::now();
   end_update();
+  fetcher_.settle();  // what is read ahead for the next step is counted, too
   StepReport report;
   report.step = step_;
   report_counts(&report);
