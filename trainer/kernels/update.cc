@@ -3,6 +3,7 @@
 #include <spillway/aio/check.h>
 #include "trainer/kernels/block_quantisation.h"
 #include "trainer/kernels/hi_lo.h"
+#include "trainer/kernels/optimizers/table.h"
 
 #include <algorithm>
 #include <cmath>
@@ -40,30 +41,31 @@ void store_weight(const UpdatePlanes& planes, std::uint64_t i, float master) {
   planes.weight_lo[i] = halves.lo;
 }
 
-float sign(float value) { return value > 0 ? 1.0f : value < 0 ? -1.0f : value; }
-
-// Every line rounds once, as the header says; -ffp-contract=off keeps the compiler from fusing
-// what is not written as fma. Returns the new weight.
-float update_element(OptimizerKind kind, const UpdateConstants& c, float p, float grad,
-                     float state[2]) {
-  float g = grad * c.grad_scale;
-  if (kind == OptimizerKind::kAdam || kind == OptimizerKind::kAdagrad) g = std::fma(c.l2, p, g);
-  if (kind == OptimizerKind::kLion) {
-    const float u = std::fma(c.beta1, state[0], c.one_minus_beta1 * g);
-    state[0] = std::fma(c.beta2, state[0], c.one_minus_beta2 * g);
-    return std::fma(-c.step_size, sign(u), p * c.decay);
+// The plain form of one optimizer.
+template <typename Optimizer>
+void update_run_by(const UpdateConstants& constants, const UpdatePlanes& planes,
+                   std::uint64_t first, std::uint64_t count) {
+  static_assert(Optimizer::kStates == state_count(Optimizer::kKind));
+  const OptimizerFormat& format = planes.format;
+  const bool bf16_states = format.states == StateDtype::kBf16;
+  for (std::uint64_t i = first; i < first + count; ++i) {
+    float state[Optimizer::kStates];
+    for (std::uint32_t k = 0; k < Optimizer::kStates; ++k) {
+      state[k] = load(planes.states[k], bf16_states, i);
+    }
+    const float gradient = load(planes.gradient, format.gradients == Dtype::kBf16, i);
+    const float g = gradient * constants.grad_scale;
+    store_weight(planes, i, Optimizer::update(constants, load_weight(planes, i), g, state));
+    for (std::uint32_t k = 0; k < Optimizer::kStates; ++k) {
+      if (k == 1 && bf16_states) {
+        const auto element = planes.first_element + static_cast<std::uint32_t>(i);
+        static_cast<std::uint16_t*>(planes.states[k])[i] =
+            bf16_bits_at_random(state[k], scramble(constants.rounding_key + element));
+      } else {
+        store(planes.states[k], bf16_states, i, state[k]);
+      }
+    }
   }
-  if (kind == OptimizerKind::kAdagrad) {
-    state[0] = std::fma(g, g, state[0]);
-    const float denominator = std::sqrt(state[0]) + c.epsilon;
-    return std::fma(-c.step_size, g / denominator, p);
-  }
-  state[0] = std::fma(c.beta1, state[0], c.one_minus_beta1 * g);
-  state[1] = std::fma(c.beta2, state[1], c.one_minus_beta2 * (g * g));
-  const float root = std::sqrt(state[1]) * c.inv_sqrt_bias2;
-  const float denominator = root + c.epsilon;
-  const float decayed = kind == OptimizerKind::kAdamW ? p * c.decay : p;
-  return std::fma(-c.step_size, state[0] / denominator, decayed);
 }
 
 // What an update is made of: by plain loops, or on the SIMD target of this CPU.
@@ -219,13 +221,17 @@ void update_range_hashed_by(const Steps& steps, const UpdateConstants& constants
 }  // namespace
 
 CodeBook book_of(OptimizerKind kind, std::uint32_t state) noexcept {
-  return state == 1 || kind == OptimizerKind::kAdagrad ? CodeBook::kUnsigned : CodeBook::kSigned;
+  return with_optimizer(kind, [state]<typename Optimizer>() {
+    SPILLWAY_CHECK(state < Optimizer::kStates, "the optimizer has fewer states");
+    return Optimizer::kBooks[state];
+  });
 }
 
 UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint64_t step,
                                          float grad_scale) {
   SPILLWAY_CHECK(step >= 1, "an optimizer counts its steps from 1");
-  const bool adam = state_count(options.kind) == 2;
+  const bool corrected =
+      with_optimizer(options.kind, []<typename Optimizer>() { return Optimizer::kCorrectsBias; });
   const double bias1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
   const double bias2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
   const auto rounded = [](double value) { return static_cast<float>(value); };
@@ -236,7 +242,7 @@ UpdateConstants UpdateConstants::at_step(const UpdateOptions& options, std::uint
       .one_minus_beta2 = rounded(1.0 - options.beta2),
       .inv_sqrt_bias2 = rounded(1.0 / std::sqrt(bias2)),
       .epsilon = rounded(options.epsilon),
-      .step_size = rounded(adam ? options.learning_rate / bias1 : options.learning_rate),
+      .step_size = rounded(corrected ? options.learning_rate / bias1 : options.learning_rate),
       .decay = rounded(1.0 - options.learning_rate * options.weight_decay),
       .l2 = rounded(options.weight_decay),
       .grad_scale = grad_scale,
@@ -254,25 +260,9 @@ UpdateConstants UpdateConstants::without_weight_decay() const {
 
 void update_run_reference(const UpdateConstants& constants, const UpdatePlanes& planes,
                           std::uint64_t first, std::uint64_t count) {
-  const OptimizerFormat& format = planes.format;
-  const bool bf16_states = format.states == StateDtype::kBf16;
-  const std::uint32_t states = state_count(format.kind);
-  for (std::uint64_t i = first; i < first + count; ++i) {
-    float state[2] = {};
-    for (std::uint32_t k = 0; k < states; ++k) state[k] = load(planes.states[k], bf16_states, i);
-    const float gradient = load(planes.gradient, format.gradients == Dtype::kBf16, i);
-    store_weight(planes, i,
-                 update_element(format.kind, constants, load_weight(planes, i), gradient, state));
-    for (std::uint32_t k = 0; k < states; ++k) {
-      if (k == 1 && bf16_states) {
-        const auto element = planes.first_element + static_cast<std::uint32_t>(i);
-        static_cast<std::uint16_t*>(planes.states[1])[i] =
-            bf16_bits_at_random(state[1], scramble(constants.rounding_key + element));
-      } else {
-        store(planes.states[k], bf16_states, i, state[k]);
-      }
-    }
-  }
+  with_optimizer(planes.format.kind, [&]<typename Optimizer>() {
+    update_run_by<Optimizer>(constants, planes, first, count);
+  });
 }
 
 void add_elements(const UpdatePlanes& planes, std::uint64_t first, std::uint64_t count,

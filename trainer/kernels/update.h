@@ -1,40 +1,11 @@
 // The update of weights and optimizer states in one pass over memory: unscale and clip, update,
-// split into hi and lo. AdamW, Adam, Lion and Adagrad in one frame.
+// split into hi and lo. optimizers/ has the formula of each optimizer; update_range picks it.
 //
 // The arithmetic is written out op by op, one rounding per operation named, so that the reference,
 // every SIMD target and the CUDA kernel give the same bits for any tile size, split and number of
-// threads. p is the fp32 master weight:
-//
-//   g = grad * grad_scale                                     all
-//   g = fma(l2, p, g)                                         Adam, Adagrad
-//
-//   m = fma(beta1, m, (1 - beta1) * g)                        Adam, AdamW
-//   v = fma(beta2, v, (1 - beta2) * (g * g))
-//   d = sqrt(v) * inv_sqrt_bias2 + epsilon
-//   p = fma(-step_size, m / d, p * decay)                     AdamW
-//   p = fma(-step_size, m / d, p)                             Adam
-//
-//   u = fma(beta1, m, (1 - beta1) * g)                        Lion
-//   p = fma(-step_size, sign(u), p * decay)                   sign of 0 is 0, of NaN is NaN
-//   m = fma(beta2, m, (1 - beta2) * g)
-//
-//   s = fma(g, g, s)                                          Adagrad
-//   p = fma(-step_size, g / (sqrt(s) + epsilon), p)
-//
-// Adam: Kingma & Ba, "Adam" (2015), algorithm 1. AdamW: Loshchilov & Hutter, "Decoupled Weight
-// Decay Regularization" (2019), algorithm 2. Lion: Chen et al., "Symbolic Discovery of Optimization
-// Algorithms" (2023), algorithm 2. Adagrad: Duchi et al. (2011), diagonal, as torch.optim.Adagrad.
-//
-// Denormals count in full. Only the sign and payload of a NaN are not promised. The arithmetic is
-// fp32 whatever the states are kept in.
-//
-// In bf16 a change below half a step (2^-9 to 2^-8 of the value) would be lost: with beta2 = 0.999
-// a second moment rounded to nearest never falls. So it alone (Adam's v) is rounded at random, up
-// with the probability of what is cut off: bits + (hash(rounding_key + element) mod 2^16), cut. The
-// hash depends on seed, step and element, not on threads or tiles. The first moment, whose changes
-// are a tenth, is rounded to nearest even. States in int8 are blocks of 256 (block_quantisation.h),
-// whose absmax in fp32 falls by beta2 as it should. Nothing here blocks or allocates; any thread
-// may call.
+// threads. It is fp32 whatever the states are kept in: p is the fp32 master weight and
+// g = grad * grad_scale. Denormals count in full. Only the sign and payload of a NaN are not
+// promised. Nothing here blocks or allocates; any thread may call.
 #pragma once
 
 #include <spillway/swapper/block_hash.h>
@@ -88,6 +59,13 @@ struct UpdatePiece {
 
 // The planes of a tile, each at the tile's first element and aligned to its elements. The gradient
 // is read, the rest read and written.
+//
+// States in bf16: a change below half a step (2^-9 to 2^-8 of the value) would be lost. With
+// beta2 = 0.999 a second moment rounded to nearest never falls. So the second state alone is
+// rounded at random, up with the probability of what is cut off: bits + (hash(rounding_key +
+// element) mod 2^16), cut. The hash depends on seed, step and element, not on threads or tiles. The
+// first state, whose changes are a tenth, is rounded to nearest even. States in int8 are blocks of
+// 256 (block_quantisation.h), whose absmax in fp32 falls by beta2 as it should.
 struct UpdatePlanes {
   OptimizerFormat format = {};
   void* weight = nullptr;              // float; with bf16 weights the 16 bits of hi
@@ -124,7 +102,7 @@ void update_range_reference(const UpdateConstants& constants, const UpdatePlanes
                             std::uint64_t first, std::uint64_t count, UpdateHashes& before,
                             UpdateHashes& after) noexcept;
 
-// How a state is coded in int8: the second moment and Adagrad's sum have no sign.
+// Returns how a state is coded in int8. REQUIRES: state < state_count(kind).
 CodeBook book_of(OptimizerKind kind, std::uint32_t state) noexcept;
 
 // Name of the SIMD target update_range uses here: "AVX3" (AVX-512), "AVX3_DL" (with VAES), "AVX2",

@@ -97,4 +97,11 @@ void update_hashed_simd(const UpdateConstants& constants, const UpdatePlanes& pl
                         std::uint64_t first, std::uint64_t count, UpdateHashes& before,
                         UpdateHashes& after);
 
+// The kernels of one optimizer and one format for the SIMD target of this CPU; as update_run_simd
+// and update_hashed_simd. REQUIRES: the planes of a call have that format.
+struct SimdKernels {
+  decltype(&update_run_simd) run;
+  decltype(&update_hashed_simd) run_hashed;
+};
+
 }  // namespace spillway::trainer

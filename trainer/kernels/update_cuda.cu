@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "trainer/kernels/optimizers/adagrad_device.h"
+#include "trainer/kernels/optimizers/adam_device.h"
+#include "trainer/kernels/optimizers/lion_device.h"
+#include "trainer/kernels/optimizers/table.h"
 #include "trainer/kernels/update_arithmetic.h"
 #include "trainer/kernels/update_cuda.h"
 
@@ -61,71 +65,35 @@ __device__ float load_gradient(const DevicePlanes& planes, std::uint64_t i) {
   }
 }
 
-// The arithmetic of the header; returns the new weight.
-template <OptimizerKind kKind>
-__device__ float update_element(const UpdateConstants& c, const DevicePlanes& planes,
-                                std::uint64_t i, float p, float grad) {
-  float g = __fmul_rn(grad, c.grad_scale);
-  if constexpr (kKind == OptimizerKind::kAdam || kKind == OptimizerKind::kAdagrad) {
-    g = __fmaf_rn(c.l2, p, g);
-  }
-  float& state0 = planes.states[0][i];
-  if constexpr (kKind == OptimizerKind::kLion) {
-    const float u = __fmaf_rn(c.beta1, state0, __fmul_rn(c.one_minus_beta1, g));
-    const float sign = u > 0 ? 1.0f : u < 0 ? -1.0f : u;
-    state0 = __fmaf_rn(c.beta2, state0, __fmul_rn(c.one_minus_beta2, g));
-    return __fmaf_rn(-c.step_size, sign, __fmul_rn(p, c.decay));
-  } else if constexpr (kKind == OptimizerKind::kAdagrad) {
-    const float sum = __fmaf_rn(g, g, state0);
-    state0 = sum;
-    return __fmaf_rn(-c.step_size, __fdiv_rn(g, __fadd_rn(__fsqrt_rn(sum), c.epsilon)), p);
-  } else {
-    const float m = __fmaf_rn(c.beta1, state0, __fmul_rn(c.one_minus_beta1, g));
-    const float v =
-        __fmaf_rn(c.beta2, planes.states[1][i], __fmul_rn(c.one_minus_beta2, __fmul_rn(g, g)));
-    state0 = m;
-    planes.states[1][i] = v;
-    const float root = __fmul_rn(__fsqrt_rn(v), c.inv_sqrt_bias2);
-    const float quotient = __fdiv_rn(m, __fadd_rn(root, c.epsilon));
-    const float decayed = kKind == OptimizerKind::kAdamW ? __fmul_rn(p, c.decay) : p;
-    return __fmaf_rn(-c.step_size, quotient, decayed);
-  }
-}
-
-template <OptimizerKind kKind, bool kSplit, bool kBf16Gradients>
+template <typename Optimizer, bool kSplit, bool kBf16Gradients>
 __global__ void update(UpdateConstants c, DevicePlanes planes, std::uint64_t first,
                        std::uint64_t count) {
   const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * blockDim.x;
-  for (std::uint64_t i = static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < count; i += stride) {
-    const float p = load_weight<kSplit>(planes, first + i);
-    const float grad = load_gradient<kBf16Gradients>(planes, first + i);
-    store_weight<kSplit>(planes, first + i, update_element<kKind>(c, planes, first + i, p, grad));
+  for (std::uint64_t i = first + static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+       i < first + count; i += stride) {
+    float state[Optimizer::kStates];
+    for (unsigned k = 0; k < Optimizer::kStates; ++k) state[k] = planes.states[k][i];
+    const float g = __fmul_rn(load_gradient<kBf16Gradients>(planes, i), c.grad_scale);
+    const float p = load_weight<kSplit>(planes, i);
+    store_weight<kSplit>(planes, i, update_on_device(Optimizer(), c, p, g, state));
+    for (unsigned k = 0; k < Optimizer::kStates; ++k) planes.states[k][i] = state[k];
   }
 }
 
 using Kernel = void (*)(UpdateConstants, DevicePlanes, std::uint64_t, std::uint64_t);
 
-template <OptimizerKind kKind>
+template <typename Optimizer>
 Kernel kernel_of_formats(const OptimizerFormat& format) {
   const bool split = format.weights == Dtype::kBf16;
   if (format.gradients == Dtype::kBf16) {
-    return split ? update<kKind, true, true> : update<kKind, false, true>;
+    return split ? update<Optimizer, true, true> : update<Optimizer, false, true>;
   }
-  return split ? update<kKind, true, false> : update<kKind, false, false>;
+  return split ? update<Optimizer, true, false> : update<Optimizer, false, false>;
 }
 
 Kernel kernel_of(const OptimizerFormat& format) {
-  switch (format.kind) {
-    case OptimizerKind::kAdam:
-      return kernel_of_formats<OptimizerKind::kAdam>(format);
-    case OptimizerKind::kLion:
-      return kernel_of_formats<OptimizerKind::kLion>(format);
-    case OptimizerKind::kAdagrad:
-      return kernel_of_formats<OptimizerKind::kAdagrad>(format);
-    default:
-      return kernel_of_formats<OptimizerKind::kAdamW>(format);
-  }
+  return with_optimizer(format.kind,
+                        [&]<typename Optimizer>() { return kernel_of_formats<Optimizer>(format); });
 }
 
 Result<void> launch(const UpdateConstants& constants, const UpdatePlanes& planes,

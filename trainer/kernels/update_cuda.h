@@ -1,4 +1,4 @@
-// The update on the GPU: the arithmetic of optimizer_update.h, bit for bit, on planes in device
+// The update on the GPU: the arithmetic of update.h, bit for bit, on planes in device
 // memory.
 //
 // For optimizer states that live on the GPU, in fp32. Any thread may call; nothing is allocated.
