@@ -1,6 +1,8 @@
 #include <spillway/trainer/communicator.h>
 #include <spillway/trainer/failure.h>
 
+#include <signal.h>
+
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -97,6 +99,15 @@ World world_from_environment() {
             number_from(names.local_size).value_or(*size)};
   }
   return {};
+}
+
+// c10d writes to sockets of ranks that may be gone. That is to be an error, which names them, and
+// not the end of this process. A program's own handler stays.
+void ignore_broken_pipes() {
+  struct sigaction action {};
+  if (::sigaction(SIGPIPE, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) return;
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
 }
 
 class SingleRank final : public Communicator {
@@ -262,6 +273,7 @@ std::unique_ptr<Communicator> Communicator::from_environment(at::Device device,
   if (kind_of(device).has_memory_of_its_own() && !device.has_index()) {
     device.set_index(static_cast<at::DeviceIndex>(world.local_rank));
   }
+  ignore_broken_pipes();
   return std::make_unique<C10dRanks>(world, device, timeout);
 }
 

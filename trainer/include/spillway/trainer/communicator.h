@@ -27,7 +27,8 @@ class Communicator {
   static std::uint32_t local_rank();
   // Exchanges tensors on `device`; without an index that is the one numbered local_rank().
   // `timeout`: how long a call waits for the other ranks. Throws Failure (kInvalid for a broken
-  // environment, kDeadline when peers do not come).
+  // environment, kDeadline when peers do not come). Where there are several ranks, SIGPIPE is
+  // ignored from then on, unless the program has a handler of its own.
   static std::unique_ptr<Communicator> from_environment(
       at::Device device, std::chrono::seconds timeout = kDefaultTimeout);
   virtual ~Communicator() = default;
