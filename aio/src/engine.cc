@@ -57,6 +57,8 @@ class Engine::Impl {
   }
 
   ~Impl() {
+    SPILLWAY_CHECK(!on_engine_thread(pool_.get()) && !in_callback_of(pool_.get()),
+                   "an Engine must not be destroyed in a callback of its own");
     queue_.stop();
     for (auto& thread : threads_) thread->join();
     pool_->set_queue(nullptr);
@@ -84,7 +86,9 @@ class Engine::Impl {
     pending->begin(direction, request, std::move(buffer), std::move(callback));
     pending->references.store(references, std::memory_order_relaxed);
     pending->pool = pool_;
-    if (!queue_.push(pending, /*may_block=*/!on_engine_thread(pool_.get()))) {
+    if (pending->failure) {
+      complete(pending);
+    } else if (!queue_.push(pending, /*may_block=*/!on_any_engine_thread())) {
       pending->failure = engine_destroyed();
       pending->failed_at = pending->offset;
       complete(pending);

@@ -1,6 +1,7 @@
 #include "engine_thread.h"
 
 #include <spillway/aio/check.h>
+#include <spillway/aio/signals.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -53,7 +54,7 @@ Result<void> EngineThread::start(BackendFactory& factory) {
   std::promise<Result<void>> ready;
   std::future<Result<void>> result = ready.get_future();
   try {
-    thread_ = std::thread([this, &factory, &ready] {
+    thread_ = thread_without_signals([this, &factory, &ready] {
       // Made here: a ring belongs to the thread that made it (SINGLE_ISSUER), and its memory to the
       // node where that ran.
       Result<void> made = or_no_memory("make a backend", [&]() -> Result<void> {
@@ -79,17 +80,21 @@ void EngineThread::run() {
   using std::chrono::steady_clock;
   set_engine_thread(pool_);
   while (round()) {
-    submit_ready();
+    const bool looked = submit_ready();
     steady_clock::time_point until = request_deadline_;
-    if (draining_) until = std::min(until, drain_deadline_);
-    if (more_to_take_ || !ended_.empty()) {
+    if (until != Engine::kNoDeadline) {
+      until = std::min(until, steady_clock::now() + Patience::kLook);
+    }
+    if (draining_) until = std::min(until, drain_patience_.next_look());
+    // A wake that came meanwhile is spent: the queue may have more.
+    if (looked || more_to_take_ || !ended_.empty()) {
       take_events(std::chrono::nanoseconds::zero());
     } else if (until == Engine::kNoDeadline) {
       take_events(Backend::kForever);
     } else {
       take_events(until - steady_clock::now());
     }
-    if (draining_ && steady_clock::now() >= drain_deadline_) give_up_in_flight();
+    if (draining_ && drain_patience_.is_over()) give_up_in_flight();
   }
 }
 
@@ -130,34 +135,37 @@ void EngineThread::begin(const Work& work) {
   slot.generation = generation;
   slot.in_use = true;
   slot.memory = work.piece.data;
-  bool write = work.request->direction == Direction::kWrite;
-  if (work.piece.route != Route::kDirect) slot.memory = bounce_.take();
-  if (write && work.piece.route == Route::kBounce) {
+  if (needs_bounce(work.piece)) slot.memory = bounce_.take();
+  if (needs_bounce(work.piece) && !is_read(slot)) {
     std::memcpy(slot.memory, work.piece.data, work.piece.keep_bytes);
   }
-  if (write && work.piece.route == Route::kEdge) slot.stage = Stage::kFill;
   enqueue(slot);
 }
 
-// What is not done yet, from a whole block on.
+// What is not done yet, from a whole block on; or the write-back of all of it.
 void EngineThread::enqueue(Slot& slot) {
   const File& file = slot.work.request->file;
   const Piece& piece = slot.work.piece;
-  std::uint32_t from = start_of(slot);
+  const bool write_back = slot.stage == Stage::kWriteBack;
+  const bool page_cache = piece.route == Route::kPageCache;
+  const std::uint32_t from = write_back ? 0 : start_of(slot);
   auto index = static_cast<std::uint64_t>(&slot - slots_.data());
-  bool registered = !registered_files_.empty() &&
+  bool registered = !page_cache && !registered_files_.empty() &&
                     std::find(registered_files_.begin(), registered_files_.end(),
                               std::pair(file.fd(), file.id())) != registered_files_.end();
   ready_.push_back({.direction = direction_of(slot),
-                    .fd = file.fd(),
+                    .fd = page_cache ? slot.work.request->page_cache_fd : file.fd(),
                     .data = slot.memory + from,
                     .size_bytes = piece.size_bytes - from,
                     .offset = piece.offset + from,
                     .user_data = std::uint64_t{slot.generation} << 32 | index,
-                    .registered_file = registered});
+                    .registered_file = registered,
+                    .write_back = write_back});
 }
 
-void EngineThread::submit_ready() {
+// True if it has taken events, and with them perhaps a wake.
+bool EngineThread::submit_ready() {
+  bool looked = false;
   while (!ready_.empty()) {
     std::size_t most = options_.single_submit ? 1 : ready_.size();
     std::size_t taken = backend_->submit(std::span(ready_).first(most));
@@ -167,15 +175,18 @@ void EngineThread::submit_ready() {
       Slot& slot = slots_[ready_[i].user_data & 0xffffffff];
       slot.in_flight = true;
       slot.submitted = now;
+      if (ready_[i].write_back) continue;
       add(ready_[i].direction == Direction::kRead ? counters_.read_operations
                                                   : counters_.write_operations,
           1);
     }
     in_flight_ += static_cast<std::uint32_t>(taken);
     ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(taken));
-    if (taken < most || !options_.single_submit) return;
+    if (taken < most || !options_.single_submit) break;
     take_events(std::chrono::nanoseconds::zero());  // this is what starts it
+    looked = true;
   }
+  return looked;
 }
 
 void EngineThread::take_events(std::chrono::nanoseconds timeout) {
@@ -192,16 +203,15 @@ void EngineThread::judge(const Event& event) {
   if (!slot.in_flight || slot.generation != event.user_data >> 32) return;  // reported twice
   slot.in_flight = false;
   --in_flight_;
-  if (measures()) measure(slot, event.result);
+  if (measures() && slot.stage == Stage::kMove) measure(slot, event.result);
   if (event.result < 0) return judge_failure(slot, -event.result);
-  auto moved = static_cast<std::uint32_t>(event.result);
-  std::uint32_t from = start_of(slot);
-  SPILLWAY_CHECK(moved <= slot.work.piece.size_bytes - from, "the backend moved more than asked");
-  if (from + moved == slot.work.piece.size_bytes) {
-    stage_done(slot, slot.work.piece.size_bytes);
-  } else {
-    judge_short(slot, moved);
-  }
+  if (slot.stage == Stage::kWriteBack) return moved(slot);
+  auto moved_bytes = static_cast<std::uint32_t>(event.result);
+  const std::uint32_t left = slot.work.piece.size_bytes - start_of(slot);
+  SPILLWAY_CHECK(moved_bytes <= left, "the backend moved more than asked");
+  if (moved_bytes < left) return judge_short(slot, moved_bytes);
+  if (slot.work.piece.route == Route::kPageCache) return write_back(slot);
+  moved(slot);
 }
 
 void EngineThread::measure(const Slot& slot, std::int32_t result) {
@@ -223,7 +233,7 @@ void EngineThread::judge_failure(Slot& slot, int errno_value) {
   bool passing = errno_value == EINTR || errno_value == EAGAIN;
   if (given_up_on(slot) && (passing || errno_value == ECANCELED)) return cancel(slot);
   if (!passing || ++slot.retries > kMaxRetries) {
-    std::string detail = slot.stage == Stage::kFill ? "reading the block to be changed" : "";
+    std::string detail = slot.stage == Stage::kWriteBack ? "writing the page back" : "";
     if (passing) detail += "tried " + std::to_string(kMaxRetries) + " times";
     return fail(slot, kind_of_errno(errno_value), errno_value, std::move(detail));
   }
@@ -249,15 +259,13 @@ void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   }
   slot.done_bytes = before + moved_bytes;
   bool progress = start_of(slot) > before;
-  bool edge_read = slot.stage == Stage::kMove && piece.route == Route::kEdge && is_read(slot);
-  if (edge_read && slot.done_bytes >= piece.skip_bytes + piece.keep_bytes) {
-    return stage_done(slot, slot.done_bytes);
+  if (piece.route == Route::kEdge && slot.done_bytes >= piece.skip_bytes + piece.keep_bytes) {
+    return moved(slot);
   }
   if (is_read(slot)) {
     Result<std::uint64_t> size = request.file.size_bytes();
     if (!size) return fail(slot, size.error().kind, size.error().errno_value, "");
     if (piece.offset + slot.done_bytes >= *size) {
-      if (slot.stage == Stage::kFill) return stage_done(slot, slot.done_bytes);
       return fail(slot, ErrorKind::kShortTransfer, 0, "the file ends at " + std::to_string(*size));
     }
   }
@@ -272,40 +280,29 @@ void EngineThread::judge_short(Slot& slot, std::uint32_t moved_bytes) {
   enqueue(slot);
 }
 
-// `filled_bytes`: how much of the operation's memory holds bytes of the file.
-void EngineThread::stage_done(Slot& slot, std::uint32_t filled_bytes) {
+// A page that is dirty while others read or write around it with direct I/O would be lost or stale.
+void EngineThread::write_back(Slot& slot) {
+  slot.done_bytes = slot.work.piece.size_bytes;
+  slot.stage = Stage::kWriteBack;
+  slot.retries = 0;
+  enqueue(slot);
+}
+
+void EngineThread::moved(Slot& slot) {
   const Piece& piece = slot.work.piece;
-  if (slot.stage == Stage::kFill) {
-    std::memset(slot.memory + filled_bytes, 0, piece.size_bytes - filled_bytes);
-    std::memcpy(slot.memory + piece.skip_bytes, piece.data, piece.keep_bytes);
-    std::uint64_t padded_end = piece.offset + piece.size_bytes;
-    std::uint64_t exact_end =
-        piece.offset + std::max(filled_bytes, piece.skip_bytes + piece.keep_bytes);
-    if (filled_bytes < piece.size_bytes && exact_end < padded_end) {
-      slot.padded_end = padded_end;
-      slot.exact_end = exact_end;
-    }
-    slot.stage = Stage::kMove;
-    slot.done_bytes = 0;
-    slot.retries = 0;
-    if (given_up_on(slot)) return cancel(slot);
-    return enqueue(slot);
-  }
-  bool read = is_read(slot);
-  if (read && piece.route != Route::kDirect) {
+  if (needs_bounce(piece) && is_read(slot)) {
     std::memcpy(piece.data, slot.memory + piece.skip_bytes, piece.keep_bytes);
   }
-  add(read ? counters_.read_bytes : counters_.written_bytes, piece.keep_bytes);
-  ended_.push_back(
-      {.request = slot.work.request, .padded_end = slot.padded_end, .exact_end = slot.exact_end});
+  add(is_read(slot) ? counters_.read_bytes : counters_.written_bytes, piece.keep_bytes);
+  ended_.push_back({.request = slot.work.request});
   end(slot);
 }
 
 void EngineThread::fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail) {
   const Piece& piece = slot.work.piece;
   // Bytes of an edge block that are not the request's do not count.
-  const bool bounced = piece.route != Route::kDirect;
-  std::uint64_t moved = slot.stage == Stage::kFill ? 0 : slot.done_bytes;
+  const bool bounced = needs_bounce(piece);
+  std::uint64_t moved = slot.stage == Stage::kWriteBack ? 0 : slot.done_bytes;
   // Into a bounce buffer that the device may still write, nothing has moved for good.
   if (bounced && slot.in_flight) moved = 0;
   moved = std::clamp<std::uint64_t>(moved, piece.skip_bytes, piece.skip_bytes + piece.keep_bytes);
@@ -317,17 +314,13 @@ void EngineThread::fail(Slot& slot, ErrorKind kind, int errno_value, std::string
   ended.failure->kind = kind;
   ended.failure->errno_value = errno_value;
   ended.failure->detail = std::move(detail);
-  ended.memory_lost = slot.in_flight && piece.route == Route::kDirect;
-  if (slot.stage == Stage::kMove) {
-    ended.padded_end = slot.padded_end;
-    ended.exact_end = slot.exact_end;
-  }
+  ended.memory_lost = slot.in_flight && !bounced;
   ended_.push_back(std::move(ended));
   end(slot);
 }
 
 void EngineThread::end(Slot& slot) {
-  if (slot.work.piece.route != Route::kDirect && !slot.in_flight) bounce_.put(slot.memory);
+  if (needs_bounce(slot.work.piece) && !slot.in_flight) bounce_.put(slot.memory);
   slot.in_use = false;
   free_slots_.push_back(static_cast<std::uint32_t>(&slot - slots_.data()));
 }
@@ -352,7 +345,7 @@ void EngineThread::cancel_in_flight() {
 
 void EngineThread::begin_draining() {
   draining_ = true;
-  drain_deadline_ = std::chrono::steady_clock::now() + options_.drain_timeout;
+  drain_patience_ = Patience(Patience::after(options_.drain_timeout));
   for (const Operation& operation : ready_) {
     cancel(slots_[operation.user_data & 0xffffffff]);
   }
@@ -367,7 +360,7 @@ void EngineThread::give_up_in_flight() {
                                        "their memory is never given back");
   for (Slot& slot : slots_) {
     if (!slot.in_use || !slot.in_flight) continue;
-    if (slot.work.piece.route != Route::kDirect) bounce_.leak();
+    if (needs_bounce(slot.work.piece)) bounce_.leak();
     fail(slot, ErrorKind::kCancelled, 0,
          "the device did not let go of the memory in time; it is never given back");
   }

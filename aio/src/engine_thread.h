@@ -2,6 +2,7 @@
 // handles their completions: short transfers, retries, failures.
 #pragma once
 
+#include <spillway/aio/patience.h>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -44,7 +45,7 @@ class EngineThread final : public Worker {
   void unregister_file(int fd, std::uint64_t id);
 
  private:
-  enum class Stage : std::uint8_t { kFill, kMove };  // kFill: reads an edge block before the write
+  enum class Stage : std::uint8_t { kMove, kWriteBack };  // kWriteBack: of Route::kPageCache
 
   // A piece in flight.
   struct Slot {
@@ -55,9 +56,7 @@ class EngineThread final : public Worker {
     std::uint32_t generation = 0;  // of user_data, so that no completion is taken twice
     Stage stage = Stage::kMove;
     bool in_use = false;
-    bool in_flight = false;  // the Backend has it
-    std::uint64_t padded_end = 0;
-    std::uint64_t exact_end = 0;
+    bool in_flight = false;                           // the Backend has it
     std::chrono::steady_clock::time_point submitted;  // set only if latency is measured
   };
 
@@ -71,12 +70,13 @@ class EngineThread final : public Worker {
   void begin(const Work& work);
   void measure(const Slot& slot, std::int32_t result);
   void enqueue(Slot& slot);
-  void submit_ready();
+  bool submit_ready();
   void take_events(std::chrono::nanoseconds timeout);
   void judge(const Event& event);
   void judge_failure(Slot& slot, int errno_value);
   void judge_short(Slot& slot, std::uint32_t moved_bytes);
-  void stage_done(Slot& slot, std::uint32_t filled_bytes);
+  void write_back(Slot& slot);
+  void moved(Slot& slot);
   void end(Slot& slot);
   void fail(Slot& slot, ErrorKind kind, int errno_value, std::string detail);
   void cancel(Slot& slot);
@@ -92,14 +92,11 @@ class EngineThread final : public Worker {
   }
   // Returns the start of the slot's next operation: a block that was moved in part is moved again.
   std::uint32_t start_of(const Slot& slot) const noexcept {
+    if (slot.work.piece.route == Route::kPageCache) return slot.done_bytes;
     return slot.done_bytes & ~(block_alignment(slot.work.request->file) - 1);
   }
-  Direction direction_of(const Slot& slot) const noexcept {
-    return is_read(slot) ? Direction::kRead : Direction::kWrite;
-  }
-  bool is_read(const Slot& slot) const noexcept {
-    return slot.stage == Stage::kFill || slot.work.request->direction == Direction::kRead;
-  }
+  Direction direction_of(const Slot& slot) const noexcept { return slot.work.request->direction; }
+  bool is_read(const Slot& slot) const noexcept { return direction_of(slot) == Direction::kRead; }
 
   WorkQueue& queue_;
   const EngineOptions options_;
@@ -123,7 +120,7 @@ class EngineThread final : public Worker {
   std::uint32_t in_flight_ = 0;
   bool more_to_take_ = false;
   bool draining_ = false;
-  std::chrono::steady_clock::time_point drain_deadline_;
+  Patience drain_patience_;
   std::chrono::steady_clock::time_point request_deadline_ = Engine::kNoDeadline;
   Counters counters_;
   LatencyCounter read_latency_, write_latency_;

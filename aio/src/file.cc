@@ -1,5 +1,6 @@
 #include <spillway/aio/check.h>
 #include <spillway/aio/file.h>
+#include <spillway/aio/signals.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "dio_alignment.h"
@@ -25,6 +27,7 @@ std::uint64_t next_id() {
 // Allocates every block of the file, so that no later write can meet ENOSPC. Returns an errno.
 int preallocate(int fd, std::uint64_t size_bytes) {
   if (size_bytes == 0) return 0;
+  const FileSizeLimit limit;
   int rc = 0;
   do {
     rc = ::fallocate(fd, 0, 0, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
@@ -44,18 +47,82 @@ int preallocate(int fd, std::uint64_t size_bytes) {
   return ::fdatasync(fd) == 0 ? 0 : errno;
 }
 
+// The kernel writes and invalidates its cache by pages: direct I/O to parts of one, at the same
+// time, would lose bytes.
+std::uint32_t page_bytes() {
+  static const auto bytes = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+// Of another process or an earlier one of the same number, a name may be taken: open says so.
+std::string name_for_a_new_file() {
+  static std::atomic<unsigned> made{0};
+  return ".spillway-new-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
+}
+
+// What is at `path`, if anything is.
+Result<std::optional<struct stat>> file_to_replace(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return std::optional<struct stat>();
+    return errno_error("create", path.string(), errno);
+  }
+  if (S_ISREG(status.st_mode)) return std::optional(status);
+  const char* what = S_ISLNK(status.st_mode)   ? "a symbolic link"
+                     : S_ISDIR(status.st_mode) ? "a directory"
+                                               : "a device, a FIFO or a socket";
+  return make_error(ErrorKind::kInvalid, "create", path.string(),
+                    std::string("it is ") + what + ": only a regular file is overwritten");
+}
+
+// Gives the new file the permissions, and where that is allowed the owner, of the old one.
+void inherit(int fd, const struct stat& old) {
+  [[maybe_unused]] const int owner = ::fchown(fd, old.st_uid, old.st_gid);
+  [[maybe_unused]] const int mode = ::fchmod(fd, old.st_mode & 0777);
+}
+
 }  // namespace
 
 File::Open::~Open() {
+  if (page_cache_fd >= 0) ::close(page_cache_fd);
   if (fd >= 0) ::close(fd);
 }
 
+// By way of /proc the file itself is opened, wherever its name points by now. Without /proc the
+// name must still be the same file's.
+Result<int> File::Open::page_cache() {
+  const MutexLock lock(mutex);
+  if (page_cache_fd >= 0) return page_cache_fd;
+  const std::string self = "/proc/self/fd/" + std::to_string(fd);
+  int opened = ::open(self.c_str(), O_WRONLY | O_CLOEXEC);
+  if (opened < 0 && errno == ENOENT) {
+    opened = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    struct stat mine {};
+    struct stat named {};
+    if (opened >= 0 && (::fstat(fd, &mine) != 0 || ::fstat(opened, &named) != 0 ||
+                        mine.st_dev != named.st_dev || mine.st_ino != named.st_ino)) {
+      ::close(opened);
+      return make_error(ErrorKind::kIo, "write", path,
+                        "the name is another file's by now, and /proc is not mounted: the pages "
+                        "that are written in part cannot be reached");
+    }
+  }
+  if (opened < 0) {
+    return errno_error("write", path, errno,
+                       "a second descriptor, for pages that are written in part");
+  }
+  page_cache_fd = opened;
+  return opened;
+}
+
 // errno says why fd() is -1.
-File::File(std::string path, bool writable, int flags) : open_(std::make_shared<Open>()) {
+File::File(const std::string& open_at, std::string path, bool writable, int flags,
+           std::uint32_t permissions)
+    : open_(std::make_shared<Open>()) {
   open_->path = std::move(path);
   open_->writable = writable;
   open_->id = next_id();
-  open_->fd = ::open(open_->path.c_str(), flags | O_CLOEXEC, 0644);
+  open_->fd = ::open(open_at.c_str(), flags | O_CLOEXEC, static_cast<mode_t>(permissions));
 }
 
 // O_DIRECT is set after opening: open(O_CREAT | O_DIRECT) leaves an empty file behind where the
@@ -77,7 +144,7 @@ Result<void> File::make_direct(Direct policy) {
   } else {
     open_->direct = true;
     open_->memory_alignment = alignment.memory;
-    open_->offset_alignment = alignment.offset;
+    open_->offset_alignment = std::max(alignment.offset, page_bytes());
     return {};
   }
   if (policy == Direct::kAuto) return {};
@@ -85,29 +152,54 @@ Result<void> File::make_direct(Direct policy) {
                     "direct I/O is required, but " + why_not_direct());
 }
 
+// A new file that is to replace another lies under a name of its own until it has all its room.
 Result<File> File::create(const std::filesystem::path& path, const CreateOptions& options) {
-  File file(path.string(), true, O_RDWR | O_CREAT | (options.overwrite ? O_TRUNC : O_EXCL));
-  if (file.fd() < 0) return errno_error("create", file.path(), errno);
-  if (int rc = preallocate(file.fd(), options.size_bytes); rc != 0) {
-    ::unlink(path.c_str());
-    return errno_error("preallocate", file.path(), rc,
-                       std::to_string(options.size_bytes) + " bytes were asked for");
+  std::string made_at = path.string();
+  std::optional<struct stat> replaced;
+  if (options.overwrite) {
+    auto found = file_to_replace(path);
+    if (!found) return tl::unexpected(std::move(found.error()));
+    replaced = *found;
+    made_at = (path.parent_path() / name_for_a_new_file()).string();
   }
-  if (auto direct = file.make_direct(options.direct); !direct) {
-    ::unlink(path.c_str());
-    return tl::unexpected(std::move(direct.error()));
+  File file(made_at, path.string(), true, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+            options.permissions);
+  if (file.fd() < 0) {
+    return errno_error("create", file.path(), errno,
+                       options.overwrite ? "a new file beside it, to replace it" : "");
+  }
+  const auto fill = [&]() -> Result<void> {
+    if (const int rc = preallocate(file.fd(), options.size_bytes); rc != 0) {
+      return errno_error("preallocate", file.path(), rc,
+                         std::to_string(options.size_bytes) + " bytes were asked for");
+    }
+    if (auto direct = file.make_direct(options.direct); !direct) return direct;
+    if (replaced) inherit(file.fd(), *replaced);
+    if (options.overwrite && ::rename(made_at.c_str(), path.c_str()) != 0) {
+      return errno_error("create", file.path(), errno);
+    }
+    return {};
+  };
+  if (auto filled = fill(); !filled) {
+    ::unlink(made_at.c_str());
+    return tl::unexpected(std::move(filled.error()));
   }
   return file;
 }
 
 Result<File> File::open(const std::filesystem::path& path, const OpenOptions& options) {
-  File file(path.string(), options.writable, options.writable ? O_RDWR : O_RDONLY);
+  // Not to wait for whoever opens the other end of a FIFO.
+  const int flags = (options.writable ? O_RDWR : O_RDONLY) | O_NONBLOCK;
+  File file(path.string(), path.string(), options.writable, flags);
   if (file.fd() < 0) return errno_error("open", file.path(), errno);
   struct stat status {};
   if (::fstat(file.fd(), &status) != 0) return errno_error("open", file.path(), errno);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     return make_error(ErrorKind::kInvalid, "open", file.path(),
                       "neither a regular file nor a block device");
+  }
+  if (::fcntl(file.fd(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    return errno_error("open", file.path(), errno);
   }
   if (auto direct = file.make_direct(options.direct); !direct) {
     return tl::unexpected(std::move(direct.error()));

@@ -20,6 +20,7 @@
 
 #include "io_uring_access.h"
 #include "registered_memory.h"
+#include "write_back.h"
 
 // Newer than the headers of Linux 5.18; the value is the kernel's ABI.
 #ifndef IORING_SETUP_SUBMIT_ALL
@@ -66,7 +67,8 @@ class IoUringBackend final : public Backend {
  private:
   int setup();
   void arm_wake();
-  void push_cancel(std::uint64_t user_data, int flags);
+  bool push_cancel(std::uint64_t user_data, int flags);
+  void push_kept_cancels();
   void prepare(io_uring_sqe* sqe, const Operation& operation) const;
   int update_slot(const RegisteredMemory::Slot& slot, std::byte* data, std::size_t size_bytes);
   std::size_t take_completions(std::span<Event> events);
@@ -78,6 +80,8 @@ class IoUringBackend final : public Backend {
   bool wake_armed_ = false;
   bool woken_ = false;
   std::uint32_t in_flight_ = 0;
+  std::vector<std::uint64_t> kept_cancels_;  // user_data
+  bool cancel_all_kept_ = false;
   std::uint64_t system_calls_ = 0;
   bool memory_table_ = false;
   bool file_table_ = false;
@@ -141,9 +145,12 @@ void IoUringBackend::prepare(io_uring_sqe* sqe, const Operation& operation) cons
     fixed_file = found != files_.end();
     if (fixed_file) fd = static_cast<int>(found - files_.begin());
   }
-  auto slot = memory_.find(operation.data, operation.size_bytes);
+  auto slot =
+      operation.write_back ? std::nullopt : memory_.find(operation.data, operation.size_bytes);
   bool read = operation.direction == Direction::kRead;
-  if (slot && read) {
+  if (operation.write_back) {
+    io_uring_prep_sync_file_range(sqe, fd, operation.size_bytes, operation.offset, kWriteBackFlags);
+  } else if (slot && read) {
     io_uring_prep_read_fixed(sqe, fd, operation.data, operation.size_bytes, operation.offset,
                              *slot);
   } else if (slot) {
@@ -193,6 +200,7 @@ std::size_t IoUringBackend::take_completions(std::span<Event> events) {
 
 std::size_t IoUringBackend::reap(std::span<Event> events, std::chrono::nanoseconds timeout) {
   arm_wake();
+  push_kept_cancels();
   std::size_t n = take_completions(events);
   bool wait = n == 0 && !woken_ && timeout > timeout.zero();
   if (n == 0 || io_uring_sq_ready(&ring_) > 0) {
@@ -220,21 +228,31 @@ std::size_t IoUringBackend::reap(std::span<Event> events, std::chrono::nanosecon
 
 void IoUringBackend::cancel_all() {
   // ANY also takes the poll for wake, which the next reap arms again.
-  push_cancel(0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+  cancel_all_kept_ = !push_cancel(0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
 }
 
-void IoUringBackend::cancel(std::uint64_t user_data) { push_cancel(user_data, 0); }
+void IoUringBackend::cancel(std::uint64_t user_data) {
+  if (!push_cancel(user_data, 0)) kept_cancels_.push_back(user_data);
+}
 
-void IoUringBackend::push_cancel(std::uint64_t user_data, int flags) {
+// Those for which the ring had no room.
+void IoUringBackend::push_kept_cancels() {
+  if (cancel_all_kept_) cancel_all();
+  while (!kept_cancels_.empty() && push_cancel(kept_cancels_.back(), 0)) kept_cancels_.pop_back();
+}
+
+// False if the ring is full, and the kernel takes nothing now.
+bool IoUringBackend::push_cancel(std::uint64_t user_data, int flags) {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   if (sqe == nullptr) {  // many cancels at once: room is made
     ++system_calls_;
     io_uring_submit(&ring_);
     sqe = io_uring_get_sqe(&ring_);
   }
-  if (sqe == nullptr) return;
+  if (sqe == nullptr) return false;
   io_uring_prep_cancel64(sqe, user_data, flags);
   io_uring_sqe_set_data64(sqe, kCancelData);
+  return true;
 }
 
 int IoUringBackend::update_slot(const RegisteredMemory::Slot& slot, std::byte* data,

@@ -1,12 +1,13 @@
 // Piece: the part of a request that one operation moves, cut to the rules of direct I/O.
 //
 //   request        |---------------------------------------|
-//   blocks    |--------|--------|--------|--------|--------|--------|
-//   pieces         edge|     direct or bounce     |edge----|
+//   pages     |--------|--------|--------|--------|--------|--------|
+//   pieces         edge|     direct or bounce     |edge|
 //
-// An edge is a block of the file's alignment that the request covers in part: it goes through a
-// bounce buffer, which a write first fills from the file. The blocks between the edges are moved in
-// place if the memory is aligned, else through the bounce buffer too.
+// An edge is a page that the request covers in part. A read moves the page through a bounce buffer.
+// A write gives the request's bytes to the page cache, which changes no others, and then writes the
+// page back: so writes of disjoint bytes never meet, whoever makes them. The pages between the
+// edges are moved in place if the memory is aligned, else through the bounce buffer.
 #pragma once
 
 #include <spillway/aio/file.h>
@@ -21,7 +22,12 @@ namespace spillway::aio {
 // Size of a bounce buffer. File refuses direct I/O with alignments above 64 KiB.
 inline constexpr std::uint32_t kBounceBytes = 256 << 10;
 
-enum class Route : std::uint8_t { kDirect, kBounce, kEdge };
+enum class Route : std::uint8_t {
+  kDirect,     // in place
+  kBounce,     // through a bounce buffer
+  kEdge,       // the same, of one page that a read covers in part
+  kPageCache,  // in place, the bytes of one page that a write covers in part
+};
 
 struct Piece {
   Route route = Route::kDirect;
@@ -32,7 +38,11 @@ struct Piece {
   std::byte* data = nullptr;     // the request's memory for keep_bytes
 };
 
-// Returns the size of a block, in the file and in memory.
+inline bool needs_bounce(const Piece& piece) {
+  return piece.route == Route::kBounce || piece.route == Route::kEdge;
+}
+
+// Returns what whole blocks of direct I/O are multiples of, in the file and in memory.
 inline std::uint32_t block_alignment(const File& file) {
   return std::max(file.memory_alignment(), file.offset_alignment());
 }
@@ -46,11 +56,17 @@ inline Piece cut_piece(const PendingRequest& request, std::uint64_t from,
   Piece piece;
   piece.data = request.data + (from - request.offset);
   if (block < from || end - block < alignment) {
+    piece.keep_bytes = static_cast<std::uint32_t>(std::min(end, block + alignment) - from);
+    if (request.direction == Direction::kWrite) {
+      piece.route = Route::kPageCache;
+      piece.offset = from;
+      piece.size_bytes = piece.keep_bytes;
+      return piece;
+    }
     piece.route = Route::kEdge;
     piece.offset = block;
     piece.size_bytes = static_cast<std::uint32_t>(alignment);
     piece.skip_bytes = static_cast<std::uint32_t>(from - block);
-    piece.keep_bytes = static_cast<std::uint32_t>(std::min(end, block + alignment) - from);
     return piece;
   }
   const std::uint64_t whole = (end & ~(alignment - 1)) - from;

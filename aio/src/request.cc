@@ -51,9 +51,51 @@ void publish(PendingRequest* request) {
   }
 }
 
+// Requests whose callbacks this thread is to run, one after the other: a callback that starts the
+// next item, and finds it ended at once, would else call itself without end.
+struct Completing {
+  const RequestPool* pool = nullptr;  // of the callback that runs
+  PendingRequest* first = nullptr;
+  PendingRequest* last = nullptr;
+};
+thread_local Completing completing;
+
+void finish_now(PendingRequest* request) {
+  const std::shared_ptr<RequestPool> pool = request->pool;
+  const bool on_a_callers_thread = request->on_a_callers_thread;
+  completing.pool = pool.get();
+  publish(request);
+  release(request);
+  completing.pool = nullptr;
+  if (on_a_callers_thread) pool->callback_ended();
+}
+
+// Publishes the request and drops the engine's reference.
+void finish(PendingRequest* request) {
+  if (!request->callback) {
+    publish(request);
+    return release(request);
+  }
+  if (completing.pool != nullptr) {
+    request->next = nullptr;
+    (completing.last == nullptr ? completing.first : completing.last->next) = request;
+    completing.last = request;
+    return;
+  }
+  finish_now(request);
+  while (PendingRequest* next = completing.first) {
+    completing.first = next->next;
+    if (completing.first == nullptr) completing.last = nullptr;
+    finish_now(next);
+  }
+}
+
 }  // namespace
 
+bool in_callback_of(const RequestPool* pool) noexcept { return completing.pool == pool; }
+
 bool on_engine_thread(const RequestPool* pool) noexcept { return engine_of_this_thread == pool; }
+bool on_any_engine_thread() noexcept { return engine_of_this_thread != nullptr; }
 void set_engine_thread(const RequestPool* pool) noexcept { engine_of_this_thread = pool; }
 
 void PendingRequest::begin(Direction towards, const Engine::Request& request, Buffer memory,
@@ -67,16 +109,32 @@ void PendingRequest::begin(Direction towards, const Engine::Request& request, Bu
   data = memory.data() + request.buffer_offset;
   buffer = std::move(memory);
   callback = std::move(on_completion);
+  page_cache_fd = -1;
   cut_to = offset;
   outstanding = 0;
   failed_at = 0;
   memory_lost = false;
-  padded_end = 0;
-  exact_end = 0;
   expired = false;
   cancelled.store(false, std::memory_order_relaxed);
   done.store(false, std::memory_order_relaxed);
   buffer_withheld = false;
+  on_a_callers_thread = false;
+  if (direction == Direction::kWrite && has_edges()) open_page_cache();
+}
+
+bool PendingRequest::has_edges() const {
+  const std::uint64_t alignment = file.offset_alignment();
+  return size_bytes > 0 && (offset % alignment != 0 || end() % alignment != 0);
+}
+
+void PendingRequest::open_page_cache() {
+  auto opened = file.open_->page_cache();
+  if (opened) {
+    page_cache_fd = *opened;
+  } else {
+    failure = std::move(opened.error());
+    failed_at = offset;
+  }
 }
 
 void PendingRequest::clear() {
@@ -97,15 +155,13 @@ void complete(PendingRequest* request) {
     request->transferred = request->size_bytes;
   }
   if (request->memory_lost) request->buffer.leak();
-  publish(request);
-  release(request);
+  finish(request);
 }
 
 void complete_expired(PendingRequest* request) {
   request->transferred = tl::unexpected(failure_of(*request, deadline_passed(), 0));
   request->buffer_withheld = true;
-  publish(request);
-  release(request);
+  finish(request);
 }
 
 void end_expired(PendingRequest* request) {
@@ -149,6 +205,7 @@ void RequestPool::put(PendingRequest* request) noexcept {
 void RequestPool::set_queue(WorkQueue* queue) {
   MutexLock lock(queue_mutex_);
   queue_ = queue;
+  while (queue == nullptr && callers_callbacks_ > 0) callbacks_ended_.wait(lock);
 }
 
 void RequestPool::cancel(PendingRequest* request) {
@@ -156,8 +213,17 @@ void RequestPool::cancel(PendingRequest* request) {
   {
     MutexLock lock(queue_mutex_);
     ended = queue_ != nullptr && queue_->cancel(request);
+    if (ended && request->callback) {
+      request->on_a_callers_thread = true;
+      ++callers_callbacks_;
+    }
   }
   if (ended) complete(request);
+}
+
+void RequestPool::callback_ended() {
+  MutexLock lock(queue_mutex_);
+  if (--callers_callbacks_ == 0) callbacks_ended_.notify_all();
 }
 
 void RequestPool::expedite(PendingRequest* request) {
@@ -213,7 +279,8 @@ Completion Ticket::wait_until(std::chrono::steady_clock::time_point deadline) {
   Completion completion;
   {
     MutexLock lock(request->mutex);
-    if (request->completed.wait_until(lock, deadline, [&] { return request->done.load(); })) {
+    if (request->completed.wait_running_until(lock, deadline,
+                                              [&] { return request->done.load(); })) {
       completion = take_completion(request);
     } else {
       completion.transferred = tl::unexpected(failure_of(*request, deadline_passed(), 0));

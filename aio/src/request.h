@@ -22,7 +22,8 @@ struct RequestList;
 struct PendingRequest {
   // Set at submission. `data` is the first byte of the request inside `buffer`.
   Direction direction = Direction::kRead;
-  File file;  // shares the descriptor: the caller may drop its own
+  File file;               // shares the descriptors: the caller may drop its own
+  int page_cache_fd = -1;  // for Route::kPageCache, if there are such pieces
   std::uint64_t offset = 0;
   std::size_t size_bytes = 0;
   std::byte* data = nullptr;
@@ -37,11 +38,8 @@ struct PendingRequest {
   std::optional<Error> failure;   // the one nearest to the start; its `got` is set at the end
   std::uint64_t failed_at = 0;    // file offset
   bool memory_lost = false;       // the kernel may still use the memory: never release it
-  // A padded last block reached past the end of the file: truncate the file from `padded_end`.
-  std::uint64_t padded_end = 0;
-  std::uint64_t exact_end = 0;
-  bool expired = false;         // completed by its deadline; the kernel still has its memory
-  RequestList* list = nullptr;  // the list of requests to cut that has it, if any
+  bool expired = false;           // completed by its deadline; the kernel still has its memory
+  RequestList* list = nullptr;    // the list of requests to cut that has it, if any
   PendingRequest* next = nullptr;
   PendingRequest* previous = nullptr;
   static constexpr std::size_t kNotActive = ~std::size_t{0};
@@ -53,6 +51,8 @@ struct PendingRequest {
   Mutex mutex;
   CondVar completed;
   std::atomic<bool> done{false};
+  // Its callback runs where it was cancelled, not on a thread of the engine.
+  bool on_a_callers_thread = false;
   bool buffer_withheld = false;  // completed while the kernel may still use the memory
   Result<std::size_t> transferred = std::size_t{0};
   std::atomic<int> references{0};
@@ -62,16 +62,22 @@ struct PendingRequest {
   std::uint64_t end() const noexcept { return offset + size_bytes; }
   bool fully_cut() const noexcept { return cut_to == end(); }
 
-  // Sets all fields but `pool` and `references` for a new request.
+  // Sets all fields but `pool` and `references` for a new request, and `failure` if it cannot be
+  // carried out.
   void begin(Direction towards, const Engine::Request& request, Buffer memory,
              Engine::Callback on_completion);
   // Releases what it holds, for reuse.
   void clear();
   void drop_file();
+
+ private:
+  bool has_edges() const;  // pages that it covers in part
+  void open_page_cache();
 };
 
-// Publishes the result: wakes the thread that waits on the Ticket, or runs the callback. Drops the
-// engine's reference, so `request` must not be used afterwards.
+// Publishes the result: wakes the thread that waits on the Ticket, or runs the callback (within
+// another callback: after that one has returned). Drops the engine's reference, so `request` must
+// not be used afterwards.
 void complete(PendingRequest* request);
 
 // Publishes kDeadline for a request whose memory the kernel still uses: the engine keeps the Buffer
@@ -94,8 +100,10 @@ class RequestPool {
   PendingRequest* take();
   void put(PendingRequest* request) noexcept;
 
-  // Sets the queue through which Tickets reach the engine; nullptr once the engine is destroyed.
+  // Sets the queue through which Tickets reach the engine; nullptr once the engine is destroyed:
+  // then it also waits for the callbacks that run on threads of those who cancelled.
   void set_queue(WorkQueue* queue);
+  void callback_ended();
   void cancel(PendingRequest* request);
   void expedite(PendingRequest* request);
 
@@ -104,6 +112,8 @@ class RequestPool {
 
   Mutex queue_mutex_;  // taken before the WorkQueue's own lock
   WorkQueue* queue_ SPILLWAY_GUARDED_BY(queue_mutex_) = nullptr;
+  std::size_t callers_callbacks_ SPILLWAY_GUARDED_BY(queue_mutex_) = 0;
+  CondVar callbacks_ended_;
   Mutex mutex_;
   std::vector<PendingRequest*> free_ SPILLWAY_GUARDED_BY(mutex_);
   std::size_t made_ SPILLWAY_GUARDED_BY(mutex_) = 0;
@@ -111,6 +121,9 @@ class RequestPool {
 
 // True on a thread of the engine that owns `pool`: waiting there would be a deadlock.
 bool on_engine_thread(const RequestPool* pool) noexcept;
+bool on_any_engine_thread() noexcept;
 void set_engine_thread(const RequestPool* pool) noexcept;
+// True in a callback of a request of the engine that owns `pool`, on any thread.
+bool in_callback_of(const RequestPool* pool) noexcept;
 
 }  // namespace spillway::aio

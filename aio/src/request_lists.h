@@ -16,6 +16,7 @@ struct RequestList {
   PendingRequest* first = nullptr;
   PendingRequest* last = nullptr;
   std::uint64_t waiting_bytes = 0;  // not yet cut
+  std::size_t size = 0;
 };
 
 class RequestLists {
@@ -28,6 +29,7 @@ class RequestLists {
     (list.last == nullptr ? list.first : list.last->next) = request;
     list.last = request;
     list.waiting_bytes += waiting_bytes_of(*request);
+    ++list.size;
   }
 
   // Removes a request with its uncut bytes. REQUIRES: it is in a list.
@@ -36,6 +38,7 @@ class RequestLists {
     (request->previous == nullptr ? list.first : request->previous->next) = request->next;
     (request->next == nullptr ? list.last : request->next->previous) = request->previous;
     list.waiting_bytes -= waiting_bytes_of(*request);
+    --list.size;
     request->list = nullptr;
   }
 
@@ -46,19 +49,24 @@ class RequestLists {
     if (request->fully_cut()) remove(request);
   }
 
-  // Returns the request whose piece is cut next; nullptr if none waits.
-  PendingRequest* next_urgent() const noexcept { return urgent_.first; }
-  PendingRequest* next_normal() noexcept {
-    if (reads_.first == nullptr) return writes_.first;
-    if (writes_.first == nullptr) return reads_.first;
+  // Returns the request whose piece is cut next, of those that `may` take one; nullptr if none.
+  template <typename May>
+  PendingRequest* next_urgent(const May& may) const {
+    return first_of(urgent_, may);
+  }
+  template <typename May>
+  PendingRequest* next_normal(const May& may) {
+    PendingRequest* const read = first_of(reads_, may);
+    PendingRequest* const write = first_of(writes_, may);
+    if (read == nullptr || write == nullptr) return read == nullptr ? write : read;
     // Reads get their share of the picks as evenly spaced as whole picks allow (Bresenham).
     const auto reads = static_cast<std::int64_t>(reads_.waiting_bytes);
     const auto all = reads + static_cast<std::int64_t>(writes_.waiting_bytes);
     if (credit_ < -all || credit_ > all) credit_ = 0;
     credit_ += reads;
-    if (2 * credit_ < all) return writes_.first;
+    if (2 * credit_ < all) return write;
     credit_ -= all;
-    return reads_.first;
+    return read;
   }
 
   void expedite(PendingRequest* request) {
@@ -71,14 +79,26 @@ class RequestLists {
     return urgent_.first == nullptr && reads_.first == nullptr && writes_.first == nullptr;
   }
   bool urgent_waits() const noexcept { return urgent_.first != nullptr; }
-  std::uint64_t urgent_bytes() const noexcept { return urgent_.waiting_bytes; }
-  std::uint64_t normal_bytes() const noexcept {
-    return reads_.waiting_bytes + writes_.waiting_bytes;
+  // About how many pieces wait: a request is at least one.
+  std::uint64_t urgent_pieces(std::uint32_t block_size_bytes) const noexcept {
+    return pieces(urgent_, block_size_bytes);
+  }
+  std::uint64_t normal_pieces(std::uint32_t block_size_bytes) const noexcept {
+    return pieces(reads_, block_size_bytes) + pieces(writes_, block_size_bytes);
   }
 
  private:
+  template <typename May>
+  static PendingRequest* first_of(const RequestList& list, const May& may) {
+    PendingRequest* request = list.first;
+    while (request != nullptr && !may(*request)) request = request->next;
+    return request;
+  }
   static std::uint64_t waiting_bytes_of(const PendingRequest& request) {
     return request.end() - request.cut_to;
+  }
+  static std::uint64_t pieces(const RequestList& list, std::uint32_t block_size_bytes) {
+    return list.waiting_bytes / block_size_bytes + list.size;
   }
   RequestList& list_of(const PendingRequest& request) {
     if (request.priority == Priority::kUrgent) return urgent_;

@@ -135,12 +135,12 @@ Result<StripeManifest> read_manifest(Engine& engine, const File& file) {
   return decode_manifest({text, kStripeManifestBytes}, file.path());
 }
 
-// A block shared by two stripes would be shared by two parts of one request.
+// Else every stripe would begin and end within a page, and go through the page cache.
 Result<void> check_alignment(const File& file, const StripeMap& map) {
   if (map.stripe_bytes() % file.offset_alignment() == 0) return {};
   return make_error(ErrorKind::kUnsupported, "open", file.path(),
-                    "the device has blocks of " + std::to_string(file.offset_alignment()) +
-                        " bytes, and stripe_bytes is no multiple of that");
+                    "direct I/O moves blocks of " + std::to_string(file.offset_alignment()) +
+                        " bytes here, and stripe_bytes is no multiple of that");
 }
 
 // The members' files, in order. On failure none is left.

@@ -57,7 +57,8 @@ Completion StripedTicket::wait_until(std::chrono::steady_clock::time_point deadl
   bool done = false;
   {
     MutexLock guard(request->mutex);
-    done = request->completed.wait_until(guard, deadline, [&] { return request->done.load(); });
+    done = request->completed.wait_running_until(guard, deadline,
+                                                 [&] { return request->done.load(); });
   }
   Completion completion;
   if (done) {

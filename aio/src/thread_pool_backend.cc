@@ -1,6 +1,7 @@
 // A Backend of plain pread and pwrite: `queue_depth` threads, one operation each at a time.
 #include <spillway/aio/backend.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/signals.h>
 
 #include <unistd.h>
 
@@ -10,6 +11,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "write_back.h"
 
 namespace spillway::aio {
 namespace {
@@ -54,6 +57,9 @@ struct Shared {
 };
 
 std::int32_t transfer(const Operation& operation) {
+  if (operation.write_back) {
+    return write_back(operation.fd, operation.offset, operation.size_bytes);
+  }
   auto offset = static_cast<off_t>(operation.offset);
   ssize_t n = operation.direction == Direction::kRead
                   ? ::pread(operation.fd, operation.data, operation.size_bytes, offset)
@@ -83,8 +89,9 @@ class ThreadPoolBackend final : public Backend {
 
   // Throws std::system_error where the machine has no more threads.
   void start() {
+    threads_.reserve(shared_->queue_depth);  // a thread that runs must not be lost below
     for (std::uint32_t i = 0; i < shared_->queue_depth; ++i) {
-      threads_.emplace_back([shared = shared_] { serve(*shared); });
+      threads_.push_back(thread_without_signals([shared = shared_] { serve(*shared); }));
     }
   }
 

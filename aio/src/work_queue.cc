@@ -1,11 +1,9 @@
 #include "work_queue.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
+#include <spillway/aio/patience.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <utility>
 
 namespace spillway::aio {
@@ -41,6 +39,7 @@ bool WorkQueue::push(PendingRequest* request, bool may_block) {
     waiting_.add(request);
     count = pick_sleepers(*request, sleepers);
     if (request->deadline < next_deadline_) {
+      if (next_deadline_ == Engine::kNoDeadline) last_round_ = std::chrono::steady_clock::now();
       next_deadline_ = request->deadline;
       if (count == 0) sleepers[count++] = workers_.front();  // its sleep is too long now
     }
@@ -129,10 +128,6 @@ void WorkQueue::record(Ended& ended, Round& round) {
   PendingRequest* request = ended.request;
   --request->outstanding;
   request->memory_lost |= ended.memory_lost;
-  if (ended.padded_end != 0) {
-    request->padded_end = ended.padded_end;
-    request->exact_end = ended.exact_end;
-  }
   if (ended.failure) {
     if (!request->failure || ended.failed_at < request->failed_at) {
       request->failure = std::move(ended.failure);
@@ -142,7 +137,6 @@ void WorkQueue::record(Ended& ended, Round& round) {
   }
   if (request->outstanding > 0 || !request->fully_cut()) return;
   if (request->expired) {
-    if (request->padded_end != 0) cut_back(*request);
     round.drained->push_back(request);
   } else {
     retire(request);
@@ -171,7 +165,7 @@ void WorkQueue::end_queued(Round& round) {
   }
 }
 
-void WorkQueue::deactivate(PendingRequest* request) {
+void WorkQueue::retire(PendingRequest* request) {
   active_[request->active_index] = active_.back();
   active_[request->active_index]->active_index = request->active_index;
   active_.pop_back();
@@ -179,14 +173,22 @@ void WorkQueue::deactivate(PendingRequest* request) {
   has_room_.notify_one();
 }
 
-void WorkQueue::retire(PendingRequest* request) {
-  deactivate(request);
-  if (request->padded_end != 0) cut_back(*request);
+// Time in which none of the threads ran brings no deadline nearer.
+void WorkQueue::postpone_deadlines(std::chrono::steady_clock::time_point now) {
+  const auto gap = now - std::exchange(last_round_, now);
+  if (gap <= Patience::kLook + Patience::kLate) return;
+  next_deadline_ = Engine::kNoDeadline;
+  for (PendingRequest* request : active_) {
+    if (request->deadline == Engine::kNoDeadline) continue;
+    request->deadline += gap;
+    next_deadline_ = std::min(next_deadline_, request->deadline);
+  }
 }
 
 // Completes what is late. Of what the kernel still has, the memory is awaited behind the scenes.
 void WorkQueue::expire(Round& round) {
   const auto now = std::chrono::steady_clock::now();
+  postpone_deadlines(now);
   if (now < next_deadline_) return;
   next_deadline_ = Engine::kNoDeadline;
   bool in_flight = false;
@@ -206,61 +208,44 @@ void WorkQueue::expire(Round& round) {
     in_flight = true;
     request->expired = true;
     request->references.fetch_add(1, std::memory_order_relaxed);
-    deactivate(request);
+    retire(request);
     round.expired->push_back(request);
   }
   if (in_flight) look_for_cancelled();
 }
 
-// Runs under the lock, so no write can start between the check and the cut. A write in flight to
-// a later place keeps its bytes: the file stays as long as it is, and that write covers the
-// padding.
-void WorkQueue::cut_back(PendingRequest& request) {
-  for (const PendingRequest* other : active_) {
-    if (other->direction == Direction::kWrite && other->file.id() == request.file.id() &&
-        other->end() > request.exact_end) {
-      return;
-    }
-  }
-  struct stat status {};
-  int fd = request.file.fd();
-  bool ok = ::fstat(fd, &status) == 0;
-  if (ok && static_cast<std::uint64_t>(status.st_size) == request.padded_end) {
-    ok = ::ftruncate(fd, static_cast<off_t>(request.exact_end)) == 0;
-  }
-  if (ok || request.failure) return;
-  request.failure.emplace();
-  request.failure->kind = kind_of_errno(errno);
-  request.failure->errno_value = errno;
-  request.failure->detail = "cutting the padding of the last block off";
-  request.failed_at = request.end();
-}
-
 // With several threads none takes more than its share of what is queued, so that a large request
 // is spread over all of them.
-std::size_t WorkQueue::fair_share(std::uint64_t waiting_bytes, std::size_t room) const {
+std::size_t WorkQueue::fair_share(std::uint64_t pieces, std::size_t room) const {
   if (thread_count_ == 1) return room;
-  std::uint64_t pieces = waiting_bytes / block_size_bytes_ + 1;
   return static_cast<std::size_t>(
       std::min<std::uint64_t>(room, (pieces + thread_count_ - 1) / thread_count_));
 }
 
 void WorkQueue::take(Worker& worker, Round& round) {
-  const std::size_t urgent_most = fair_share(waiting_.urgent_bytes(), round.room);
+  const std::size_t urgent_most = fair_share(waiting_.urgent_pieces(block_size_bytes_), round.room);
   std::size_t urgent = 0;
   std::size_t normal = 0;
-  bool bounce_missing = false;
   // What may be taken of normal ones: the last kUrgentDepth places are not theirs.
   const auto normal_room = [&] {
     const std::size_t kept = Engine::kUrgentDepth + urgent;
     return round.room > kept ? round.room - kept : 0;
   };
-  const std::size_t normal_most = fair_share(waiting_.normal_bytes(), normal_room());
-  while (!bounce_missing) {
-    PendingRequest* request = urgent < urgent_most ? waiting_.next_urgent() : nullptr;
+  const std::size_t normal_most =
+      fair_share(waiting_.normal_pieces(block_size_bytes_), normal_room());
+  // One that waits for a bounce buffer holds up none that needs none.
+  bool bounce_missing = false;
+  const auto may_be_cut = [&](const PendingRequest& request) {
+    if (round.bounce_room > 0 || request.fully_cut()) return true;
+    const bool missing = needs_bounce(cut_piece(request, request.cut_to, block_size_bytes_));
+    bounce_missing |= missing;
+    return !missing;
+  };
+  while (true) {
+    PendingRequest* request = urgent < urgent_most ? waiting_.next_urgent(may_be_cut) : nullptr;
     const bool is_urgent = request != nullptr;
     if (!is_urgent && normal < std::min(normal_most, normal_room())) {
-      request = waiting_.next_normal();
+      request = waiting_.next_normal(may_be_cut);
     }
     if (request == nullptr) break;
     if (request->fully_cut()) {  // of 0 bytes
@@ -270,11 +255,7 @@ void WorkQueue::take(Worker& worker, Round& round) {
       continue;
     }
     Piece piece = cut_piece(*request, request->cut_to, block_size_bytes_);
-    if (piece.route != Route::kDirect) {
-      bounce_missing = round.bounce_room == 0;
-      if (bounce_missing) break;
-      --round.bounce_room;
-    }
+    if (needs_bounce(piece)) --round.bounce_room;
     waiting_.cut(request, piece.keep_bytes);
     ++request->outstanding;
     round.work->push_back({request, piece});
@@ -283,8 +264,9 @@ void WorkQueue::take(Worker& worker, Round& round) {
   const std::size_t room_left = round.room - urgent - normal;
   round.more_to_take = !waiting_.empty() && urgent + normal > 0 && normal < normal_room();
   Worker::Sleep sleep = Worker::kAwake;
-  if (room_left > 0 && !waiting_.urgent_waits() && !stopping_) {
-    sleep = waiting_.empty() && normal < normal_room() ? Worker::kForAny : Worker::kForUrgent;
+  if (room_left > 0 && (bounce_missing || !waiting_.urgent_waits()) && !stopping_) {
+    const bool takes_any = (bounce_missing || waiting_.empty()) && normal < normal_room();
+    sleep = takes_any ? Worker::kForAny : Worker::kForUrgent;
   }
   worker.sleep_.store(sleep, std::memory_order_relaxed);
 }

@@ -33,8 +33,6 @@ struct Ended {
   std::uint64_t failed_at = 0;                  // file offset, if `failure` is set
   std::optional<Error> failure = std::nullopt;  // kind, errno and detail
   bool memory_lost = false;
-  std::uint64_t padded_end = 0;  // see PendingRequest
-  std::uint64_t exact_end = 0;
 };
 
 // A function to run on an engine thread, because only that thread may call its Backend.
@@ -114,12 +112,11 @@ class WorkQueue {
   void record(Ended& ended, Round& round) SPILLWAY_REQUIRES(mutex_);
   void drop_queued_part(PendingRequest* request, Error why) SPILLWAY_REQUIRES(mutex_);
   void end_queued(Round& round) SPILLWAY_REQUIRES(mutex_);
-  void deactivate(PendingRequest* request) SPILLWAY_REQUIRES(mutex_);
   void retire(PendingRequest* request) SPILLWAY_REQUIRES(mutex_);
-  void cut_back(PendingRequest& request) SPILLWAY_REQUIRES(mutex_);
   void expire(Round& round) SPILLWAY_REQUIRES(mutex_);
   void take(Worker& worker, Round& round) SPILLWAY_REQUIRES(mutex_);
-  std::size_t fair_share(std::uint64_t waiting_bytes, std::size_t room) const;
+  std::size_t fair_share(std::uint64_t pieces, std::size_t room) const;
+  void postpone_deadlines(std::chrono::steady_clock::time_point now) SPILLWAY_REQUIRES(mutex_);
   std::size_t pick_sleepers(const PendingRequest& request, std::span<Worker*> out)
       SPILLWAY_REQUIRES(mutex_);
   void look_for_cancelled() SPILLWAY_REQUIRES(mutex_);
@@ -137,6 +134,8 @@ class WorkQueue {
   // A lower bound of the deadlines of active requests; recomputed when it has passed.
   std::chrono::steady_clock::time_point next_deadline_ SPILLWAY_GUARDED_BY(mutex_) =
       Engine::kNoDeadline;
+  // Of any thread, while there are deadlines: they come at least every Patience::kLook then.
+  std::chrono::steady_clock::time_point last_round_ SPILLWAY_GUARDED_BY(mutex_);
   bool stopping_ SPILLWAY_GUARDED_BY(mutex_) = false;
 };
 

@@ -48,7 +48,6 @@ TEST(File, NeverTruncatesWhatIsThereUnasked) {
 TEST(File, LeavesNothingBehindWhenTheSpaceCannotBeHad) {
   Scratch scratch;
   EXPECT_EQ(in_child([&]() -> std::string {
-              ::signal(SIGXFSZ, SIG_IGN);
               rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
               ::setrlimit(RLIMIT_FSIZE, &limit);
               auto file = File::create(scratch / "x", {.size_bytes = 1 << 20});
@@ -60,6 +59,111 @@ TEST(File, LeavesNothingBehindWhenTheSpaceCannotBeHad) {
               return std::filesystem::exists(scratch / "x") ? "left behind" : "";
             }),
             "");
+}
+
+// The full disk of a small filesystem, with the limit of file sizes in its place.
+TEST(File, WhatIsToBeReplacedStaysUntilTheNewOneHasItsRoom) {
+  Scratch scratch;
+  std::ofstream(scratch / "x") << "precious";
+  EXPECT_EQ(in_child([&]() -> std::string {
+              rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
+              ::setrlimit(RLIMIT_FSIZE, &limit);
+              auto file = File::create(scratch / "x", {.size_bytes = 1 << 20, .overwrite = true});
+              if (file) return "created beyond the limit";
+              return file.error().kind == ErrorKind::kNoSpace ? "" : file.error().message();
+            }),
+            "");
+  EXPECT_EQ(contents(scratch / "x"), "precious");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch.path()), {}), 1)
+      << "nothing is left beside it";
+}
+
+TEST(File, AReplacedFileKeepsItsPermissionsAndWhoHasItOpenItsBytes) {
+  Scratch scratch;
+  std::ofstream(scratch / "x") << "precious";
+  ASSERT_EQ(::chmod((scratch / "x").c_str(), 0640), 0);
+  std::ifstream held(scratch / "x");
+  auto file = File::create(scratch / "x", {.size_bytes = 4096, .overwrite = true});
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(file->path(), (scratch / "x").string());
+  EXPECT_EQ(contents(scratch / "x"), std::string(4096, '\0'));
+  struct stat status {};
+  ASSERT_EQ(::stat((scratch / "x").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0640u);
+  std::string old;
+  held >> old;
+  EXPECT_EQ(old, "precious");
+}
+
+TEST(File, OverwritesRegularFilesOnly) {
+  Scratch scratch;
+  std::ofstream(scratch / "elsewhere") << "precious";
+  std::filesystem::create_symlink(scratch / "elsewhere", scratch / "link");
+  std::filesystem::create_symlink(scratch / "nowhere", scratch / "dangling");
+  std::filesystem::create_directory(scratch / "directory");
+  ASSERT_EQ(::mkfifo((scratch / "fifo").c_str(), 0600), 0);
+  for (const char* name : {"link", "dangling", "directory", "fifo"}) {
+    // More than there is room for: a failure must remove nothing either.
+    for (const std::uint64_t size_bytes : {std::uint64_t{4096}, std::uint64_t{1} << 60}) {
+      auto file = File::create(scratch / name, {.size_bytes = size_bytes, .overwrite = true});
+      ASSERT_FALSE(file) << name;
+      EXPECT_EQ(file.error().kind, ErrorKind::kInvalid) << file.error().message();
+      EXPECT_TRUE(std::filesystem::symlink_status(scratch / name).type() !=
+                  std::filesystem::file_type::not_found)
+          << name;
+    }
+    EXPECT_FALSE(File::create(scratch / name, {})) << name;
+  }
+  EXPECT_EQ(contents(scratch / "elsewhere"), "precious");
+  EXPECT_FALSE(std::filesystem::exists(scratch / "nowhere"));
+}
+
+TEST(File, FollowsTheUmaskUnlessItIsToBePrivate) {
+  Scratch scratch;
+  EXPECT_EQ(in_child([&]() -> std::string {
+              ::umask(027);
+              const auto mode = [&](const char* name) {
+                struct stat status {};
+                return ::stat((scratch / name).c_str(), &status) == 0 ? status.st_mode & 0777 : 0u;
+              };
+              if (!File::create(scratch / "open", {}) ||
+                  !File::create(scratch / "private", {.permissions = 0600})) {
+                return "not created";
+              }
+              return mode("open") == 0640 && mode("private") == 0600 ? "" : "other permissions";
+            }),
+            "");
+}
+
+// The kernel sends SIGXFSZ, which ends a process that has not asked for anything else.
+TEST(File, AFileSizeLimitIsAnError) {
+  Scratch scratch;
+  EXPECT_EQ(in_child([&]() -> std::string {
+              rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
+              ::setrlimit(RLIMIT_FSIZE, &limit);
+              auto file = File::create(scratch / "x", {.size_bytes = 1 << 20});
+              if (file) return "created beyond the limit";
+              sigset_t pending;
+              ::sigpending(&pending);
+              if (::sigismember(&pending, SIGXFSZ) != 0) return "the signal is left behind";
+              ::pthread_sigmask(SIG_SETMASK, nullptr, &pending);
+              return ::sigismember(&pending, SIGXFSZ) == 0 ? "" : "the signal stays blocked";
+            }),
+            "");
+}
+
+TEST(File, AFifoIsNoFileAndNobodyWaitsForItsOtherEnd) {
+  Scratch scratch;
+  ASSERT_EQ(::mkfifo((scratch / "fifo").c_str(), 0600), 0);
+  for (const bool writable : {false, true}) {
+    auto file = File::open(scratch / "fifo", {.writable = writable});
+    ASSERT_FALSE(file);
+    EXPECT_EQ(file.error().kind, ErrorKind::kInvalid) << file.error().message();
+  }
+  std::ofstream(scratch / "x") << "x";
+  auto file = File::open(scratch / "x");
+  ASSERT_TRUE(file);
+  EXPECT_EQ(::fcntl(file->fd(), F_GETFL) & O_NONBLOCK, 0);
 }
 
 TEST(File, SaysWhyItCannotBeOpened) {

@@ -14,10 +14,10 @@ namespace {
 constexpr std::uint32_t kBlock = 16384;
 
 std::vector<Piece> cut_all(const File& file, std::uint64_t offset, std::size_t size_bytes,
-                           std::uintptr_t address) {
+                           std::uintptr_t address, Direction direction = Direction::kRead) {
   PendingRequest request;
   auto* memory = reinterpret_cast<std::byte*>(address);  // never looked into
-  request.begin(Direction::kRead, {.file = &file, .offset = offset, .size_bytes = size_bytes},
+  request.begin(direction, {.file = &file, .offset = offset, .size_bytes = size_bytes},
                 Buffer::borrow({memory, size_bytes}), nullptr);
   std::vector<Piece> pieces;
   for (std::uint64_t from = offset; from < request.end(); from += pieces.back().keep_bytes) {
@@ -56,6 +56,33 @@ TEST(Pieces, CoverTheRequestOnceAndKeepToTheAlignment) {
         }
         EXPECT_EQ(at, offset + size_bytes);
       }
+    }
+  }
+}
+
+TEST(Pieces, AWriteGivesThePagesThatItCoversInPartToThePageCache) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {});
+  ASSERT_TRUE(file);
+  if (!file->direct()) GTEST_SKIP() << "no direct I/O here: " << file->why_not_direct();
+  const std::uint64_t page = file->offset_alignment();
+  EXPECT_GE(page, 4096u) << "whatever the device's blocks";
+  for (std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{512}, page}) {
+    for (std::size_t size_bytes : {1u, 512u, 4096u, 5000u, 50000u}) {
+      std::uint64_t at = offset;
+      for (const Piece& piece : cut_all(*file, offset, size_bytes, 1 << 20, Direction::kWrite)) {
+        EXPECT_EQ(piece.offset + piece.skip_bytes, at);
+        if (piece.route == Route::kPageCache) {
+          EXPECT_EQ(piece.offset / page, (piece.offset + piece.size_bytes - 1) / page);
+          EXPECT_LT(piece.size_bytes, page);
+          EXPECT_EQ(piece.size_bytes, piece.keep_bytes);
+        } else {
+          EXPECT_NE(piece.route, Route::kEdge);
+          EXPECT_EQ(piece.offset % page + piece.size_bytes % page, 0u);
+        }
+        at += piece.keep_bytes;
+      }
+      EXPECT_EQ(at, offset + size_bytes);
     }
   }
 }

@@ -120,14 +120,14 @@ TEST(RequestLists, MixReadsAndWritesByWhatWaits) {
   lists.add(&read);
   int reads = 0;
   for (int i = 1; i <= 100; ++i) {
-    PendingRequest* next = lists.next_normal();
+    PendingRequest* next = lists.next_normal([](const PendingRequest&) { return true; });
     ASSERT_NE(next, nullptr);
     reads += next == &read;
     EXPECT_NEAR(reads, 0.7 * i, 1.01) << "after " << i;
     lists.cut(next, kBlock);
   }
   EXPECT_TRUE(lists.empty());
-  EXPECT_EQ(lists.normal_bytes(), 0u);
+  EXPECT_EQ(lists.normal_pieces(kBlock), 0u);
 }
 
 }  // namespace

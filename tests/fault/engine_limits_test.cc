@@ -58,7 +58,6 @@ class EngineLimits : public ::testing::TestWithParam<BackendKind> {
 TEST_P(EngineLimits, AFileSizeLimitIsReportedWithWhatWasWritten) {
   EXPECT_EQ(
       in_child([&]() -> std::string {
-        ::signal(SIGXFSZ, SIG_IGN);
         rlimit limit{.rlim_cur = 32768, .rlim_max = 32768};
         ::setrlimit(RLIMIT_FSIZE, &limit);
         std::string failure;

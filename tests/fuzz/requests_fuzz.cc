@@ -27,7 +27,6 @@
 namespace spillway::aio {
 namespace {
 
-constexpr std::uint64_t kEdge = 4096;  // two writes must not share a block of this
 constexpr std::uint64_t kLargestOffset = 300'000;
 constexpr std::uint64_t kUsualSize = 40'000;
 constexpr std::size_t kMostPending = 12;
@@ -253,15 +252,14 @@ class Session {
     start(std::move(pending), std::move(buffer));
   }
 
-  // Ends whatever shares a block with the request, unless both read, and reads past the end of the
+  // Ends whatever shares a byte with the request, unless both read, and reads past the end of the
   // file, which a write may move.
   void settle_neighbours(const Pending& pending) {
     auto shares = [&](const Pending& other) {
       bool both_read = pending.direction == Direction::kRead && other.direction == Direction::kRead;
       bool past_end = other.direction == Direction::kRead && other.end() > settled_bytes_;
       if (!both_read && past_end) return true;
-      return !both_read && pending.offset / kEdge <= other.end() / kEdge &&
-             other.offset / kEdge <= pending.end() / kEdge;
+      return !both_read && pending.offset < other.end() && other.offset < pending.end();
     };
     while (std::any_of(pending_.begin(), pending_.end(), shares)) settle_oldest();
   }

@@ -19,18 +19,21 @@ namespace spillway {
 class LoopFilesystem {
  public:
   // `kind`: "ext4", or "xfs", which needs at least 300 MiB (of a sparse file).
-  explicit LoopFilesystem(std::uint64_t size_bytes, const std::string& kind = "ext4") {
+  // `sector_bytes`: of the device, 512 or 4096.
+  explicit LoopFilesystem(std::uint64_t size_bytes, const std::string& kind = "ext4",
+                          std::uint32_t sector_bytes = 512) {
     if (::geteuid() != 0) {
       why_not_ = "mounting a loop device needs root";
       return;
     }
     std::filesystem::create_directory(mount_point());
     if (::truncate(make_image().c_str(), static_cast<off_t>(size_bytes)) != 0 ||
-        !run(make_command(kind) + " '" + image().string() + "'")) {
+        !run(make_command(kind, sector_bytes) + " '" + image().string() + "'")) {
       why_not_ = "mkfs." + kind + " cannot be run";
       return;
     }
-    device_ = output("losetup -f --show --direct-io=on '" + image().string() + "'");
+    device_ = output("losetup -f --show --direct-io=on --sector-size " +
+                     std::to_string(sector_bytes) + " '" + image().string() + "'");
     if (device_.empty() ||
         ::mount(device_.c_str(), mount_point().c_str(), kind.c_str(), 0, "") != 0) {
       why_not_ = "loop devices with " + kind + " cannot be mounted here";
@@ -52,8 +55,9 @@ class LoopFilesystem {
   std::filesystem::path image() const { return scratch_ / "image"; }
 
  private:
-  static std::string make_command(const std::string& kind) {
-    if (kind == "ext4") return "mkfs.ext4 -q -F -m 0 -O ^has_journal";
+  static std::string make_command(const std::string& kind, std::uint32_t sector_bytes) {
+    const std::string blocks = sector_bytes > 1024 ? " -b " + std::to_string(sector_bytes) : "";
+    if (kind == "ext4") return "mkfs.ext4 -q -F -m 0 -O ^has_journal" + blocks;
     return "mkfs." + kind + " -q -f";
   }
   static bool run(const std::string& command) {

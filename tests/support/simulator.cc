@@ -1,5 +1,6 @@
 #include "support/simulator.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,6 +41,12 @@ namespace {
 
 // Moves all of it, as a disk without faults would. Returns bytes or -errno.
 std::int32_t transfer(const Operation& operation, std::uint32_t size_bytes) {
+  if (operation.write_back) {
+    const int rc = ::sync_file_range(
+        operation.fd, static_cast<off_t>(operation.offset), operation.size_bytes,
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    return rc == 0 ? 0 : -errno;
+  }
   auto offset = static_cast<off_t>(operation.offset);
   ssize_t n = operation.direction == Direction::kRead
                   ? ::pread(operation.fd, operation.data, size_bytes, offset)
@@ -169,7 +176,7 @@ class SimulatorBackend final : public Backend {
       result = strike(operation, *fault);
     } else if (chance(options.interrupt_chance)) {
       result = chance(0.5) ? -EINTR : -EAGAIN;
-    } else if (operation.size_bytes > 1 && chance(options.short_chance)) {
+    } else if (!operation.write_back && operation.size_bytes > 1 && chance(options.short_chance)) {
       std::uniform_int_distribution<std::uint32_t> part(1, operation.size_bytes - 1);
       result = transfer_short(operation, part(random_));
     } else {
@@ -181,6 +188,9 @@ class SimulatorBackend final : public Backend {
   }
 
   std::int32_t strike(const Operation& operation, const Fault& fault) {
+    if (operation.write_back && fault.kind != FaultKind::kError) {
+      return transfer(operation, operation.size_bytes);
+    }
     auto all = static_cast<std::int32_t>(operation.size_bytes);
     bool write = operation.direction == Direction::kWrite;
     switch (fault.kind) {

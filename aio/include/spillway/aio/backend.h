@@ -27,6 +27,9 @@ struct Operation {
   std::uint64_t offset = 0;      // bytes from the start of the file
   std::uint64_t user_data = 0;   // returned in the Event
   bool registered_file = false;  // `fd` was given to register_file and is still that file
+  // Of a write: moves nothing, but writes back what the page cache holds of the range
+  // (sync_file_range). Its result is 0 or -errno.
+  bool write_back = false;
 };
 
 struct Event {

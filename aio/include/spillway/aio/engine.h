@@ -68,10 +68,10 @@ class SPILLWAY_API Engine {
     std::chrono::steady_clock::time_point deadline = kNoDeadline;
   };
   // Moves bytes into or out of `buffer`. Blocks only while 1024 requests are pending, and never in
-  // a callback. Offsets, lengths and memory may be unaligned: the edges go through a bounce buffer.
-  // Such a write first reads the edge block, so two concurrent writes must not share an edge block.
-  // A write past the end extends the file to the last byte written: the padding of an unaligned
-  // last block is truncated again, unless another write past it is in flight.
+  // a callback. Offsets, lengths and memory may be unaligned: a page that a write covers in part
+  // goes through the page cache and is written back at once, one that a read covers in part through
+  // a bounce buffer. A write changes its bytes alone, and extends the file to its last byte at
+  // most, whoever else writes other bytes: other Files, Engines and processes too.
   // REQUIRES: buffer_offset + size_bytes <= buffer.capacity(); the file writable for a write.
   Ticket read(const Request& request, Buffer buffer);
   Ticket write(const Request& request, Buffer buffer);

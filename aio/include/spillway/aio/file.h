@@ -1,13 +1,15 @@
 // File: a file opened for direct I/O, with the alignment that its kernel and filesystem require.
 //
 // It is opened with O_DIRECT if the filesystem supports it (`direct()`), else it works through the
-// page cache (`why_not_direct()`). Alignments come from statx STATX_DIOALIGN, or are 4096 if the
-// kernel reports none. Move-only; any number of threads. The descriptor is closed when the File and
-// every request on it are gone, so its number cannot be reused under a request. Every call blocks.
+// page cache (`why_not_direct()`). Direct I/O moves whole pages, even where the device has smaller
+// blocks; the first write that covers a page in part opens a second descriptor for the page cache.
+// Move-only; any number of threads. The descriptors are closed when the File and every request on
+// it are gone, so their numbers cannot be reused under a request. Every call blocks.
 #pragma once
 
 #include <spillway/aio/error.h>
 #include <spillway/aio/export.h>
+#include <spillway/aio/mutex.h>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -25,8 +27,11 @@ enum class Direct {
 
 struct CreateOptions {
   std::uint64_t size_bytes = 0;  // preallocated (fallocate), so that writes meet no ENOSPC later
-  bool overwrite = false;        // false: an existing file is an error (kBusy), never truncated
+  // True: replaces a regular file. The old one stays until the new one has its room; it keeps its
+  // permissions. False: what is there is an error (kBusy).
+  bool overwrite = false;
   Direct direct = Direct::kAuto;
+  std::uint32_t permissions = 0666;  // of a new file, less the process's umask
 };
 
 struct OpenOptions {
@@ -36,8 +41,11 @@ struct OpenOptions {
 
 class SPILLWAY_API File {
  public:
-  // Creates `path` with exactly `size_bytes`. After a failure no file is left.
+  // Creates `path` with exactly `size_bytes`. Never follows a symbolic link at `path`. After a
+  // failure no new file is left. Errors: kBusy; kInvalid (something to be overwritten that is no
+  // regular file); kNoSpace; kUnsupported (Direct::kRequired); what the filesystem answers.
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);
+  // Opens a regular file or a block device; anything else is kInvalid.
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});
 
   File(File&&) noexcept = default;
@@ -51,7 +59,9 @@ class SPILLWAY_API File {
   bool writable() const noexcept { return open_->writable; }
   bool direct() const noexcept { return open_->direct; }
   const std::string& why_not_direct() const noexcept { return open_->why_not_direct; }
-  // Multiples of these, in bytes, move without a bounce buffer. 1 when not direct.
+  // Multiples of these, in bytes, move without a bounce buffer and without the page cache. When
+  // direct, `offset_alignment` is at least a page; memory may be aligned to less (statx
+  // STATX_DIOALIGN; 4096 if the kernel reports none). 1 when not direct.
   std::uint32_t memory_alignment() const noexcept { return open_->memory_alignment; }
   std::uint32_t offset_alignment() const noexcept { return open_->offset_alignment; }
 
@@ -68,7 +78,12 @@ class SPILLWAY_API File {
   // Shared with the requests on it, which may outlive the File.
   struct Open {
     ~Open();
+    // Returns a descriptor of the same file without O_DIRECT, opened at the first call.
+    Result<int> page_cache();
+
     int fd = -1;
+    Mutex mutex;
+    int page_cache_fd SPILLWAY_GUARDED_BY(mutex) = -1;
     std::uint64_t id = 0;
     bool writable = false;
     bool direct = false;
@@ -79,7 +94,8 @@ class SPILLWAY_API File {
   };
 
   File() = default;
-  File(std::string path, bool writable, int flags);
+  File(const std::string& open_at, std::string path, bool writable, int flags,
+       std::uint32_t permissions = 0);
   File share() const noexcept {
     File file;
     file.open_ = open_;

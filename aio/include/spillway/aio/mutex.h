@@ -7,6 +7,7 @@
 // They are here, in the lowest layer, because all layers use them.
 #pragma once
 
+#include <spillway/aio/patience.h>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -112,6 +113,17 @@ class CondVar {
   bool wait_until(MutexLock& lock, std::chrono::time_point<Clock, Duration> time,
                   Predicate reached) SPILLWAY_NO_THREAD_SAFETY_ANALYSIS {
     return changed_.wait_until(lock.lock_, time, std::move(reached));
+  }
+  // As wait_until, but time in which this process did not run does not count (see Patience).
+  template <typename Predicate>
+  bool wait_running_until(MutexLock& lock, std::chrono::steady_clock::time_point time,
+                          Predicate reached) SPILLWAY_NO_THREAD_SAFETY_ANALYSIS {
+    aio::Patience patience(time);
+    while (!reached()) {
+      changed_.wait_until(lock.lock_, patience.next_look());
+      if (patience.is_over()) return reached();
+    }
+    return true;
   }
   // Wakes one waiting thread, or all.
   void notify_one() noexcept { changed_.notify_one(); }
