@@ -173,7 +173,7 @@ Lease Pool::try_acquire() {
 
 Lease Pool::acquire_until(std::chrono::steady_clock::time_point deadline) {
   MutexLock lock(state_->mutex);
-  const bool free = state_->came_free.wait_until(
+  const bool free = state_->came_free.wait_running_until(
       lock, deadline, [this]() SPILLWAY_REQUIRES(state_->mutex) { return !state_->free.empty(); });
   return free ? state_->take() : Lease();
 }

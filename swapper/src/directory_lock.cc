@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/signals.h>
 #include <spillway/swapper/directory_lock.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -56,6 +57,7 @@ Result<std::string> read_all(int fd, const std::string& path) {
 }
 
 Result<void> write_all(int fd, const std::string& path, std::string_view text, off_t offset) {
+  const aio::FileSizeLimit limit;
   while (!text.empty()) {
     const ssize_t n = ::pwrite(fd, text.data(), text.size(), offset);
     if (n < 0 && errno == EINTR) continue;
@@ -92,7 +94,7 @@ std::set<std::string> listed_files(const std::string& journal) {
 Result<Descriptor> lock_file(int directory, const std::string& path) {
   for (;;) {
     Descriptor file(::openat(directory, DirectoryLock::kFileName,
-                             O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644));
+                             O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
     if (file.get() < 0) return errno_error("lock", path, errno);
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) return errno_error("lock", path, errno);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <spillway/aio/check.h>
+#include <spillway/aio/signals.h>
 #include <map>
 #include <set>
 #include <string>
@@ -27,8 +28,8 @@ void SegmentFiles::Pending::expedite() noexcept {
 std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
     std::chrono::steady_clock::time_point deadline) {
   MutexLock guard(mutex_);
-  changed_.wait_until(guard, deadline,
-                      [&]() SPILLWAY_REQUIRES(mutex_) { return completion_.has_value(); });
+  changed_.wait_running_until(guard, deadline,
+                              [&]() SPILLWAY_REQUIRES(mutex_) { return completion_.has_value(); });
   return std::exchange(completion_, std::nullopt);
 }
 
@@ -76,7 +77,9 @@ Result<void> SegmentFiles::make(std::span<const std::uint32_t> segments) {
   for (const std::uint32_t segment : segments) {
     const File& file = segments_[segment].file;
     auto opened = aio::File::create(file.lock->directory() / file.name,
-                                    {.size_bytes = file.size_bytes, .direct = direct_});
+                                    {.size_bytes = file.size_bytes,
+                                     .direct = direct_,
+                                     .permissions = 0600});  // others need not read the states
     if (!opened) return tl::unexpected(std::move(opened.error()));
     engine_.register_file(*opened);
     segments_[segment].open.emplace(std::move(*opened));
@@ -111,6 +114,7 @@ void SegmentFiles::punch(const Region& region) noexcept {
 
 void SegmentFiles::refill(const Region& region) noexcept {
   // Where it fails, the write that needs the room will tell.
+  const aio::FileSizeLimit limit;
   [[maybe_unused]] const int ignored =
       ::fallocate(segments_[region.segment].open->fd(), FALLOC_FL_KEEP_SIZE,
                   static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
@@ -125,8 +129,8 @@ Result<void> SegmentFiles::wait_until_idle() {
 
 bool SegmentFiles::is_idle_in_time(MutexLock& guard) {
   const auto patience = overrun_ ? std::chrono::seconds(0) : Transfer::kDefaultTimeout;
-  return idle_.wait_for(guard, patience,
-                        [&]() SPILLWAY_REQUIRES(mutex_) { return in_flight_ == 0; });
+  return idle_.wait_running_until(guard, aio::Patience::after(patience),
+                                  [&]() SPILLWAY_REQUIRES(mutex_) { return in_flight_ == 0; });
 }
 
 void SegmentFiles::remove(std::span<const std::uint32_t> segments) noexcept {

@@ -1,4 +1,5 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/patience.h>
 #include <spillway/swapper/tier.h>
 #include <utility>
 
@@ -37,7 +38,7 @@ Result<pinned_pool::Lease> Transfer::wait(
     std::chrono::seconds timeout, std::optional<std::chrono::steady_clock::time_point>* ended) {
   SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
   const std::unique_ptr<Impl> impl = std::move(impl_);
-  auto lease = impl->finish(std::chrono::steady_clock::now() + timeout);
+  auto lease = impl->finish(aio::Patience::after(timeout));
   if (ended != nullptr) *ended = impl->ended();
   return lease;
 }

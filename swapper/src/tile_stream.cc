@@ -223,11 +223,12 @@ class TileStream::Run {
       if (auto written = finish_oldest_write(); !written) return written;
       if (start(item)) return {};
     }
-    const auto deadline = Clock::now() + Transfer::kDefaultTimeout;
+    aio::Patience patience(Clock::now() + Transfer::kDefaultTimeout);
     // What is acquired is given back at once, as start takes all or none. When the item needs more
     // than is free, look again a little later and leave the processor to those who have it.
-    while (Clock::now() < deadline && missing_->acquire_until(deadline)) {
-      if (start(item)) return {};
+    while (!patience.is_over()) {
+      const bool free = static_cast<bool>(missing_->acquire_until(patience.next_look()));
+      if (free && start(item)) return {};
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     return make_error(ErrorKind::kDeadline, "wait for a buffer", "",

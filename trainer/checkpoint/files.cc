@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <spillway/aio/signals.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@ class PlainFile final : public NewFile {
   }
 
   Result<void> write(std::span<const std::byte> bytes) override {
+    const aio::FileSizeLimit limit;
     while (!bytes.empty()) {
       const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
       if (written < 0 && errno == EINTR) continue;
@@ -83,8 +85,14 @@ class PlainFiles final : public CheckpointFiles {
   }
   Result<void> link(const swapper::SealedSegment& segment,
                     const std::filesystem::path& to) override {
-    if (::link(segment.path().c_str(), to.c_str()) == 0) return {};
-    return cannot("link", to, errno);
+    if (::link(segment.path().c_str(), to.c_str()) != 0) return cannot("link", to, errno);
+    // A swap file is its owner's alone; what is linked is readable by whom the directory lets in.
+    struct stat directory {};
+    if (::stat(to.parent_path().c_str(), &directory) != 0 ||
+        ::chmod(to.c_str(), directory.st_mode & 0666) != 0) {
+      return errno_error("set the permissions", to.string(), errno);
+    }
+    return {};
   }
   Result<void> clone(const swapper::SealedSegment& segment,
                      const std::filesystem::path& to) override {

@@ -1,6 +1,7 @@
 #include "trainer/files/placed_file.h"
 
 #include <fcntl.h>
+#include <spillway/aio/signals.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +22,7 @@ Result<PlacedFile> PlacedFile::create(const std::filesystem::path& path, std::ui
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (fd < 0) return errno_error("create", path.string(), errno);
   PlacedFile file(fd, path.string());
+  const aio::FileSizeLimit limit;
   if (::fallocate(fd, 0, 0, static_cast<off_t>(size_bytes)) != 0) {
     // A filesystem that cannot: its space is taken by the writes.
     if (errno != EOPNOTSUPP) return errno_error("fallocate", path.string(), errno);
@@ -32,6 +34,7 @@ Result<PlacedFile> PlacedFile::create(const std::filesystem::path& path, std::ui
 }
 
 Result<void> PlacedFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const aio::FileSizeLimit limit;
   while (!bytes.empty()) {
     const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;

@@ -1,6 +1,7 @@
 #include "trainer/ranks/rank_watch.h"
 
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/signals.h>
 
 #include <algorithm>
 #include <chrono>
@@ -137,9 +138,10 @@ std::string RankWatch::State::who_has_not_come() const {
 RankWatch::RankWatch(std::unique_ptr<RankBoard> board, Options options)
     : state_(std::make_shared<State>(std::move(options))) {
   board->write(key_of(state_->options.rank), to_text({}));
-  thread_ = std::thread([state = state_, board = std::shared_ptr<RankBoard>(std::move(board))] {
-    run(*state, *board);
-  });
+  thread_ = aio::thread_without_signals(
+      [state = state_, board = std::shared_ptr<RankBoard>(std::move(board))] {
+        run(*state, *board);
+      });
 }
 
 RankWatch::~RankWatch() { leave(""); }

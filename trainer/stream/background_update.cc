@@ -1,5 +1,6 @@
 #include "trainer/stream/background_update.h"
 #include <spillway/aio/check.h>
+#include <spillway/aio/signals.h>
 #include <spillway/trainer/failure.h>
 
 #include <utility>
@@ -59,7 +60,7 @@ std::vector<bool> BackgroundUpdate::units_read_back() const {
 void BackgroundUpdate::begin_step(Compute compute) {
   if (failure_) std::rethrow_exception(failure_);
   // Before all else: where no thread can be made, nobody shall wait for what it does.
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  if (!thread_.joinable()) thread_ = aio::thread_without_signals([this] { run(); });
   for (auto& incoming : incoming_) incoming.reset();
   compute_ = std::make_shared<const Compute>(std::move(compute));
   wake();

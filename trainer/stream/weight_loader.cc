@@ -1,5 +1,6 @@
 #include "trainer/stream/weight_loader.h"
 
+#include <spillway/aio/signals.h>
 #include <spillway/trainer/failure.h>
 
 #include <algorithm>
@@ -16,7 +17,9 @@ constexpr std::chrono::milliseconds kLookEvery{1};
 }  // namespace
 
 WeightLoader::WeightLoader(UnitWeights weights, BackgroundUpdate& update)
-    : weights_(std::move(weights)), update_(&update), thread_([this] { run(); }) {}
+    : weights_(std::move(weights)),
+      update_(&update),
+      thread_(aio::thread_without_signals([this] { run(); })) {}
 
 WeightLoader::~WeightLoader() {
   {
