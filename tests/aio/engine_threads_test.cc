@@ -82,7 +82,7 @@ TEST_F(EngineThreadsTest, CallbacksOfTwoEnginesFillEachOthersQueues) {
 }
 
 // Calls `during` in the nth submit, on the engine's thread.
-class HookedBackend final : public Backend {
+class HookedBackend : public Backend {
  public:
   HookedBackend(std::unique_ptr<Backend> backend, int nth, std::function<void()> during)
       : backend_(std::move(backend)), left_(nth), during_(std::move(during)) {}
@@ -113,14 +113,30 @@ class HookedBackend final : public Backend {
   std::function<void()> during_;
 };
 
+// The kernel lets go of what is cancelled five looks later.
+class LateBackend final : public HookedBackend {
+ public:
+  using HookedBackend::HookedBackend;
+  void cancel_all() override { looks_left_ = 5; }
+  std::size_t reap(std::span<Event> events, std::chrono::nanoseconds timeout) override {
+    if (looks_left_ > 0 && --looks_left_ == 0) HookedBackend::cancel_all();
+    return HookedBackend::reap(events, timeout);
+  }
+
+ private:
+  int looks_left_ = 0;
+};
+
+template <typename Kind>
 class HookedFactory final : public BackendFactory {
  public:
-  HookedFactory(std::unique_ptr<BackendFactory> factory, int nth, std::function<void()> during)
+  explicit HookedFactory(std::unique_ptr<BackendFactory> factory, int nth = 0,
+                         std::function<void()> during = {})
       : factory_(std::move(factory)), nth_(nth), during_(std::move(during)) {}
   Result<std::unique_ptr<Backend>> make(std::uint32_t depth) override {
     auto backend = factory_->make(depth);
     if (!backend) return backend;
-    return std::make_unique<HookedBackend>(std::move(*backend), nth_, during_);
+    return std::make_unique<Kind>(std::move(*backend), nth_, during_);
   }
 
  private:
@@ -140,8 +156,8 @@ TEST_F(EngineThreadsTest, ARequestThatComesWhileAnotherIsSubmittedIsNotForgotten
   const auto push_one_more = [&] {
     std::thread([&] { third = engine->read(block(2), Buffer::allocate(kBlock)); }).join();
   };
-  engine = make({.single_submit = true},
-                std::make_unique<HookedFactory>(simulator_backend(control), 2, push_one_more));
+  engine = make({.single_submit = true}, std::make_unique<HookedFactory<HookedBackend>>(
+                                             simulator_backend(control), 2, push_one_more));
   Ticket first = engine->read(block(0), Buffer::allocate(kBlock));
   while (control->operations() < 1) std::this_thread::yield();
   Ticket second = engine->read(block(1), Buffer::allocate(kBlock));
@@ -223,25 +239,27 @@ TEST_F(EngineThreadsTest, CallbacksThatSubmitTheNextItemDoNotPileUp) {
 }
 
 TEST_F(EngineThreadsTest, ADrainTimeoutWithoutEndWaitsForWhatIsInFlight) {
-  auto control = std::make_shared<SimulatorControl>(SimulatorOptions{.max_delay_rounds = 20});
+  constexpr int kReads = 8;
+  auto gate = std::make_shared<Gate>();
   std::atomic<int> released{0};
-  Buffer memory = Buffer::allocate(64 * kBlock);
+  const Buffer memory = Buffer::allocate(kReads * kBlock);
   auto release = [](void* count, std::byte*, std::size_t) noexcept {
     ++*static_cast<std::atomic<int>*>(count);
   };
   auto engine =
-      make({.drain_timeout = std::chrono::milliseconds::max()}, simulator_backend(control));
-  for (int i = 0; i < 64; ++i) {
+      make({.queue_depth = kReads, .drain_timeout = std::chrono::milliseconds::max()},
+           std::make_unique<HookedFactory<LateBackend>>(std::make_unique<GatedFactory>(gate)));
+  for (int i = 0; i < kReads; ++i) {
     engine->read(block(), Buffer(memory.data() + i * kBlock, kBlock, release, &released),
                  [](Completion) {});
   }
+  while (gate->count() < kReads) std::this_thread::yield();
   engine.reset();
-  EXPECT_EQ(released, 64);
+  EXPECT_EQ(released, kReads);
 }
 
 using EngineThreadsDeathTest = EngineThreadsTest;
 TEST_F(EngineThreadsDeathTest, AnEngineDestroyedInItsCallbackIsNamed) {
-  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_DEATH(
       {
         auto gate = std::make_shared<Gate>();

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/swapper/tile_store.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <fstream>
@@ -117,6 +118,18 @@ TEST_F(TileStoreTest, NamesItsFilesAndRemovesThem) {
   EXPECT_EQ(tiles->place(1).offset, kThreePlanes.tile_bytes(5000));
   tiles.reset();
   EXPECT_THAT(names_in(directory_.path()), ElementsAre("notes.txt"));
+}
+
+// They hold the states of a model: nobody else reads them, whatever the umask.
+TEST_F(TileStoreTest, ItsFilesAreItsOwnersAlone) {
+  const mode_t before = ::umask(0);
+  const auto tiles = store({5000, 5000, 5000}, {.segment_bytes = 100'000});
+  ::umask(before);
+  for (const std::string& name : names_in(directory_.path())) {
+    struct stat status {};
+    ASSERT_EQ(::stat((directory_ / name).c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << name;
+  }
 }
 
 TEST_F(TileStoreTest, StripesOverDirectories) {

@@ -1,6 +1,7 @@
 // Checkpoints of states on NVMe: links of what is there, or copies made beside training.
 #include <gmock/gmock.h>
 #include <spillway/trainer/checkpoint_save.h>
+#include <sys/stat.h>
 
 #include <thread>
 
@@ -39,6 +40,23 @@ TEST_F(CheckpointLinksTest, ACheckpointSharesItsBytesWithTheStoreAndNeverChanges
       EXPECT_FALSE(std::filesystem::exists(checkpoint / "rank-0000.bin")) << "some were";
     });
   }
+}
+
+// What was a private swap file is a checkpoint's file now, like the others.
+TEST_F(CheckpointLinksTest, ItsFilesFollowTheUmask) {
+  const mode_t before = ::umask(027);
+  const auto engine = own_engine(on_nvme(), *ranks_);
+  train_own(*engine);
+  save(*engine, *files_);
+  ::umask(before);
+  int links = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(at(1))) {
+    struct stat status {};
+    ASSERT_EQ(::stat(entry.path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0640u) << entry.path();
+    links += status.st_nlink > 1;
+  }
+  EXPECT_GT(links, 0);
 }
 
 TEST_F(CheckpointLinksTest, WhatIsResumedWritesNothingIntoTheCheckpointItCameFrom) {
