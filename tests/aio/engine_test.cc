@@ -8,6 +8,7 @@
 #include <future>
 #include <thread>
 
+#include "support/gated_backend.h"
 #include "support/scratch.h"
 #include "support/simulator.h"
 
@@ -258,31 +259,35 @@ TEST_F(EngineTest, ABatchCostsFarFewerSystemCallsThanOperations) {
   EXPECT_LT((*engine)->stats().system_calls, 256u);
 }
 
-// Backends of two simulators, so that each thread's operations are counted apart.
-class TwoSimulators final : public BackendFactory {
+// Backends of two gates, so that each thread's operations are counted apart.
+class TwoGates final : public BackendFactory {
  public:
-  TwoSimulators(std::shared_ptr<SimulatorControl> first, std::shared_ptr<SimulatorControl> second)
-      : factories_{simulator_backend(std::move(first)), simulator_backend(std::move(second))} {}
+  explicit TwoGates(const std::shared_ptr<Gate> (&gates)[2])
+      : factories_{GatedFactory(gates[0]), GatedFactory(gates[1])} {}
   Result<std::unique_ptr<Backend>> make(std::uint32_t queue_depth) override {
-    return factories_[made_++]->make(queue_depth);
+    return factories_[made_++].make(queue_depth);
   }
 
  private:
-  std::unique_ptr<BackendFactory> factories_[2];
+  GatedFactory factories_[2];
   std::size_t made_ = 0;
 };
 
+// None completes before all are in flight: each thread then has as many as it may.
 TEST_F(EngineTest, LargeRequestsAreSpreadOverTheThreads) {
-  auto other = std::make_shared<SimulatorControl>();
-  auto engine = Engine::create({.block_size_bytes = 4096, .queue_depth = 256, .thread_count = 2},
-                               std::make_unique<TwoSimulators>(control_, other));
+  constexpr std::uint32_t kDepth = 128;
+  const std::shared_ptr<Gate> gates[2] = {std::make_shared<Gate>(), std::make_shared<Gate>()};
+  auto engine = Engine::create({.block_size_bytes = 4096, .queue_depth = kDepth, .thread_count = 2},
+                               std::make_unique<TwoGates>(gates));
   ASSERT_TRUE(engine);
-  for (int i = 0; i < 20; ++i) {
-    Completion done = (*engine)->read(all(64 * kBlock), Buffer::allocate(64 * kBlock)).wait();
-    ASSERT_TRUE(done.transferred);
+  Ticket ticket = (*engine)->read(all(64 * kBlock), Buffer::allocate(64 * kBlock));
+  for (int i = 0; i < 10'000 && gates[0]->count() + gates[1]->count() < 2 * kDepth; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  EXPECT_EQ(control_->operations() + other->operations(), 20u * 256);
-  EXPECT_GT(std::min(control_->operations(), other->operations()), 20u * 256 / 10);
+  EXPECT_EQ(gates[0]->count(), kDepth);
+  EXPECT_EQ(gates[1]->count(), kDepth);
+  for (const auto& gate : gates) gate->open = 1'000'000;
+  EXPECT_TRUE(ticket.wait().transferred);
 }
 
 using EngineDeathTest = EngineTest;
