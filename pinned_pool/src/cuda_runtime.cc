@@ -5,13 +5,14 @@
 namespace spillway::pinned_pool {
 namespace {
 
-// The four entry points that are used, as cuda_runtime_api.h declares them (cudaError_t is an int
+// The five entry points that are used, as cuda_runtime_api.h declares them (cudaError_t is an int
 // in the C ABI, 0 = success).
 struct Runtime {
   int (*get_device_count)(int*) = nullptr;
   int (*host_register)(void*, std::size_t, unsigned) = nullptr;
   int (*host_unregister)(void*) = nullptr;
   const char* (*get_error_string)(int) = nullptr;
+  int (*get_last_error)() = nullptr;  // and clears it
   CudaStatus status;
 };
 
@@ -38,13 +39,15 @@ Runtime open_runtime() {
   if (!find(library, "cudaGetDeviceCount", runtime.get_device_count) ||
       !find(library, "cudaHostRegister", runtime.host_register) ||
       !find(library, "cudaHostUnregister", runtime.host_unregister) ||
-      !find(library, "cudaGetErrorString", runtime.get_error_string)) {
+      !find(library, "cudaGetErrorString", runtime.get_error_string) ||
+      !find(library, "cudaGetLastError", runtime.get_last_error)) {
     runtime.status.reason = "libcudart.so lacks a function that is needed";
     return runtime;
   }
   int count = 0;
   if (const int error = runtime.get_device_count(&count); error != 0) {
     runtime.status.reason = std::string("cudaGetDeviceCount: ") + runtime.get_error_string(error);
+    runtime.get_last_error();
   } else if (count == 0) {
     runtime.status.reason = "no CUDA device";
   } else {
@@ -68,6 +71,7 @@ Result<void> cuda_register(void* memory, std::size_t size_bytes) {
     return make_error(ErrorKind::kUnsupported, "cudaHostRegister", "", cuda.status.reason);
   }
   if (const int error = cuda.host_register(memory, size_bytes, kHostRegisterPortable); error != 0) {
+    cuda.get_last_error();
     return make_error(ErrorKind::kNoMemory, "cudaHostRegister", "", cuda.get_error_string(error));
   }
   return {};
@@ -76,7 +80,7 @@ Result<void> cuda_register(void* memory, std::size_t size_bytes) {
 void cuda_unregister(void* memory) noexcept {
   const Runtime& cuda = runtime();
   // An error here means that the driver is going down with the process: there is nothing to undo.
-  if (cuda.status.device_count > 0) cuda.host_unregister(memory);
+  if (cuda.status.device_count > 0 && cuda.host_unregister(memory) != 0) cuda.get_last_error();
 }
 
 }  // namespace spillway::pinned_pool

@@ -7,6 +7,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "mapped_memory.h"
 #include "proc_files.h"
 
 namespace spillway::pinned_pool {
@@ -174,6 +175,14 @@ std::uint64_t droppable_file_cache(const std::string& directory, bool v1) {
          number_after(stat, prefix + "active_file").value_or(0);
 }
 
+// v2 has two: at memory.high the kernel holds a process up, at memory.max it kills.
+std::optional<std::uint64_t> cgroup_limit(const std::string& directory, bool v1) {
+  if (v1) return read_number(directory + "/memory.limit_in_bytes");
+  const auto high = read_number(directory + "/memory.high");
+  const auto max = read_number(directory + "/memory.max");
+  return high && max ? std::min(*high, *max) : (high ? high : max);
+}
+
 void read_cgroup(const std::filesystem::path& root, MemoryLimits& limits) {
   const auto cgroup = find_memory_cgroup(root);
   if (!cgroup) return;
@@ -188,8 +197,7 @@ void read_cgroup(const std::filesystem::path& root, MemoryLimits& limits) {
     const std::string seen = cgroup->mount_point + (at_top ? "" : "/") + below;
     const std::string directory = root.native() + seen;
     below.resize(at_top || below.rfind('/') == below.npos ? 0 : below.rfind('/'));
-    const auto limit =
-        read_number(directory + (cgroup->v1 ? "/memory.limit_in_bytes" : "/memory.max"));
+    const auto limit = cgroup_limit(directory, cgroup->v1);
     // v1 has no word for "none": it shows the largest multiple of a page, about 2^63.
     if (!limit || *limit >= std::uint64_t{1} << 62) continue;
     const std::uint64_t charged =
@@ -208,11 +216,17 @@ void read_cgroup(const std::filesystem::path& root, MemoryLimits& limits) {
 
 }  // namespace
 
-MemoryLimits MemoryLimits::read(const std::filesystem::path& root) {
+MemoryLimits read_limits_of_kernel(const std::filesystem::path& root) {
   MemoryLimits limits;
   read_locking(root, limits);
   read_system(root, limits);
   read_cgroup(root, limits);
+  return limits;
+}
+
+MemoryLimits MemoryLimits::read(const std::filesystem::path& root) {
+  MemoryLimits limits = read_limits_of_kernel(root);
+  limits.untouched_bytes = pinned_pool::untouched_bytes();
   return limits;
 }
 

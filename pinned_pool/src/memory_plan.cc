@@ -72,6 +72,12 @@ Result<void> check_registrations(const std::vector<PlannedMemory>& plan,
                     "do without registration");
 }
 
+// ", 2.0 GiB mapped and not touched yet": how the messages of check_plan name it.
+std::string untouched(const MemoryLimits& limits) {
+  if (limits.untouched_bytes == 0) return "";
+  return ", " + format_bytes(limits.untouched_bytes) + " mapped and not touched yet";
+}
+
 }  // namespace
 
 Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimits& limits) {
@@ -86,12 +92,13 @@ Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimi
   }
   if (auto fits = check_registrations(plan, limits); !fits) return fits;
   const Sum all = add_up(plan, false);
-  const std::uint64_t room = left(limits.cgroup_limit_bytes, limits.cgroup_used_bytes);
+  const std::uint64_t room =
+      left(left(limits.cgroup_limit_bytes, limits.cgroup_used_bytes), limits.untouched_bytes);
   if (all.bytes > room) {
     return refuse("memory", all, room,
                   "the cgroup " + limits.cgroup_path + " leaves " + format_bytes(room) +
                       " (limit " + format_bytes(limits.cgroup_limit_bytes) + ", used " +
-                      format_bytes(limits.cgroup_used_bytes) +
+                      format_bytes(limits.cgroup_used_bytes) + untouched(limits) +
                       "): raise its memory limit or plan smaller buffers");
   }
   std::uint64_t on_huge_pages = 0;
@@ -99,12 +106,12 @@ Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimi
     if (item.huge_pages) on_huge_pages = add(on_huge_pages, item.bytes);
   }
   const std::uint64_t huge = std::min(on_huge_pages, limits.free_huge_page_bytes);
-  const std::uint64_t free = add(limits.available_bytes, huge);
+  const std::uint64_t free = add(left(limits.available_bytes, limits.untouched_bytes), huge);
   if (all.bytes > free) {
     return refuse("memory", all, free,
                   "this machine has " + format_bytes(limits.available_bytes) + " available" +
                       (huge > 0 ? " and " + format_bytes(huge) + " of free huge pages" : "") +
-                      ": plan smaller buffers or free memory");
+                      untouched(limits) + ": plan smaller buffers or free memory");
   }
   return {};
 }

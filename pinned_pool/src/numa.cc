@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "hwloc_handles.h"
+#include "proc_files.h"
 
 namespace spillway::pinned_pool {
 namespace {
@@ -33,6 +34,21 @@ int numa_node_count() {
   if (topology() == nullptr) return 1;
   const int count = hwloc_get_nbobjs_by_type(topology(), HWLOC_OBJ_NUMANODE);
   return count > 0 ? count : 1;
+}
+
+// As the kernel computes MemAvailable, less its reserves, which only the whole machine shows.
+std::optional<std::uint64_t> node_available_bytes(int numa_node,
+                                                  const std::filesystem::path& sysfs) {
+  const std::string node = std::to_string(numa_node);
+  const auto text = read_text(sysfs / "devices/system/node" / ("node" + node) / "meminfo");
+  if (!text) return std::nullopt;
+  const auto free = number_after(*text, "Node " + node + " MemFree:");
+  if (!free) return std::nullopt;
+  std::uint64_t bytes = *free;
+  for (const char* cache : {"Active(file):", "Inactive(file):", "SReclaimable:"}) {
+    bytes += number_after(*text, "Node " + node + " " + cache).value_or(0);
+  }
+  return bytes;
 }
 
 Result<void> bind_to_node(void* memory, std::size_t size_bytes, int numa_node) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "spillway/pinned_pool/limits.h"
+
 namespace spillway::pinned_pool {
 
 std::optional<std::string> read_text(const std::filesystem::path& path);
@@ -21,5 +23,8 @@ std::optional<std::string_view> word_after(std::string_view text, std::string_vi
 
 // Reads a file with one number; "max" is std::nullopt.
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
+
+// As MemoryLimits::read, but without `untouched_bytes`, which takes longer the more there is.
+MemoryLimits read_limits_of_kernel(const std::filesystem::path& root = "/");
 
 }  // namespace spillway::pinned_pool

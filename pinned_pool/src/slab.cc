@@ -5,8 +5,11 @@
 #include <spillway/aio/check.h>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
+#include "mapped_memory.h"
+#include "proc_files.h"
 #include "spillway/pinned_pool/cuda_runtime.h"
 #include "spillway/pinned_pool/limits.h"
 #include "spillway/pinned_pool/numa.h"
@@ -26,6 +29,7 @@ struct Mapping {
   std::size_t huge_page_bytes = 0;
   bool locked = false;
   std::vector<std::string> report;
+  MappedMemory counted;  // plain pages only: huge ones are touched at once
 
   Mapping() = default;
   Mapping(const Mapping&) = delete;
@@ -33,6 +37,7 @@ struct Mapping {
   ~Mapping() { unmap(); }
 
   void unmap() {
+    counted.forget();
     if (data != nullptr) munmap(data, size_bytes);  // gives back the lock too
     data = nullptr;
     size_bytes = 0;
@@ -67,10 +72,24 @@ Result<void> bind(Mapping& slab, int numa_node) {
   return bound;
 }
 
+// False, with a line in the report, if the node lacks the room: it would be a strict bond, and the
+// kernel then kills the process even if other nodes are empty.
+bool node_has_room(Mapping& slab, int numa_node) {
+  if (numa_node < 0) return false;
+  const auto available = node_available_bytes(numa_node);
+  const std::uint64_t promised = untouched_bytes(numa_node);
+  if (!available || slab.size_bytes + promised <= *available) return true;
+  slab.report.push_back("NUMA: " + format_bytes(slab.size_bytes) + " are not bound to node " +
+                        std::to_string(numa_node) + ", which has " + format_bytes(*available) +
+                        " available" +
+                        (promised > 0 ? ", " + format_bytes(promised) + " of it promised" : ""));
+  return false;
+}
+
 // Maps hugetlb pages and touches each, so that what a cgroup or a node lacks is an error here and
 // no SIGBUS later. kNoMemory, with the counts, if there are too few.
 Result<void> map_huge_pages(Mapping& slab, const SlabOptions& options) {
-  const MemoryLimits limits = MemoryLimits::read();
+  const MemoryLimits limits = read_limits_of_kernel();
   const std::size_t page = limits.huge_page_bytes;
   if (page == 0) {
     return make_error(ErrorKind::kUnsupported, "map huge pages", "", "the kernel has none");
@@ -127,7 +146,10 @@ Result<void> map_plain_pages(Mapping& slab, const SlabOptions& options) {
   }
   slab.data = begin;
   slab.size_bytes = size;
-  return bind(slab, options.numa_node);
+  const int numa_node = node_has_room(slab, options.numa_node) ? options.numa_node : -1;
+  if (auto bound = bind(slab, numa_node); !bound) return bound;
+  slab.counted.count(slab.data, size, numa_node);
+  return {};
 }
 
 Result<void> lock_pages(Mapping& slab) {
@@ -137,7 +159,7 @@ Result<void> lock_pages(Mapping& slab) {
   }
   const int cause = errno;
   munlock(slab.data, slab.size_bytes);  // a part may be locked
-  const MemoryLimits limits = MemoryLimits::read();
+  const MemoryLimits limits = read_limits_of_kernel();
   auto error = errno_error("lock memory", "", cause,
                            format_bytes(slab.size_bytes) + " wanted, RLIMIT_MEMLOCK is " +
                                format_bytes(limits.memlock_bytes) + " with " +
@@ -163,7 +185,15 @@ Result<void> grant(Policy policy, const char* what, std::vector<std::string>& re
 struct Slab::State {
   Mapping mapping;
   bool cuda_registered = false;
+  bool ring_registered = false;
   std::vector<aio::Engine*> engines;  // those that know the memory
+
+  // A fork copies pages that a device may write into, at once and all of them: it could not tell
+  // whether the device or the child writes first. Nothing in a child may use them, so it gets none.
+  // Locked pages that no device knows are shared with the child as usual.
+  void keep_from_children() const noexcept {
+    madvise(mapping.data, mapping.size_bytes, MADV_DONTFORK);
+  }
 
   ~State() {
     for (aio::Engine* engine : engines) {
@@ -194,6 +224,7 @@ Result<Slab> Slab::create(const SlabOptions& options) {
     done = grant(options.cuda, "CUDA", slab.report, [&]() -> Result<void> {
       auto registered = cuda_register(slab.data, slab.size_bytes);
       state->cuda_registered = registered.has_value();
+      if (registered) state->keep_from_children();
       return registered;
     });
   }
@@ -205,13 +236,21 @@ std::byte* Slab::data() const noexcept { return state_->mapping.data; }
 std::size_t Slab::size_bytes() const noexcept { return state_->mapping.size_bytes; }
 bool Slab::locked() const noexcept { return state_->mapping.locked; }
 bool Slab::cuda_registered() const noexcept { return state_->cuda_registered; }
+bool Slab::pinned() const noexcept {
+  return locked() || state_->cuda_registered || state_->ring_registered;
+}
 std::size_t Slab::huge_page_bytes() const noexcept { return state_->mapping.huge_page_bytes; }
 const std::vector<std::string>& Slab::report() const noexcept { return state_->mapping.report; }
 
 Result<void> Slab::register_with(aio::Engine& engine, Policy policy) {
   return grant(policy, "registered buffers", state_->mapping.report, [&] {
     auto registered = engine.register_memory(memory());
-    if (registered) state_->engines.push_back(&engine);
+    if (!registered) return registered;
+    state_->engines.push_back(&engine);
+    // Plain reads and writes know no registration: there, it pins nothing.
+    if (engine.backend_name() == std::string_view("threads")) return registered;
+    state_->ring_registered = true;
+    state_->keep_from_children();
     return registered;
   });
 }

@@ -8,9 +8,12 @@
 #include <utility>
 
 #include "placed_tier.h"
+#include "ram_tier_within.h"
 
 namespace spillway::swapper {
 namespace {
+
+constexpr std::size_t kChunksPerLook = 64;
 
 struct Chunk {
   std::unique_ptr<Tier> ram;
@@ -143,11 +146,14 @@ Result<std::unique_ptr<CachedTier>> CachedTier::create(std::unique_ptr<Tier> low
   SPILLWAY_CHECK(options.chunk_bytes > 0, "a chunk has a size");
   std::vector<Chunk> chunks;
   std::vector<std::vector<TileId>> dealt = deal(*lower, cached, options.chunk_bytes);
+  pinned_pool::MemoryLimits limits;
   for (const std::size_t number : spread_order(dealt.size())) {
     std::vector<TileId>& tiles = dealt[number];
     std::vector<std::uint64_t> elements;
     for (const TileId tile : tiles) elements.push_back(lower->tile_elements(tile));
-    auto ram = make_ram_tier(lower->layout(), std::move(elements), options.ram);
+    // Now and then anew, as others take memory too.
+    if (chunks.size() % kChunksPerLook == 0) limits = pinned_pool::MemoryLimits::read();
+    auto ram = make_ram_tier_within(limits, lower->layout(), std::move(elements), options.ram);
     if (!ram && options.as_much_as_fits && ram.error().kind == ErrorKind::kNoMemory) break;
     if (!ram) return tl::unexpected(std::move(ram.error()));
     chunks.push_back({std::move(*ram), std::move(tiles)});

@@ -8,6 +8,8 @@
 #include <optional>
 #include <utility>
 
+#include "ram_tier_within.h"
+
 namespace spillway::swapper {
 namespace {
 
@@ -109,6 +111,14 @@ class RamTier final : public Tier {
 Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
                                             std::vector<std::uint64_t> tile_elements,
                                             const RamTierOptions& options) {
+  auto limits = pinned_pool::MemoryLimits::read();
+  return make_ram_tier_within(limits, layout, std::move(tile_elements), options);
+}
+
+Result<std::unique_ptr<Tier>> make_ram_tier_within(pinned_pool::MemoryLimits& limits,
+                                                   const Layout& layout,
+                                                   std::vector<std::uint64_t> tile_elements,
+                                                   const RamTierOptions& options) {
   std::vector<std::size_t> offsets;
   offsets.reserve(tile_elements.size());
   std::size_t size_bytes = 0;
@@ -123,7 +133,7 @@ Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
         .what = std::to_string(tile_elements.size()) + " tiles in RAM",
         .bytes = size_bytes,
         .locked = options.lock == pinned_pool::Policy::kRequired};
-    if (auto fits = check_plan({plan}, pinned_pool::MemoryLimits::read()); !fits) {
+    if (auto fits = check_plan({plan}, limits); !fits) {
       return tl::unexpected(std::move(fits.error()));
     }
     auto created = pinned_pool::Slab::create({.size_bytes = size_bytes,
@@ -133,6 +143,8 @@ Result<std::unique_ptr<Tier>> make_ram_tier(const Layout& layout,
                                               .numa_node = options.numa_node});
     if (!created) return tl::unexpected(std::move(created.error()));
     slab.emplace(std::move(*created));
+    limits.untouched_bytes += slab->size_bytes();
+    if (slab->locked()) limits.locked_bytes += slab->size_bytes();
   }
   return std::make_unique<RamTier>(layout, std::move(tile_elements), std::move(offsets),
                                    std::move(slab));

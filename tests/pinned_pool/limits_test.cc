@@ -167,6 +167,21 @@ TEST_F(CgroupV2, AParentsLimitHoldsBelowAChildWithoutOne) {
   EXPECT_EQ(limits.cgroup_path, "/sys/fs/cgroup/user.slice");
 }
 
+// Above memory.high the kernel does not kill, it makes each allocation wait.
+TEST_F(CgroupV2, ALowerHighIsTheLimit) {
+  const auto limit = [this](const std::string& high, const std::string& max) {
+    level("user.slice/job", max, 100 * kMiB, 0);
+    root_.write("sys/fs/cgroup/user.slice/job/memory.high", high + "\n");
+    return MemoryLimits::read(root_.path()).cgroup_limit_bytes / kMiB;
+  };
+  const std::string low = std::to_string(200 * kMiB), tall = std::to_string(300 * kMiB);
+  EXPECT_EQ(limit(low, tall), 200u);
+  EXPECT_EQ(limit(low, "max"), 200u);
+  EXPECT_EQ(limit(tall, low), 200u);
+  EXPECT_EQ(limit("max", tall), 300u);
+  EXPECT_EQ(limit("max", "max"), MemoryLimits::kUnlimited / kMiB);
+}
+
 TEST_F(CgroupV2, HugePagesThatItAccountsForAreNotCountedTwice) {
   root_.write("proc/self/status", "CapEff:\t0000000000000000\nHugetlbPages:\t 65536 kB\n");
   level("user.slice/job", std::to_string(300 * kMiB), 100 * kMiB, 0);
@@ -245,6 +260,28 @@ TEST(CheckPlan, CountsLockedAndUnlockedMemoryAgainstTheCgroup) {
 TEST(CheckPlan, ACgroupThatIsOverItsLimitHasNoRoom) {
   const MemoryLimits limits{.cgroup_limit_bytes = 10 * kMiB, .cgroup_used_bytes = 11 * kMiB};
   EXPECT_FALSE(check_plan({{"a", 1, false}}, limits));
+}
+
+TEST(CheckPlan, MemoryThatIsMappedAndNotTouchedIsTaken) {
+  MemoryLimits limits{.cgroup_limit_bytes = 100 * kMiB,
+                      .cgroup_used_bytes = 40 * kMiB,
+                      .cgroup_path = "/job",
+                      .untouched_bytes = 50 * kMiB};
+  EXPECT_TRUE(check_plan({{"a", 10 * kMiB}}, limits));
+  auto refused = check_plan({{"a", 10 * kMiB + 1}}, limits);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().detail,
+              HasSubstr("the cgroup /job leaves 10.0 MiB (limit 100.0 MiB, used 40.0 MiB, 50.0 MiB "
+                        "mapped and not touched yet)"));
+  limits = {.available_bytes = 60 * kMiB, .untouched_bytes = 50 * kMiB};
+  EXPECT_TRUE(check_plan({{"a", 10 * kMiB}}, limits));
+  refused = check_plan({{"a", 10 * kMiB + 1}}, limits);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().got, 10 * kMiB);
+  EXPECT_THAT(refused.error().detail, HasSubstr("this machine has 60.0 MiB available, 50.0 MiB "
+                                                "mapped and not touched yet: "));
+  limits.untouched_bytes = 70 * kMiB;
+  EXPECT_FALSE(check_plan({{"a", 1}}, limits));
 }
 
 TEST(CheckPlan, FreeHugePagesServeOnlyWhatMayLieOnThem) {

@@ -1,10 +1,12 @@
 #include "spillway/pinned_pool/numa.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <cstdlib>
 
+#include "fake_root.h"
 #include "spillway/pinned_pool/slab.h"
 
 namespace spillway::pinned_pool {
@@ -28,6 +30,35 @@ TEST(Numa, ANodeThatDoesNotExistIsRefused) {
     EXPECT_EQ(bound.error().kind, ErrorKind::kInvalid);
   }
   EXPECT_FALSE(Slab::create({.size_bytes = 4096, .numa_node = 4096}));
+}
+
+TEST(Numa, ReadsWhatANodeHasFreeAndWhatTheKernelCanFree) {
+  const FakeRoot root;
+  EXPECT_FALSE(node_available_bytes(1, root.path()));
+  root.write("devices/system/node/node1/meminfo",
+             "Node 1 MemTotal:       24684096 kB\nNode 1 MemFree:  1000 kB\n"
+             "Node 1 Active(anon):  7 kB\nNode 1 Active(file):  200 kB\n"
+             "Node 1 Inactive(file):  30 kB\nNode 1 SReclaimable:  4 kB\n");
+  EXPECT_EQ(node_available_bytes(1, root.path()), 1234u * 1024);
+}
+
+// Strictly bound memory that the node lacks would end the process.
+TEST(Numa, MoreThanTheNodeHasIsNotBound) {
+  const auto available = node_available_bytes(0);
+  if (!available) GTEST_SKIP() << "the kernel does not say what node 0 has";
+  const auto line = testing::AllOf(testing::StartsWith("NUMA: "),
+                                   testing::HasSubstr("are not bound to node 0, which has"));
+  SlabOptions options{.size_bytes = *available / 8 * 5,
+                      .huge_pages = Policy::kOff,
+                      .lock = Policy::kOff,
+                      .cuda = Policy::kOff,
+                      .numa_node = 0};
+  const auto first = Slab::create(options);
+  if (!first) GTEST_SKIP() << first.error().message();
+  EXPECT_THAT(first->report(), testing::Not(testing::Contains(line)));
+  const auto second = Slab::create(options);
+  if (!second) GTEST_SKIP() << second.error().message();
+  EXPECT_THAT(second->report(), testing::Contains(line));
 }
 
 // hwloc shows a machine of two nodes; its binding calls do nothing there.

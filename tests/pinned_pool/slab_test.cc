@@ -2,13 +2,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "spillway/pinned_pool/cuda_runtime.h"
 #include "spillway/pinned_pool/limits.h"
+#include "spillway/pinned_pool/pool.h"
 
 namespace spillway::pinned_pool {
 namespace {
@@ -89,6 +94,97 @@ TEST(Slab, CudaIsRegisteredOrTheReasonIsGiven) {
   const auto required = Slab::create({.size_bytes = kMiB, .cuda = Policy::kRequired});
   ASSERT_FALSE(required);
   EXPECT_EQ(required.error().kind, ErrorKind::kUnsupported);
+}
+
+// The kernel charges a page when it is touched; a plan made before that must know of it.
+TEST(Slab, CountsAsTakenFromTheStart) {
+  constexpr std::size_t kSize = 80 * kMiB + 4096;  // more than is looked at in one step
+  const SlabOptions options{
+      .size_bytes = kSize, .huge_pages = Policy::kOff, .lock = Policy::kOff, .cuda = Policy::kOff};
+  const std::uint64_t before = MemoryLimits::read().untouched_bytes;
+  const auto untouched = [&] { return MemoryLimits::read().untouched_bytes - before; };
+  {
+    auto slab = Slab::create(options);
+    ASSERT_TRUE(slab) << slab.error().message();
+    EXPECT_EQ(untouched(), kSize);
+    const Slab moved = std::move(*slab);
+    std::memset(moved.data() + kMiB, 1, 30 * kMiB);
+    EXPECT_EQ(untouched(), kSize - 30 * kMiB);
+    fill(moved, 2);
+    EXPECT_EQ(untouched(), 0u);
+    auto other = Slab::create(options);
+    ASSERT_TRUE(other);
+    EXPECT_EQ(untouched(), kSize);
+  }
+  EXPECT_EQ(untouched(), 0u);
+}
+
+TEST(Slab, TwoThatDoNotFitTogetherAreRefusedBeforeEitherIsTouched) {
+  const std::uint64_t available = MemoryLimits::read().available_bytes;
+  const PoolOptions options{.buffer_bytes = available / 8 * 5,
+                            .buffer_count = 1,
+                            .name = "large",
+                            .huge_pages = Policy::kOff,
+                            .lock = Policy::kOff,
+                            .cuda = Policy::kOff};
+  const auto first = Pool::create(options);
+  if (!first) GTEST_SKIP() << first.error().message();
+  const auto second = Pool::create(options);
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error().detail, HasSubstr("mapped and not touched yet"));
+}
+
+// What a child finds at the slab's address: 0 if nothing is there, else the first byte.
+int first_byte_in_a_child(const Slab& slab) {
+  const pid_t child = fork();
+  if (child == 0) {
+    unsigned char page = 0;
+    if (mincore(slab.data(), 4096, &page) != 0) _exit(0);
+    _exit(std::to_integer<int>(slab.data()[0]));
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+TEST(Slab, AChildSharesWhatIsLockedAndHasNothingThatIsRegistered) {
+  auto slab = Slab::create({.size_bytes = 8 * kMiB, .huge_pages = Policy::kOff});
+  ASSERT_TRUE(slab) << slab.error().message();
+  fill(*slab, 7);
+  if (!slab->cuda_registered()) {
+    EXPECT_EQ(first_byte_in_a_child(*slab), 7);
+  }
+  auto engine = aio::Engine::create({});
+  ASSERT_TRUE(engine) << engine.error().message();
+  if ((*engine)->backend_name() == std::string_view("threads")) {
+    GTEST_SKIP() << "no io_uring: " << (*engine)->choice();
+  }
+  const auto registered = slab->register_with(**engine, Policy::kRequired);
+  if (!registered) GTEST_SKIP() << registered.error().message();
+  EXPECT_EQ(first_byte_in_a_child(*slab), 0);
+  EXPECT_EQ(slab->data()[0], std::byte{7});
+  slab = Slab::create({.size_bytes = kMiB});  // the engine outlives the registered one
+}
+
+TEST(Slab, IsPinnedIfItIsLockedOrRegistered) {
+  const SlabOptions options{
+      .size_bytes = kMiB, .huge_pages = Policy::kOff, .lock = Policy::kOff, .cuda = Policy::kOff};
+  auto threads = aio::Engine::create({.backend = aio::BackendKind::kThreadPool});
+  auto rings = aio::Engine::create({});
+  ASSERT_TRUE(threads && rings);
+  auto slab = Slab::create(options);
+  ASSERT_TRUE(slab);
+  EXPECT_FALSE(slab->pinned());
+  ASSERT_TRUE(slab->register_with(**threads));
+  EXPECT_FALSE(slab->pinned()) << "reads and writes of threads know no registration";
+  if ((*rings)->backend_name() != std::string_view("threads") &&
+      slab->register_with(**rings, Policy::kRequired)) {
+    EXPECT_TRUE(slab->pinned());
+  }
+  slab = Slab::create({.size_bytes = kMiB, .huge_pages = Policy::kOff, .cuda = Policy::kOff});
+  ASSERT_TRUE(slab);
+  EXPECT_EQ(slab->pinned(), slab->locked());
 }
 
 TEST(SlabDeathTest, HoldsAtLeastOneByte) {

@@ -182,6 +182,49 @@ TEST_F(CachedTierTest, WhatStaysIsSpreadOverTheStep) {
   }
 }
 
+// A Tier of tiles of any size, which nobody reads or writes.
+class VastTier final : public Tier {
+ public:
+  VastTier(std::uint32_t tiles, std::uint64_t elements) : tiles_(tiles), elements_(elements) {}
+  const char* name() const noexcept override { return "vast"; }
+  const Layout& layout() const noexcept override { return layout_; }
+  std::uint32_t tile_count() const noexcept override { return tiles_; }
+  std::uint64_t tile_elements(TileId) const override { return elements_; }
+  std::byte* resident(TileId, std::uint32_t) noexcept override { return nullptr; }
+  Transfer read(TileId, PlaneRange, pinned_pool::Lease lease, aio::Priority) override {
+    return Transfer::completed(std::move(lease));
+  }
+  Transfer write(TileId, PlaneRange, pinned_pool::Lease lease) override {
+    return Transfer::completed(std::move(lease));
+  }
+  TierStats stats() const noexcept override { return {}; }
+  std::uint64_t memory_bytes() const noexcept override { return 0; }
+  std::uint64_t storage_bytes() const noexcept override { return 0; }
+
+ private:
+  const Layout layout_{std::vector<Plane>{{"bytes", 1}}};
+  const std::uint32_t tiles_;
+  const std::uint64_t elements_;
+};
+
+// Memory that is not touched yet is missing nowhere: MemAvailable stays what it was, chunk by
+// chunk.
+TEST_F(CachedTierTest, AsMuchAsFitsIsNoMoreThanThereIs) {
+  constexpr std::uint64_t kChunk = 64 << 20;
+  const std::uint64_t available = pinned_pool::MemoryLimits::read().available_bytes;
+  const auto tiles = static_cast<std::uint32_t>(2 * available / kChunk);
+  auto tier =
+      CachedTier::create(std::make_unique<VastTier>(tiles, kChunk), std::vector<bool>(tiles, true),
+                         {.ram = {.lock = pinned_pool::Policy::kOff,
+                                  .huge_pages = pinned_pool::Policy::kOff,
+                                  .cuda = pinned_pool::Policy::kOff},
+                          .chunk_bytes = kChunk,
+                          .as_much_as_fits = true});
+  ASSERT_TRUE(tier) << tier.error().message();
+  EXPECT_GT((*tier)->cached_bytes(), 0u);
+  EXPECT_LT((*tier)->cached_bytes(), available / 4 * 5) << "of memory that others may have freed";
+}
+
 TEST_F(CachedTierTest, ADiskThatFailsTakesNothingFromRam) {
   const auto tier = cache(16, 4);
   ASSERT_TRUE(ok(give_all(*tier, 100)));

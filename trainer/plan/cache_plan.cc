@@ -24,9 +24,10 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
 }  // namespace
 
 std::uint64_t free_ram_bytes(const pinned_pool::MemoryLimits& limits, bool must_be_locked) {
-  std::uint64_t bytes = limits.available_bytes;
+  std::uint64_t bytes = less(limits.available_bytes, limits.untouched_bytes);
   if (limits.cgroup_limit_bytes != pinned_pool::MemoryLimits::kUnlimited) {
-    bytes = std::min(bytes, less(limits.cgroup_limit_bytes, limits.cgroup_used_bytes));
+    bytes = std::min(
+        bytes, less(limits.cgroup_limit_bytes, limits.cgroup_used_bytes + limits.untouched_bytes));
   }
   if (must_be_locked && limits.memlock_bytes != pinned_pool::MemoryLimits::kUnlimited) {
     bytes = std::min(bytes, less(limits.memlock_bytes, limits.locked_bytes));

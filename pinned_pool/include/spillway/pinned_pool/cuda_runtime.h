@@ -18,7 +18,8 @@ struct CudaStatus {
 // Returns the number of devices, or the reason for none.
 SPILLWAY_API CudaStatus cuda_status();
 
-// Calls cudaHostRegister with the portable flag; kUnsupported without CUDA.
+// Calls cudaHostRegister with the portable flag; kUnsupported without CUDA. A failure is in the
+// Result alone: CUDA's last error is cleared, so that no later kernel is blamed for it.
 SPILLWAY_API Result<void> cuda_register(void* memory, std::size_t size_bytes);
 // Calls cudaHostUnregister. REQUIRES: `cuda_register` succeeded for this memory.
 SPILLWAY_API void cuda_unregister(void* memory) noexcept;

@@ -1,7 +1,8 @@
 // MemoryLimits: the memory limits of this process, and the check of a plan against them.
 //
 // The OOM killer gives no message. So every large allocation is planned, added up, and refused,
-// with the arithmetic in the message, if it exceeds a limit. All figures include huge pages.
+// with the arithmetic in the message, if it exceeds a limit. All figures include huge pages. Memory
+// that a Slab has mapped and nobody has touched yet counts as taken; other mappings do not.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -20,7 +21,8 @@ struct SPILLWAY_API MemoryLimits {
   // VmLck for mlock, VmPin for memory registered with io_uring. This is the larger one.
   std::uint64_t locked_bytes = 0;
   std::uint64_t registered_bytes = 0;  // VmPin alone
-  // The limit of the cgroup with the least free memory, from this process's own up to the root.
+  // The limit of the cgroup with the least free memory, from this process's own up to the root:
+  // memory.max, or a lower memory.high, above which the kernel slows a process to a halt.
   std::uint64_t cgroup_limit_bytes = kUnlimited;
   // Charged to that cgroup, without the file cache that the kernel can drop, plus this process's
   // huge pages if the cgroup does not count them.
@@ -29,6 +31,8 @@ struct SPILLWAY_API MemoryLimits {
   std::uint64_t available_bytes = kUnlimited;  // MemAvailable
   std::uint64_t free_huge_page_bytes = 0;      // of the default size, not reserved by others
   std::uint64_t huge_page_bytes = 0;           // default huge page size, 0 = none
+  // Mapped by slabs of this process and not touched yet, so that no figure above has it.
+  std::uint64_t untouched_bytes = 0;
 
   // Reads /proc and the cgroup v1 or v2 files under `root` (tests pass another root).
   static MemoryLimits read(const std::filesystem::path& root = "/");

@@ -3,8 +3,9 @@
 //
 // It takes the requested bytes, rounded up to the page size only. `report()` names each policy that
 // was not met, with the reason. Move-only. The destructor unregisters the memory from CUDA and from
-// every engine, and unmaps it. Ownership: engines must outlive the Slab. Threads: one at a time;
-// the memory itself may be used by any.
+// every engine, and unmaps it. A forked child does not have memory that is registered, and touching
+// it there is a SIGSEGV: the fork would have to copy it all. Ownership: engines must outlive the
+// Slab. Threads: one at a time; the memory itself may be used by any.
 #pragma once
 
 #include <spillway/aio/engine.h>
@@ -31,7 +32,7 @@ struct SlabOptions {
   Policy huge_pages = Policy::kAuto;  // hugetlb pages; kAuto falls back to transparent huge pages
   Policy lock = Policy::kAuto;        // mlock
   Policy cuda = Policy::kAuto;        // cudaHostRegister; kAuto: only when a CUDA device is there
-  int numa_node = -1;                 // -1 = the kernel's choice
+  int numa_node = -1;  // -1 = the kernel's choice, as on a node that lacks the memory (reported)
 };
 
 class SPILLWAY_API Slab {
@@ -48,6 +49,8 @@ class SPILLWAY_API Slab {
   std::span<std::byte> memory() const noexcept { return {data(), size_bytes()}; }
   bool locked() const noexcept;
   bool cuda_registered() const noexcept;
+  // True if the kernel keeps the pages where they are: locked, or registered with CUDA or a ring.
+  bool pinned() const noexcept;
   std::size_t huge_page_bytes() const noexcept;             // bytes on hugetlb pages
   const std::vector<std::string>& report() const noexcept;  // one line per policy not met
 
