@@ -57,14 +57,13 @@ std::string Error::message() const {
     line += " at " + std::to_string(offset) + ": wanted " + std::to_string(wanted) +
             " bytes, got " + std::to_string(got);
   }
-  line += ": ";
+  std::string cause = words(kind);
   if (errno_value != 0) {
     const char* text = ::strerrordesc_np(errno_value);  // strerror() is not safe in threads
-    line += text != nullptr ? text : "errno " + std::to_string(errno_value);
-  } else {
-    line += words(kind);
+    cause = text != nullptr ? text : "errno " + std::to_string(errno_value);
   }
-  if (!detail.empty()) {
+  line += ": " + cause;
+  if (!detail.empty() && detail != cause) {
     line += " (";
     append_printable(line, detail);
     line += ')';

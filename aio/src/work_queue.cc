@@ -198,7 +198,7 @@ void WorkQueue::expire(Round& round) {
       next_deadline_ = std::min(next_deadline_, request->deadline);
       continue;
     }
-    drop_queued_part(request, reason(ErrorKind::kDeadline, "the deadline passed"));
+    drop_queued_part(request, reason(ErrorKind::kDeadline, ""));
     request->cancelled = true;
     if (request->outstanding == 0) {
       retire(request);

@@ -88,7 +88,7 @@ Result<void> check_plan(const std::vector<PlannedMemory>& plan, const MemoryLimi
                   "RLIMIT_MEMLOCK leaves " + format_bytes(lockable) + " (limit " +
                       format_bytes(limits.memlock_bytes) + ", locked " +
                       format_bytes(limits.locked_bytes) +
-                      "): raise it with 'ulimit -l' or set pin_memory to false");
+                      "): raise it with 'ulimit -l' or do without pinned memory");
   }
   if (auto fits = check_registrations(plan, limits); !fits) return fits;
   const Sum all = add_up(plan, false);

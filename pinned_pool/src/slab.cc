@@ -164,7 +164,7 @@ Result<void> lock_pages(Mapping& slab) {
                            format_bytes(slab.size_bytes) + " wanted, RLIMIT_MEMLOCK is " +
                                format_bytes(limits.memlock_bytes) + " with " +
                                format_bytes(limits.locked_bytes) +
-                               " locked: raise it with 'ulimit -l' or set pin_memory to false");
+                               " locked: raise it with 'ulimit -l' or do without pinned memory");
   error.value().kind = ErrorKind::kNoMemory;
   return error;
 }

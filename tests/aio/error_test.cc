@@ -33,6 +33,13 @@ TEST(Error, WithoutTransferOrErrnoItNamesTheKind) {
             "wait: the deadline passed");
 }
 
+TEST(Error, ADetailThatSaysNothingNewIsNotRepeated) {
+  EXPECT_EQ(make_error(ErrorKind::kDeadline, "wait", "", "the deadline passed").value().message(),
+            "wait: the deadline passed");
+  EXPECT_EQ(errno_error("open", "/x", ENOENT, "No such file or directory").value().message(),
+            "open /x: No such file or directory");
+}
+
 TEST(Error, NothingInAPathBreaksTheLine) {
   auto error = errno_error("open", "/a\nb\tc", ENOENT).value();
   EXPECT_EQ(error.message(), "open /a?b?c: No such file or directory");

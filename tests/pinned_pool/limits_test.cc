@@ -212,7 +212,7 @@ TEST(CheckPlan, RefusesWhatMemlockCannotHoldWithTheArithmetic) {
   EXPECT_THAT(refused.error().detail,
               "optimizer buffers 4 x 40.0 MiB (160.0 MiB) + parameter buffers 5 x 14.0 MiB "
               "(70.0 MiB) = 230.0 MiB, but RLIMIT_MEMLOCK leaves 8.0 MiB (limit 8.0 MiB, locked "
-              "0 B): raise it with 'ulimit -l' or set pin_memory to false");
+              "0 B): raise it with 'ulimit -l' or do without pinned memory");
   EXPECT_THAT(refused.error().message(), HasSubstr("pinned memory"));
 }
 

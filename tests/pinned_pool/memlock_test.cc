@@ -34,7 +34,7 @@ TEST_F(MemlockDeathTest, APoolThatMustBeLockedIsRefusedWithTheArithmetic) {
   EXPECT_EXIT(
       create_pool_that_must_be_locked(), ::testing::ExitedWithCode(0),
       "optimizer buffers 4 x 4.0 MiB = 16.0 MiB, but RLIMIT_MEMLOCK leaves 8.0 MiB .limit 8.0 MiB, "
-      "locked 0 B.: raise it with 'ulimit -l' or set pin_memory to false");
+      "locked 0 B.: raise it with 'ulimit -l' or do without pinned memory");
 }
 
 void create_slab_that_must_be_locked() {
