@@ -39,11 +39,19 @@ write_basic_package_version_file(
 install(FILES ${PROJECT_BINARY_DIR}/package/spillwayConfig.cmake
               ${PROJECT_BINARY_DIR}/package/spillwayConfigVersion.cmake DESTINATION ${package_dir})
 
+# A shared library outside the loader's directories is found by the path that its user's program carries.
+set(rpath "")
+if(shared IN_LIST SPILLWAY_LIBRARY_KINDS AND NOT CMAKE_INSTALL_FULL_LIBDIR MATCHES "^/(usr/)?lib")
+  set(rpath "-Wl,-rpath,\${libdir} ")
+endif()
+
 # A static library does not bring what it needs itself: where there is no shared one, pkg-config always says it.
 set(private .private)
 if(NOT shared IN_LIST SPILLWAY_LIBRARY_KINDS)
   set(private "")
 endif()
+# Not hwloc's own file: with --static it asks for -ludev, which libhwloc-dev does not bring.
+list(JOIN hwloc_LDFLAGS " " hwloc_link)
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
            BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE prefix_from_pc)
 foreach(package spillway spillway-c)

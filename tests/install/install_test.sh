@@ -38,8 +38,12 @@ run "$work/downstream/downstream"
 export PKG_CONFIG_PATH="$work/prefix/lib/pkgconfig:$work/prefix/lib/$(gcc -print-multiarch)/pkgconfig"
 # shellcheck disable=SC2046  # flags, one word each
 quietly "${CXX:-c++}" -std=c++20 "$source/examples/downstream/main.cc" -o "$work/by_pkg_config" \
-  $(pkg-config --cflags --libs spillway) "-Wl,-rpath,$(pkg-config --variable=libdir spillway)"
+  $(pkg-config --cflags --libs spillway)
 run "$work/by_pkg_config"
+# shellcheck disable=SC2046
+quietly "${CXX:-c++}" -std=c++20 "$source/examples/downstream/main.cc" -o "$work/by_pkg_config_static" \
+  $(pkg-config --static --cflags --libs spillway)
+run "$work/by_pkg_config_static"
 
 copies() {
   rm -f "$work/copied"
@@ -60,7 +64,7 @@ copies "$work/copy_in_c/copy_in_c"
 # shellcheck disable=SC2046
 quietly "${CC:-cc}" -std=c11 -Wall -Wextra -pedantic -Werror "$source/examples/copy_in_c/copy_in_c.c" \
   -o "$work/copy_by_pkg_config" \
-  $(pkg-config --cflags --libs spillway-c) "-Wl,-rpath,$(pkg-config --variable=libdir spillway-c)"
+  $(pkg-config --cflags --libs spillway-c)
 copies "$work/copy_by_pkg_config"
 
 quietly cmake -S "$source/examples/stream_in_c" -B "$work/stream_in_c" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \
