@@ -31,7 +31,7 @@ void print_circumstances(const StoredTarget& before, const StoredTarget& after) 
     if (old != now) fmt::print("  {} changed: {} -> {}\n", what, old, now);
   }
   if (before.recommended != after.recommended) {
-    fmt::print("  recommendation changed: {} -> {}\n", text_of(before.recommended),
+    fmt::print("  recommendation changed: {}\n    -> {}\n", text_of(before.recommended),
                text_of(after.recommended));
   }
 }
@@ -39,12 +39,14 @@ void print_circumstances(const StoredTarget& before, const StoredTarget& after) 
 // Returns whether something got slower.
 bool print_changes(const std::vector<CellChange>& changes) {
   std::size_t slower = 0, faster = 0;
-  fmt::print("  {:<8} {:>6} {:>5} {:>7} {:>9} {:>9} {:>8} {:>8}\n", "workload", "block", "depth",
-             "threads", "before", "after", "change", "noise");
   for (const CellChange& one : changes) {
+    if (!one.slower() && !one.faster()) continue;
+    if (slower + faster == 0) {
+      fmt::print("  {:<8} {:>6} {:>5} {:>7} {:>9} {:>9} {:>8} {:>8}\n", "workload", "block",
+                 "depth", "threads", "before", "after", "change", "noise");
+    }
     slower += one.slower() ? 1 : 0;
     faster += one.faster() ? 1 : 0;
-    if (!one.slower() && !one.faster()) continue;
     fmt::print("  {:<8} {:>6} {:>5} {:>7} {:>9} {:>9} {:>+7.1f}% {:>7.1f}%  {}\n",
                name_of(one.workload), short_size(one.setting.block_size_bytes),
                one.setting.queue_depth, one.setting.thread_count,

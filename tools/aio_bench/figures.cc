@@ -23,7 +23,22 @@ auto* find_in(Results& results, Workload workload, const Setting& setting) {
   return at == results.end() ? nullptr : &*at;
 }
 
+constexpr double kFar = 0.15;        // of the others' median
+constexpr double kFarInSpreads = 2;  // and of the others' spread
+
 }  // namespace
+
+std::optional<std::size_t> lone_outlier(const std::vector<Measurement>& repetitions) {
+  if (repetitions.size() < 3) return std::nullopt;
+  for (std::size_t i = 0; i < repetitions.size(); ++i) {
+    CellResult others;
+    others.repetitions = repetitions;
+    others.repetitions.erase(others.repetitions.begin() + static_cast<std::ptrdiff_t>(i));
+    const double away = std::abs(repetitions[i].gb_per_second() / others.gb_per_second() - 1);
+    if (away > kFar && away > kFarInSpreads * others.spread()) return i;
+  }
+  return std::nullopt;
+}
 
 std::string rate_text(double gb_per_second) {
   const int before =

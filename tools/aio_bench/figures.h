@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct CellResult {
   Setting setting;
   std::vector<Measurement> repetitions = {};
   bool finalist = false;  // measured to the end: its median counts
+  int outliers = 0;       // passes that were dropped, because more passes disagreed with them
 
   double gb_per_second() const;  // the median, like the others
   double cpu_seconds_per_gb() const;
@@ -38,6 +40,10 @@ struct CellResult {
   double fastest_gb_per_second() const;
   double spread() const;  // (fastest - slowest) / median
 };
+
+// Returns the number of the one pass that is far from all others, which agree; nothing if there is
+// none, or fewer than three passes.
+std::optional<std::size_t> lone_outlier(const std::vector<Measurement>& repetitions);
 
 // Three digits: "12.3", "2.34", "0.0201".
 std::string rate_text(double gb_per_second);

@@ -8,13 +8,17 @@
 #include <set>
 
 #include "result_json.h"
+#include "wrapped.h"
 
 namespace spillway::aio_bench {
 namespace {
 
 constexpr int kCellWidth = 56, kCellHeight = 26;
 constexpr int kLeft = 60, kTop = 44, kBottom = 44, kGap = 24;  // around a panel's cells
-constexpr int kTitle = 56;                                     // above a target's panels
+constexpr int kMargin = 20;                                    // beside titles
+constexpr int kLeastWidth = 760;
+// Fonts differ from viewer to viewer; a character of a wide sans-serif takes so much of the size.
+constexpr double kCharacterWidth = 0.62, kBoldCharacterWidth = 0.72;
 
 // For XML: a path may hold any bytes, those that are no UTF-8 become U+FFFD.
 std::string escaped(const std::string& text) {
@@ -129,14 +133,24 @@ class Panel {
   std::set<std::uint32_t> blocks_, depths_;
 };
 
-// A target: its title, a row of panels for each number of threads.
-std::string draw_report(const Report& report, int& width, int& y) {
-  std::string svg = text_at(20, y + 26, "font-size=\"16\" font-weight=\"bold\"",
-                            report.target.name() + ": GB/s, " + report.target.device());
-  svg += text_at(20, y + 46, "fill=\"#555\"",
-                 "framed in red: recommended, " + text_of(report.recommendation.setting) +
-                     "; grey: not measured; colours by workload, yellow the fastest");
-  y += kTitle;
+// The lines of a heading that fit into `width`, from `y` on, which moves below them.
+std::string heading(const std::string& text, int size, bool bold, int width, int& y) {
+  const double character = size * (bold ? kBoldCharacterWidth : kCharacterWidth);
+  const auto columns = static_cast<std::size_t>((width - 2 * kMargin) / character);
+  std::string svg;
+  for (const std::string& line : wrapped(text, columns)) {
+    y += size + 5;
+    svg += text_at(
+        kMargin, y,
+        fmt::format("font-size=\"{}\" {}", size, bold ? "font-weight=\"bold\"" : "fill=\"#555\""),
+        line);
+  }
+  return svg;
+}
+
+// Of a target, a row of panels for each number of threads.
+std::string draw_panels(const Report& report, int& width, int& y) {
+  std::string svg;
   std::set<std::uint32_t> thread_counts;
   for (const CellResult& cell : report.results) thread_counts.insert(cell.setting.thread_count);
   for (const std::uint32_t threads : thread_counts) {
@@ -154,10 +168,25 @@ std::string draw_report(const Report& report, int& width, int& y) {
   return svg;
 }
 
+// A target: its headings, as wide as its panels, and those.
+std::string draw_report(const Report& report, int& width, int& y) {
+  int own_width = kLeastWidth, nowhere = 0;
+  draw_panels(report, own_width, nowhere);
+  std::string svg =
+      heading(report.target.name() + ": GB/s, " + report.target.device(), 16, true, own_width, y);
+  svg += heading("framed in red: recommended, " + text_of(report.recommendation.setting) +
+                     "; grey: not measured; colours by workload, yellow the fastest",
+                 12, false, own_width, y);
+  y += 10;
+  svg += draw_panels(report, own_width, y);
+  width = std::max(width, own_width);
+  return svg;
+}
+
 }  // namespace
 
 std::string heat_map(const std::vector<Report>& reports) {
-  int width = 760, height = 0;
+  int width = kLeastWidth, height = 5;
   std::string body;
   for (const Report& report : reports) body += draw_report(report, width, height);
   return fmt::format(

@@ -60,27 +60,30 @@ void fill_in_defaults(Options& options) {
   if (options.seconds == 0) options.seconds = quick ? kQuickSeconds : kSeconds;
 }
 
-// What is wrong with the options together; empty when nothing is.
-std::string find_mistake(const Options& options) {
-  if (options.directories.empty()) return "a directory is required";
+// What is wrong with the options together, all of it; empty when nothing is.
+std::vector<std::string> find_mistakes(const Options& options, bool file_size_given) {
+  std::vector<std::string> mistakes;
+  if (options.directories.empty()) mistakes.push_back("a directory is required");
   for (const std::uint32_t block : options.block_sizes) {
     if (!std::has_single_bit(block) || block < kSmallestBlock || block > kLargestBlock) {
-      return fmt::format("--block-sizes: {} is no power of two from 4K to 64M", block);
+      mistakes.push_back(fmt::format("--block-sizes: {} is no power of two from 4K to 64M", block));
     }
   }
-  if (options.file_bytes % kSmallestBlock != 0) {
-    return fmt::format("--file-size: {} is no multiple of 4K", options.file_bytes);
+  if (!file_size_given) return mistakes;
+  if (options.file_bytes % kSmallestBlock != 0 || options.file_bytes == 0) {
+    mistakes.push_back(
+        fmt::format("--file-size: {} is no multiple of 4K from 4K on", options.file_bytes));
   }
-  if (options.file_bytes == 0 || !options.settings_given) return "";
-  for (const Setting& setting : settings_of(options)) {
-    const std::uint64_t needed = kFileBytesPerByteInFlight * setting.in_flight_bytes();
-    if (needed > options.file_bytes) {
-      return fmt::format("--file-size: {} hold {} in flight, so the file must have at least {}",
-                         text_of(setting), short_size(setting.in_flight_bytes()),
-                         short_size(needed));
-    }
+  if (!options.settings_given) return mistakes;
+  const auto settings = settings_of(options);
+  const Setting largest = *std::ranges::max_element(settings, {}, &Setting::in_flight_bytes);
+  const std::uint64_t needed = kFileBytesPerByteInFlight * largest.in_flight_bytes();
+  if (needed > options.file_bytes) {
+    mistakes.push_back(
+        fmt::format("--file-size: {} hold {} in flight, so the file must have at least {}",
+                    text_of(largest), short_size(largest.in_flight_bytes()), short_size(needed)));
   }
-  return "";
+  return mistakes;
 }
 
 void add_settings(CLI::App& app, Options& options, std::vector<std::string>& workloads) {
@@ -173,8 +176,9 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
     if (compare->parsed()) return options;
     for (const std::string& name : workloads) options.workloads.push_back(*workload_of(name));
     fill_in_defaults(options);
-    if (const std::string mistake = find_mistake(options); !mistake.empty()) {
-      throw CLI::ValidationError(mistake, 2);
+    const auto mistakes = find_mistakes(options, app.count("--file-size") > 0);
+    if (!mistakes.empty()) {
+      throw CLI::ValidationError(fmt::format("{}", fmt::join(mistakes, "; ")), 2);
     }
     warn_of_older_names(argc, argv);
     return options;

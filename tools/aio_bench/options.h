@@ -19,7 +19,7 @@ struct Options {
   std::vector<std::uint32_t> queue_depths = {};
   std::vector<std::uint32_t> thread_counts = {};
   bool settings_given = false;   // by the user: none is skipped to save time
-  std::uint64_t file_bytes = 0;  // of the test file; 0: as fits the drive and the time
+  std::uint64_t file_bytes = 0;  // of the test file; 0, not given: as fits the drive and the time
   int repetitions = 0;
   double seconds = 0;  // for one target; without meaning when exhaustive
   int read_percent = 50;

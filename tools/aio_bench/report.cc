@@ -28,6 +28,10 @@ nlohmann::ordered_json aio_block(const Report& report) {
   add(Workload::kRead, "read_gb_per_second");
   add(Workload::kWrite, "write_gb_per_second");
   add(Workload::kMix, "mix_gb_per_second");
+  const CellResult* ranked = find(report.results, report.recommendation.ranked_by, setting);
+  if (ranked != nullptr && ranked->repetitions.size() > 1) {
+    tuned["spread"] = std::round(ranked->spread() * 1000) / 1000;
+  }
   return {{"block_size", setting.block_size_bytes},
           {"queue_depth", setting.queue_depth},
           {kThreadKnob, setting.thread_count},

@@ -38,8 +38,8 @@ struct Report {
   std::string fio_note = {};  // why there is no comparison, or what to know about it
 };
 
-// Returns the DeepSpeed-style section, with the drive that was tuned and the speeds that were
-// measured (spillway reads them, DeepSpeed ignores them).
+// Returns the DeepSpeed-style section, with the drive that was tuned, the speeds that were
+// measured and how far their passes differed (spillway reads them, DeepSpeed ignores them).
 nlohmann::ordered_json aio_block(const Report& report);
 
 }  // namespace spillway::aio_bench

@@ -52,6 +52,7 @@ Json cell_json(const CellResult& cell) {
   Json document = {{"workload", name_of(cell.workload)}};
   document.update(setting_json(cell.setting));
   document.update({{"finalist", cell.finalist},
+                   {"outliers", cell.outliers},
                    {"gb_per_second", cell.gb_per_second()},
                    {"p50_us", cell.p50_us()},
                    {"p99_us", cell.p99_us()},
@@ -103,6 +104,8 @@ Json report_json(const Report& report) {
                                      {"gb_per_second", found.gb_per_second},
                                      {"best_gb_per_second", found.best_gb_per_second},
                                      {"spread", found.spread},
+                                     {"taken_as_equal", found.as_good},
+                                     {"too_noisy", found.too_noisy()},
                                      {"reason", reason_of(found, report.read_percent)}});
   document["aio"] = aio_block(report);
   return document;

@@ -172,6 +172,13 @@ class TargetRun {
     auto results = search(wanted, world);
     if (!results) return tl::unexpected(results.error());
     report_.results = std::move(*results);
+    int outliers = 0;
+    for (const CellResult& one : report_.results) outliers += one.outliers;
+    if (outliers > 0) {
+      report_.notes.push_back(fmt::format(
+          "{} pass{} far from the others of the same setting, measured again and dropped", outliers,
+          outliers == 1 ? "" : "es"));
+    }
     report_.recommendation = recommend(report_.results, ranking_workload(options_.workloads));
     return {};
   }

@@ -10,10 +10,13 @@
 namespace spillway::aio_bench {
 namespace {
 
-constexpr double kShortestPass = 0.1;  // seconds; below, starting and stopping are all there is
-constexpr double kGoodPass = 0.3;      // seconds; repetitions are given up for it
-constexpr double kShortTime = 60;      // seconds; below, fewer finalists get longer passes
-constexpr std::size_t kLucky = 2;      // results that a lucky pass may have put in front
+constexpr double kShortestPass = 0.1;   // seconds; below, starting and stopping are all there is
+constexpr double kGoodPass = 0.3;       // seconds; repetitions are given up for it
+constexpr double kShortTime = 60;       // seconds; below, fewer finalists get longer passes
+constexpr double kAgainShare = 0.08;    // of the finalists' time: to repeat passes that are far off
+constexpr int kMostRepeats = 2;         // of a cell
+constexpr double kUnsureSpread = 0.15;  // of two passes: a third one decides
+constexpr std::size_t kLucky = 2;       // results that a lucky pass may have put in front
 
 // A round of the halving: who goes on afterwards, and until which share of the time it may last.
 struct Round {
@@ -39,6 +42,7 @@ class Search {
       }
     }
     if (auto done = finish(settings); !done) return tl::unexpected(done.error());
+    if (auto done = repeat_outliers(settings); !done) return tl::unexpected(done.error());
     return in_order();
   }
 
@@ -76,7 +80,7 @@ class Search {
   // All workloads, round after round, until the repetitions are complete or the time is over.
   Result<void> finish(const std::vector<Setting>& settings) {
     const std::size_t passes = settings.size() * options_.workloads.size();
-    const double share = options_.seconds - world_.seconds_used();
+    const double share = (1 - kAgainShare) * seconds_left();
     const int repetitions = repetitions_in(share / static_cast<double>(passes));
     const double wished = share / static_cast<double>(passes * repetitions);
     for (int repetition = 0; repetition < repetitions; ++repetition) {
@@ -97,6 +101,38 @@ class Search {
       }
     }
     return {};
+  }
+
+  // The fastest first: they decide.
+  Result<void> repeat_outliers(const std::vector<Setting>& settings) {
+    for (const Setting& setting : survivors(of(settings), settings.size(), 0)) {
+      for (const Workload workload : options_.workloads) {
+        const CellResult* cell = find(results_, workload, setting);
+        for (int repeat = 0; repeat < kMostRepeats && is_unsure(cell); ++repeat) {
+          const double pass = cell->repetitions.front().seconds;
+          if (!options_.exhaustive && seconds_left() < pass + overhead_) return {};
+          if (auto done = measure(workload, setting, pass, "again, passes differ"); !done) {
+            return done;
+          }
+          drop_outlier(*find(results_, workload, setting));
+        }
+      }
+    }
+    return {};
+  }
+
+  // Two passes that differ do not tell which of them is off.
+  static bool is_unsure(const CellResult* cell) {
+    if (cell == nullptr || !cell->finalist) return false;
+    return lone_outlier(cell->repetitions) ||
+           (cell->repetitions.size() == 2 && cell->spread() > kUnsureSpread);
+  }
+
+  static void drop_outlier(CellResult& cell) {
+    const auto outlier = lone_outlier(cell.repetitions);
+    if (!outlier) return;
+    cell.repetitions.erase(cell.repetitions.begin() + static_cast<std::ptrdiff_t>(*outlier));
+    ++cell.outliers;
   }
 
   // Of a cell that has so many seconds.
@@ -129,7 +165,7 @@ class Search {
   double exhaustive_seconds_left() const {
     const std::size_t all = options_.settings.size() * options_.workloads.size() *
                             static_cast<std::size_t>(options_.repetitions);
-    return static_cast<double>(all - passes_) * (options_.pass_seconds + overhead_);
+    return static_cast<double>(all - std::min(all, passes_)) * (options_.pass_seconds + overhead_);
   }
 
   std::vector<CellResult> of(const std::vector<Setting>& settings) const {

@@ -4,8 +4,9 @@
 //
 // Every setting gets a short pass of the trainer's mix, the better third a longer one, and a few
 // finalists all workloads, in rounds, so that a change of the machine affects all alike. A setting
-// with less in flight is preferred to one that is faster only within the noise. A pass that would
-// exceed the time is not started.
+// with less in flight is preferred to one that is faster only within the noise. A finalist's pass
+// that is far from its others is measured again, and dropped if the others are confirmed. A pass
+// that would exceed the time is not started.
 #pragma once
 
 #include <spillway/aio/error.h>

@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <thread>
 
+#include "wrapped.h"
+
 namespace spillway::aio_bench {
 namespace {
 
 using pinned_pool::format_bytes;
 using pinned_pool::MemoryLimits;
 
+constexpr std::size_t kColumns = 80;
 constexpr std::size_t kMostOthers = 10;  // rows of settings that were only looked at
 
 void line(const char* name, const std::string& value) { fmt::print("  {:<13}{}\n", name, value); }
@@ -64,11 +67,16 @@ std::vector<const CellResult*> rows_of(const Report& report, std::size_t& left_o
   return rows;
 }
 
-const char* mark_of(const Report& report, const CellResult& row) {
+char mark_of(const Report& report, const CellResult& row) {
   const Recommendation& found = report.recommendation;
-  if (!row.finalist) return "  a short look only";
-  if (row.setting == found.setting) return "  <- recommended";
-  return row.setting == found.best ? "  <- fastest" : "";
+  if (!row.finalist) return '~';
+  if (row.setting == found.setting) return '>';
+  return row.setting == found.best ? '+' : ' ';
+}
+
+// In lines of a terminal of 80 columns.
+void print_wrapped(const std::string& text) {
+  for (const std::string& one : wrapped(text, kColumns - 2)) fmt::print("  {}\n", one);
 }
 
 }  // namespace
@@ -86,25 +94,24 @@ void print_card(const Report& report) {
 void print_table(const Report& report) {
   line("test file", report.file_choice);
   for (const std::string& note : report.notes) line("note", note);
-  fmt::print("\n{:<8} {:>6} {:>5} {:>7} {:>7} {:>17} {:>8} {:>8} {:>5} {:>8} {:>8}\n", "workload",
-             "block", "depth", "threads", "GB/s", "(min - max)", "p50", "p99", "CPU %", "CPU s/GB",
-             "calls/GB");
+  fmt::print("\n  {:<5} {:>5} {:>5} {:>4} {:>7} {:>13} {:>8} {:>8} {:>5} {:>8}\n", "load", "block",
+             "depth", "thr.", "GB/s", "min-max", "p50", "p99", "CPU %", "calls/GB");
   std::size_t left_out = 0;
   for (const CellResult* row : rows_of(report, left_out)) {
-    const std::string range =
-        row->repetitions.size() == 1
-            ? ""
-            : fmt::format("({} - {})", rate_text(row->slowest_gb_per_second()),
-                          rate_text(row->fastest_gb_per_second()));
-    fmt::print("{:<8} {:>6} {:>5} {:>7} {:>7} {:>17} {:>8} {:>8} {:>5.0f} {:>8.3f} {:>8.0f}{}\n",
-               name_of(row->workload), short_size(row->setting.block_size_bytes),
-               row->setting.queue_depth, row->setting.thread_count, rate_text(row->gb_per_second()),
-               range, duration(row->p50_us()), duration(row->p99_us()), row->cpu_percent(),
-               row->cpu_seconds_per_gb(), row->system_calls_per_gb(), mark_of(report, *row));
+    const std::string range = row->repetitions.size() == 1
+                                  ? ""
+                                  : fmt::format("{}-{}", rate_text(row->slowest_gb_per_second()),
+                                                rate_text(row->fastest_gb_per_second()));
+    fmt::print("{} {:<5} {:>5} {:>5} {:>4} {:>7} {:>13} {:>8} {:>8} {:>5.0f} {:>8.0f}\n",
+               mark_of(report, *row), name_of(row->workload),
+               short_size(row->setting.block_size_bytes), row->setting.queue_depth,
+               row->setting.thread_count, rate_text(row->gb_per_second()), range,
+               duration(row->p50_us()), duration(row->p99_us()), row->cpu_percent(),
+               row->system_calls_per_gb());
   }
+  fmt::print("> recommended, + fastest, ~ a short look only\n");
   if (left_out > 0) {
-    fmt::print("{} more settings were slower in a short look (--json and --svg have them all)\n",
-               left_out);
+    fmt::print("{} more settings were slower in a short look (--json has them all)\n", left_out);
   }
 }
 
@@ -113,20 +120,19 @@ void print_fio(const Report& report) {
     if (!report.fio_note.empty()) fmt::print("\nNo comparison: {}\n", report.fio_note);
     return;
   }
-  fmt::print("\nAgainst fio (io_uring, direct, the same file and settings; medians of {} pairs)\n",
+  fmt::print("\nAgainst fio (io_uring, direct, same file and settings; medians of {} pairs)\n",
              report.fio.front().fio_gb_per_second.size());
   for (const FioPairs& pairs : report.fio) {
-    fmt::print("  {:<6} {:<36} {:>6} GB/s, fio {:>6} GB/s: {:.0f}% of fio\n",
-               name_of(pairs.workload), text_of(pairs.setting),
-               rate_text(median(pairs.engine_gb_per_second)),
-               rate_text(median(pairs.fio_gb_per_second)), 100 * pairs.share());
+    fmt::print("  {:<5} {:<35} {:>6} GB/s, {:.0f}% of fio's {}\n", name_of(pairs.workload),
+               text_of(pairs.setting), rate_text(median(pairs.engine_gb_per_second)),
+               100 * pairs.share(), rate_text(median(pairs.fio_gb_per_second)));
   }
   if (!report.fio_note.empty()) fmt::print("  {}\n", report.fio_note);
 }
 
 void print_recommendation(const Report& report) {
-  fmt::print("\nRecommended: {}\n  {}.\n", text_of(report.recommendation.setting),
-             reason_of(report.recommendation, report.read_percent));
+  fmt::print("\nRecommended: {}\n", text_of(report.recommendation.setting));
+  print_wrapped(reason_of(report.recommendation, report.read_percent) + ".");
   fmt::print("\n\"aio\": {}\n", aio_block(report).dump(2));
   std::fflush(stdout);
 }

@@ -192,8 +192,20 @@ TEST_F(AioBench, MistakesOnTheCommandLineAreOneLine) {
   expect_one_line({data_, "--block-sizes", "128Q"}, 2, "unit not recognized");
   expect_one_line({data_, "--queue-depths", "0"}, 2, "--queue-depths");
   expect_one_line({data_, "--file-size", "16M", "--queue-depths", "32", "--block-sizes", "1M"}, 2,
-                  "blocks of 1M, depth 32, 1 thread hold 32M in flight, so the file must have at "
-                  "least 128M");
+                  "blocks of 1M, depth 32, 2 threads hold 64M in flight, so the file must have at "
+                  "least 256M");
+  expect_one_line({data_, "--file-size", "0"}, 2, "--file-size: 0 is no multiple of 4K");
+}
+
+TEST_F(AioBench, AllMistakesAreToldAtOnce) {
+  // The largest setting decides, so that the second try is right.
+  const std::vector<std::string> wrong = {data_,  "--file-size",   "1001",   "--queue-depths",
+                                          "4,32", "--block-sizes", "1000,1M"};
+  expect_one_line(wrong, 2, "--block-sizes: 1000 is no power of two");
+  expect_one_line(wrong, 2, "--file-size: 1001 is no multiple of 4K");
+  expect_one_line(wrong, 2,
+                  "blocks of 1M, depth 32, 2 threads hold 64M in flight, so the file must "
+                  "have at least 256M");
 }
 
 TEST_F(AioBench, WhatTheDirectoryCannotDoIsOneLine) {

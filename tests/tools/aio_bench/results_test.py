@@ -51,9 +51,27 @@ class Results(unittest.TestCase):
             rate = cell["gb_per_second"]
             digits = 2 - math.floor(math.log10(rate))  # three digits in all
             self.assertIn(f"{rate:.{max(0, digits)}f}", texts)
-        self.assertTrue(any('a<b>&"c' in text for text in texts))
+        self.assertTrue('a<b>&"c' in "".join(texts))
         framed = [one for one in root.iter(SVG + "rect") if one.get("stroke") == "#d01010"]
         self.assertEqual(len(framed), 3)  # in each workload
+
+    def test_the_picture_holds_its_texts(self):
+        root = ElementTree.parse(self.root / "a.svg").getroot()
+        for one in root.iter(SVG + "text"):
+            size = float(one.get("font-size", root.get("font-size")))
+            # Half of the size is what a character takes on average; the frame leaves more.
+            length = len(one.text) * size * (0.65 if one.get("font-weight") else 0.56)
+            if one.get("text-anchor") is None:
+                self.assertLess(float(one.get("x")) + length, float(root.get("width")), one.text)
+            self.assertLess(float(one.get("y")), float(root.get("height")), one.text)
+
+    def test_the_table_fits_into_80_columns(self):
+        text = self.ended.stdout.decode(errors="replace")
+        table = text[text.index("\n  load "):text.index("\nRecommended: ")].splitlines()
+        reason = text[text.index("\nRecommended: "):text.index('\n"aio": ')].splitlines()
+        self.assertGreater(len(table), 12)
+        for line in table + reason:
+            self.assertLessEqual(len(line), 80, line)
 
     def test_the_configuration_has_the_block_and_is_otherwise_as_it_was(self):
         text = self.config.read_text(encoding="utf-8")
@@ -68,6 +86,10 @@ class Results(unittest.TestCase):
         tuned = self.target["aio"]["tuned"]
         self.assertEqual(tuned["device"], self.target["device"])
         self.assertEqual(tuned["filesystem"], self.target["drives"][0]["filesystem"])
+        mix = next(c for c in self.target["cells"] if c["workload"] == "mix" and all(
+            c[key] == self.target["recommendation"][key] for key in ("block_size", "queue_depth", "threads")))
+        rates = [one["gb_per_second"] for one in mix["repetitions"]]
+        self.assertAlmostEqual(tuned["spread"], (max(rates) - min(rates)) / mix["gb_per_second"], delta=0.001)
         for workload, key in (("read", "read"), ("write", "write"), ("mix", "mix")):
             cell = next(c for c in self.target["cells"] if c["workload"] == workload and all(
                 c[a] == self.target["aio"][b] for a, b in
@@ -78,6 +100,7 @@ class Results(unittest.TestCase):
         same = run("compare", self.root / "a.json", self.root / "a.json")
         self.assertEqual(same.returncode, 0, same.stderr)
         self.assertIn("0 slower, 0 faster", same.stdout)
+        self.assertNotIn("before", same.stdout, "a head without rows")
         # Without the noise of so short a run.
         for cell in self.target["cells"]:
             cell["repetitions"] = [dict(cell["repetitions"][0]) for _ in range(3)]

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "support/seed.h"
@@ -166,6 +167,51 @@ TEST(Search, ExhaustiveMeasuresEverything) {
   }
 }
 
+// Every finalist's second pass is three times too slow, as when another program wakes up.
+TEST(Search, APassThatIsFarFromTheOthersIsMeasuredAgainAndDropped) {
+  for (const bool exhaustive : {false, true}) {
+    SimulatedDrive drive;
+    SearchOptions options = two_minutes();
+    options.settings = grid_of({1 << 20, 4 << 20}, {4, 8}, {1});
+    options.exhaustive = exhaustive;
+    options.repetitions = 4;
+    std::map<std::pair<Workload, Setting>, int> passes;
+    SearchWorld world = drive.world();
+    world.measure = [&](Workload workload, const Setting& setting, double seconds) {
+      auto measured = drive.measure(workload, setting, seconds);
+      if (++passes[{workload, setting}] == 2) measured->read_bytes /= 3;
+      return measured;
+    };
+    const auto results = search(options, world);
+    ASSERT_TRUE(results);
+    ASSERT_THAT(*results, SizeIs(4 * 3));
+    for (const CellResult& one : *results) {
+      EXPECT_EQ(one.outliers, 1) << text_of(one.setting);
+      EXPECT_THAT(one.repetitions, SizeIs(4));
+      EXPECT_LT(one.spread(), 0.2);
+    }
+  }
+}
+
+TEST(Search, TwoPassesThatDifferAreJudgedByAThird) {
+  SimulatedDrive drive;
+  SearchOptions options = two_minutes();
+  options.settings = {{1 << 20, 8, 1}};
+  options.workloads = {Workload::kMix};
+  options.repetitions = 2;
+  SearchWorld world = drive.world();
+  int passes = 0;
+  world.measure = [&](Workload workload, const Setting& setting, double seconds) {
+    auto measured = drive.measure(workload, setting, seconds);
+    if (++passes == 1) measured->read_bytes *= 3;
+    return measured;
+  };
+  const auto results = search(options, world);
+  ASSERT_TRUE(results);
+  EXPECT_EQ(results->at(0).outliers, 1);
+  EXPECT_NEAR(results->at(0).gb_per_second(), drive.true_rate(options.settings[0]), 0.5);
+}
+
 TEST(Search, AFailureEndsIt) {
   SimulatedDrive drive;
   SearchWorld world = drive.world();
@@ -220,6 +266,53 @@ TEST(Recommend, TheSmallestWithinThreePerCentOfTheBest) {
   found = recommend({measured(small, 9.6), measured(large, 10)}, Workload::kMix);
   EXPECT_EQ(found.setting, large);
   EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("the fastest in the trainer's mix"));
+}
+
+CellResult measured(const Setting& setting, const std::vector<double>& rates) {
+  CellResult cell{.workload = Workload::kMix, .setting = setting, .finalist = true};
+  for (const double rate : rates)
+    cell.repetitions.push_back(measured(setting, rate).repetitions[0]);
+  return cell;
+}
+
+TEST(LoneOutlier, IsFarFromOthersThatAgree) {
+  const auto found = [](const std::vector<double>& rates) {
+    return lone_outlier(measured({1 << 20, 8, 1}, rates).repetitions);
+  };
+  EXPECT_EQ(found({10, 10.2, 5, 9.9}), 2u);
+  EXPECT_EQ(found({20, 10.2, 10, 9.9}), 0u);
+  EXPECT_EQ(found({10, 10.2, 9, 9.9}), std::nullopt) << "within 15%";
+  EXPECT_EQ(found({10, 14, 6, 12}), std::nullopt) << "the others differ as much";
+  EXPECT_EQ(found({5, 5, 10, 10}), std::nullopt) << "two are no lone one";
+  EXPECT_EQ(found({5, 10}), std::nullopt);
+}
+
+TEST(Recommend, WhatLiesWithinTheSpreadOfPassesIsEqual) {
+  const Setting large{512 << 10, 32, 1}, small{512 << 10, 8, 1};
+  auto found = recommend({measured(small, {9.4, 10.0, 9.0}), measured(large, {10, 10.6, 9.5})},
+                         Workload::kMix);
+  EXPECT_NEAR(found.as_good, 0.047, 0.001);  // 9.4 is 6% below 10
+  EXPECT_EQ(found.setting, large);
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("within 5%"));
+  found = recommend({measured(small, {9.6, 10.1, 9.1}), measured(large, {10, 10.6, 9.5})},
+                    Workload::kMix);
+  EXPECT_EQ(found.setting, small);
+  EXPECT_FALSE(found.too_noisy());
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("5% are taken as equal"));
+}
+
+TEST(Recommend, SaysWhenTheMachineIsTooNoisy) {
+  const Setting large{512 << 10, 32, 1}, small{512 << 10, 8, 1};
+  const auto found =
+      recommend({measured(small, {8, 11, 5}), measured(large, {10, 14, 6})}, Workload::kMix);
+  EXPECT_EQ(found.as_good, kMostAsGood);
+  EXPECT_EQ(found.setting, large) << "20% is more than noise may excuse";
+  EXPECT_TRUE(found.too_noisy());
+  EXPECT_THAT(reason_of(found, 50), ::testing::HasSubstr("TOO NOISY to tell"));
+  const auto calm = recommend({measured(small, {8, 11, 5}), measured(large, {10, 10, 10}),
+                               measured({1 << 20, 8, 1}, {9, 9, 9})},
+                              Workload::kMix);
+  EXPECT_FALSE(calm.too_noisy()) << "one setting's passes say nothing of the others";
 }
 
 TEST(Recommend, SaysWhatASettingOfTheSameSizeSaves) {

@@ -170,7 +170,7 @@ TEST_F(ConfigRulesTest, MissingFileIsNotFound) {
 constexpr const char* kTuned = R"json({"aio": {"block_size": 1048576, "queue_depth": 16,
   "intra_op_parallelism": 1, "single_submit": false, "overlap_events": true,
   "tuned": {"device": "/dev/nvme0n1 (Fast)", "filesystem": "ext4", "read_gb_per_second": 6,
-            "write_gb_per_second": 3, "mix_gb_per_second": 4}}})json";
+            "write_gb_per_second": 3, "mix_gb_per_second": 4, "spread": 0.125}}})json";
 
 TEST_F(ConfigRulesTest, WhatTheBlockWasTunedOnIsKept) {
   const TunedDrive tuned = config(kTuned).tuned;
@@ -179,6 +179,7 @@ TEST_F(ConfigRulesTest, WhatTheBlockWasTunedOnIsKept) {
   EXPECT_EQ(tuned.read_gb_per_second, 6);
   EXPECT_EQ(tuned.write_gb_per_second, 3);
   EXPECT_EQ(tuned.mix_gb_per_second, 4);
+  EXPECT_EQ(tuned.spread, 0.125);
   EXPECT_EQ(config("{}").tuned.device, "");
   EXPECT_THAT(problem(R"({"aio": {"tuned": {"devise": "x"}}})"),
               HasSubstr("did you mean 'device'?"));

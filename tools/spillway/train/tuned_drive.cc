@@ -33,7 +33,9 @@ std::string share_of_tuned(const trainer::TunedDrive& tuned, std::uint64_t read_
                            std::uint64_t written_bytes, double seconds) {
   const double at_best = tuned.seconds_for(read_bytes, written_bytes);
   if (at_best <= 0 || seconds <= 0) return "";
-  return fmt::format(" ({:.0f}% of tuned)", 100 * at_best / seconds);
+  const std::string spread =
+      tuned.spread > 0 ? fmt::format(", +-{:.0f}%", 100 * tuned.spread / 2) : "";
+  return fmt::format(" ({:.0f}% of tuned{})", 100 * at_best / seconds, spread);
 }
 
 }  // namespace spillway::tools

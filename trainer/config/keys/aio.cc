@@ -49,6 +49,7 @@ std::vector<KeyRule> aio_keys() {
       tuned("read_gb_per_second", &TunedDrive::read_gb_per_second),
       tuned("write_gb_per_second", &TunedDrive::write_gb_per_second),
       tuned("mix_gb_per_second", &TunedDrive::mix_gb_per_second),
+      tuned("spread", &TunedDrive::spread),
   };
 }
 

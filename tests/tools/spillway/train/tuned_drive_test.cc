@@ -54,6 +54,8 @@ TEST(TunedDrive, TheShareIsOfTheTimeThatTheBytesTakeAtBest) {
   tuned.read_gb_per_second = 4;
   EXPECT_EQ(share_of_tuned(tuned, 2'000'000'000, 0, 1), " (50% of tuned)");
   EXPECT_EQ(share_of_tuned(tuned, 0, 0, 1), "");
+  tuned.spread = 0.2;
+  EXPECT_EQ(share_of_tuned(tuned, 2'000'000'000, 0, 1), " (50% of tuned, +-10%)");
 }
 
 }  // namespace

@@ -59,6 +59,7 @@ struct TunedDrive {
   double read_gb_per_second = 0;
   double write_gb_per_second = 0;
   double mix_gb_per_second = 0;  // sum of both directions, with equal bytes each way
+  double spread = 0;             // of the passes, as a share: a run may differ by so much
 
   // Returns the seconds for these bytes at the measured speeds, with reads and writes mixed as far
   // as possible. 0 if a speed it needs was not measured.
