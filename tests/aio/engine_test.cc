@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 #include <spillway/aio/engine.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <future>
+#include <span>
 #include <thread>
+#include <vector>
 
 #include "support/gated_backend.h"
 #include "support/scratch.h"
@@ -101,6 +104,27 @@ TEST(EngineChoice, AutoSaysWhatItTook) {
   auto threads = Engine::create({.backend = BackendKind::kThreadPool});
   ASSERT_TRUE(threads);
   EXPECT_EQ((*threads)->choice(), "threads");
+}
+
+// At the default block size, which no bounce buffer holds, and with more of them than there are.
+TEST_F(EngineTest, UnalignedMemoryMovesThroughBounceBuffersAtTheDefaultBlockSize) {
+  constexpr std::size_t kSize = 9'000'001;
+  auto engine = Engine::create({});
+  ASSERT_TRUE(engine) << engine.error().message();
+  auto file = File::create(scratch_ / "large", {.size_bytes = kSize + 100});
+  ASSERT_TRUE(file) << file.error().message();
+  std::vector<std::byte> sent(kSize + 4096), got(kSize + 4096);
+  for (std::size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<std::byte>(i * 7 + i / 4099);
+  const auto odd = [](std::vector<std::byte>& memory) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+    return std::span(memory).subspan(address % 512 == 0 ? 1 : 0, kSize);
+  };
+  const Engine::Request request{.file = &*file, .offset = 100, .size_bytes = kSize};
+  auto written = (*engine)->write(request, Buffer::borrow(odd(sent))).wait();
+  ASSERT_TRUE(written.transferred) << written.transferred.error().message();
+  auto read = (*engine)->read(request, Buffer::borrow(odd(got))).wait();
+  ASSERT_TRUE(read.transferred) << read.transferred.error().message();
+  EXPECT_TRUE(std::ranges::equal(odd(sent), odd(got)));
 }
 
 TEST_F(EngineTest, AnEmptyRequestCompletesWithNoOperation) {

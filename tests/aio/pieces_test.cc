@@ -14,14 +14,15 @@ namespace {
 constexpr std::uint32_t kBlock = 16384;
 
 std::vector<Piece> cut_all(const File& file, std::uint64_t offset, std::size_t size_bytes,
-                           std::uintptr_t address, Direction direction = Direction::kRead) {
+                           std::uintptr_t address, Direction direction = Direction::kRead,
+                           std::uint32_t block_size_bytes = kBlock) {
   PendingRequest request;
   auto* memory = reinterpret_cast<std::byte*>(address);  // never looked into
   request.begin(direction, {.file = &file, .offset = offset, .size_bytes = size_bytes},
                 Buffer::borrow({memory, size_bytes}), nullptr);
   std::vector<Piece> pieces;
   for (std::uint64_t from = offset; from < request.end(); from += pieces.back().keep_bytes) {
-    pieces.push_back(cut_piece(request, from, kBlock));
+    pieces.push_back(cut_piece(request, from, block_size_bytes));
   }
   return pieces;
 }
@@ -57,6 +58,26 @@ TEST(Pieces, CoverTheRequestOnceAndKeepToTheAlignment) {
         EXPECT_EQ(at, offset + size_bytes);
       }
     }
+  }
+}
+
+// The default block is four times as large as a bounce buffer.
+TEST(Pieces, NoneIsLargerThanTheBounceBufferThatItNeeds) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {});
+  ASSERT_TRUE(file);
+  if (!file->direct()) GTEST_SKIP() << "no direct I/O here: " << file->why_not_direct();
+  const std::uint32_t block_size_bytes = EngineOptions().block_size_bytes;
+  ASSERT_GT(block_size_bytes, kBounceBytes);
+  for (Direction direction : {Direction::kRead, Direction::kWrite}) {
+    bool bounced = false;
+    for (const Piece& piece :
+         cut_all(*file, 100, 5'000'000, (1 << 20) + 1, direction, block_size_bytes)) {
+      if (!needs_bounce(piece)) continue;
+      EXPECT_LE(piece.size_bytes, kBounceBytes);
+      bounced = true;
+    }
+    EXPECT_TRUE(bounced);
   }
 }
 

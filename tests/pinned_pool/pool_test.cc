@@ -2,14 +2,22 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstring>
+#include <fstream>
+#include <future>
 #include <random>
 #include <set>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "support/child.h"
 
 namespace spillway::pinned_pool {
 namespace {
@@ -89,22 +97,45 @@ TEST(Pool, AnEmptyPoolRefusesOrGivesUpAtTheDeadline) {
   EXPECT_GE(std::chrono::steady_clock::now() - start, 30ms);
 }
 
-TEST(Pool, AcquireWaitsUntilABufferComesBack) {
+// Waits until the thread sleeps in the kernel. False if that takes more than 10 s.
+bool sleeps(pid_t thread) {
+  for (int i = 0; i < 10'000; ++i) {
+    std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string text;
+    std::getline(stat, text);
+    const std::size_t name_end = text.rfind(')');
+    if (name_end != text.npos && text.substr(name_end, 3) == ") S") return true;
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
+// Three threads wait for one buffer, which then goes from one to the next. Empty if each got it.
+std::string hand_a_buffer_round() {
+  ::alarm(60);  // one that is not woken waits for ever
   const auto pool = make_pool(4096, 1);
   Lease held = pool->acquire();
-  std::byte* data = held.data();
-  std::atomic<bool> got = false;
-  std::thread waiter([&] {
-    const Lease lease = pool->acquire();
-    EXPECT_EQ(lease.data(), data);
-    got = true;
-  });
-  std::this_thread::sleep_for(30ms);
-  EXPECT_FALSE(got);
+  std::byte* const data = held.data();
+  std::atomic<int> got = 0;
+  std::array<std::promise<pid_t>, 3> waits;
+  std::vector<std::thread> waiters;
+  for (std::promise<pid_t>& wait : waits) {
+    waiters.emplace_back([&] {
+      wait.set_value(static_cast<pid_t>(::syscall(SYS_gettid)));
+      const Lease lease = pool->acquire();
+      if (lease.data() == data) ++got;
+    });
+  }
+  for (std::promise<pid_t>& wait : waits) {
+    if (!sleeps(wait.get_future().get())) return "a thread does not wait";
+  }
+  if (got != 0) return "a buffer was lent twice";
   held = Lease();
-  waiter.join();
-  EXPECT_TRUE(got);
+  for (std::thread& waiter : waiters) waiter.join();
+  return got == 3 ? "" : "another buffer";
 }
+
+TEST(Pool, AcquireWaitsUntilABufferComesBack) { EXPECT_EQ(in_child(hand_a_buffer_round), ""); }
 
 // Back-pressure: more threads than buffers. Each writes its number into its buffer and looks
 // again later: no buffer is ever held by two, and no more are out than there are.
@@ -119,8 +150,9 @@ TEST(Pool, ManyThreadsShareFewBuffers) {
     threads.emplace_back([&, id] {
       std::mt19937 random(seed + id);
       for (int round = 0; round < 500; ++round) {
-        Lease lease = random() % 4 == 0 ? pool->acquire_until(std::chrono::steady_clock::now() + 1s)
-                                        : pool->acquire();
+        Lease lease = random() % 4 == 0
+                          ? pool->acquire_until(std::chrono::steady_clock::now() + 60s)
+                          : pool->acquire();
         if (!lease) continue;
         const int now = ++out;
         for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {

@@ -117,7 +117,9 @@ TEST(DirectoryLock, NeverHasTwoHolders) {
     while (taken < 100) {
       const auto lock = DirectoryLock::acquire(directory.path());
       if (!lock) continue;
-      most = std::max(most.load(), ++holders);
+      const int now = ++holders;
+      for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {
+      }
       ++taken;
       std::this_thread::sleep_for(std::chrono::microseconds(200));
       --holders;

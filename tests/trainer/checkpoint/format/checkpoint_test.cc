@@ -5,6 +5,7 @@
 #include <spillway/trainer/checkpoint.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <functional>
 #include <random>
 
@@ -37,6 +38,38 @@ class CheckpointTest : public ::testing::Test {
     std::string bytes = read_all(scratch_ / name);
     bytes[byte] = static_cast<char>(bytes[byte] ^ (1 << bit));
     write_all(scratch_ / name, bytes);
+  }
+
+  // Gives the planes of the first rank checksums of blocks of their own, so many bytes in each
+  // extent.
+  ShardIndex cut_planes(const std::array<std::uint64_t, 2>& block_bytes, bool at_one_place) {
+    CheckpointManifest manifest = *parse_manifest(read_all(scratch_ / kManifestName), "x");
+    ShardIndex index = *parse_shard_index(read_all(scratch_ / "rank-0000.json"), "x", manifest);
+    const std::string bytes = read_all(scratch_ / "rank-0000.bin");
+    index.plane_checksum = swapper::kBlockChecksumName;
+    index.files[0].of_planes = true;
+    index.files[0].checksums.clear();
+    if (at_one_place) index.extents[1].planes = index.extents[0].planes;
+    const CheckpointPlanes planes = checkpoint_planes(manifest.format);
+    for (const std::uint32_t number : {0u, 1u}) {
+      CheckpointExtent& extent = index.extents[number];
+      for (std::uint32_t plane = 0; plane < planes.all.size(); ++plane) {
+        const std::uint64_t size = plane_bytes(planes.all[plane], extent.elements);
+        PlaneChecksums sums{.block_bytes = block_bytes[number], .values = {}};
+        for (std::uint64_t at = 0; at < size; at += sums.block_bytes) {
+          const std::span block(bytes.data() + extent.planes[plane].offset + at,
+                                std::min(sums.block_bytes, size - at));
+          sums.values.push_back(
+              swapper::block_checksum({.block = at / sums.block_bytes}, std::as_bytes(block)));
+        }
+        extent.checksums.push_back(std::move(sums));
+      }
+    }
+    const std::string text = to_text(index);
+    write_all(scratch_ / "rank-0000.json", text);
+    manifest.shards[0] = {"rank-0000.json", text.size(), seal_of(text)};
+    write_all(scratch_ / kManifestName, to_text(manifest));
+    return index;
   }
 
   Scratch scratch_;
@@ -160,35 +193,29 @@ TEST_F(CheckpointTest, TheIndexOfAnotherCheckpointIsRefused) {
   EXPECT_THAT(opened.error().message(), HasSubstr("rank-0000.json"));
 }
 
+// Blocks that were read are kept. A damaged one takes the place of the one that was not used for
+// longest, and nothing is left of that: it must be read again.
+TEST_F(CheckpointTest, ADamagedBlockIsNotTakenForTheOneInWhosePlaceItWasRead) {
+  constexpr std::uint64_t kElements = 1024;  // of a block
+  constexpr std::uint64_t kBlocks = 40;      // more than are kept
+  const ShardIndex index = cut_planes({kElements * 4, kElements * 4}, /*at_one_place=*/false);
+  flip("rank-0000.bin", index.extents[0].planes[3].offset + 60 * kElements * 4, 1);
+  auto checkpoint = open();
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+  const auto is_right = [&](std::uint64_t block) {
+    std::array<std::byte, 4> value{}, expected{};
+    for (std::uint64_t i = 0; i < 4; ++i) expected[i] = byte_of(0, 3, block * kElements * 4 + i);
+    return checkpoint->read(0, 0, 3, block * kElements, 1, value.data()) && value == expected;
+  };
+  for (std::uint64_t block = 0; block < kBlocks; ++block) ASSERT_TRUE(is_right(block)) << block;
+  EXPECT_FALSE(is_right(60));
+  for (std::uint64_t block = kBlocks; block-- > 0;) EXPECT_TRUE(is_right(block)) << block;
+}
+
 // What a hostile index may say: two planes that begin at one byte, cut into blocks of two sizes.
 TEST_F(CheckpointTest, BlocksOfTwoSizesAtOnePlaceAreNotTakenForEachOther) {
-  CheckpointManifest manifest = *parse_manifest(read_all(scratch_ / kManifestName), "x");
-  ShardIndex index = *parse_shard_index(read_all(scratch_ / "rank-0000.json"), "x", manifest);
   const std::string bytes = read_all(scratch_ / "rank-0000.bin");
-  index.plane_checksum = swapper::kBlockChecksumName;
-  index.files[0].of_planes = true;
-  index.files[0].checksums.clear();
-  index.extents[1].planes = index.extents[0].planes;
-  const CheckpointPlanes planes = checkpoint_planes(manifest.format);
-  for (const std::uint32_t number : {0u, 1u}) {
-    CheckpointExtent& extent = index.extents[number];
-    for (std::uint32_t plane = 0; plane < planes.all.size(); ++plane) {
-      const std::uint64_t size = plane_bytes(planes.all[plane], extent.elements);
-      PlaneChecksums sums{.block_bytes = number == 0 ? 64u : 4096u, .values = {}};
-      for (std::uint64_t at = 0; at < size; at += sums.block_bytes) {
-        const std::span block(bytes.data() + extent.planes[plane].offset + at,
-                              std::min(sums.block_bytes, size - at));
-        sums.values.push_back(
-            swapper::block_checksum({.block = at / sums.block_bytes}, std::as_bytes(block)));
-      }
-      extent.checksums.push_back(std::move(sums));
-    }
-  }
-  const std::string text = to_text(index);
-  write_all(scratch_ / "rank-0000.json", text);
-  manifest.shards[0] = {"rank-0000.json", text.size(), seal_of(text)};
-  write_all(scratch_ / kManifestName, to_text(manifest));
-
+  const ShardIndex index = cut_planes({64, 4096}, /*at_one_place=*/true);
   auto checkpoint = open();
   ASSERT_TRUE(checkpoint) << checkpoint.error().message();
   std::string values(40, '\0');

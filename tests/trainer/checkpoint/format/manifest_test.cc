@@ -224,6 +224,7 @@ TEST(CheckpointManifestTest, EveryElementIsThereOnce) {
   EXPECT_TRUE(covered({{2, 0, 200, 10}, {0, 40, 0, 60}, {0, 0, 100, 40}}));
   EXPECT_FALSE(covered({{2, 0, 200, 10}, {0, 40, 0, 60}, {0, 0, 100, 39}})) << "a gap";
   EXPECT_FALSE(covered({{2, 0, 200, 10}, {0, 40, 0, 60}, {0, 0, 100, 41}})) << "an overlap";
+  EXPECT_FALSE(covered({{2, 0, 200, 10}, {0, 0, 0, 60}, {0, 50, 100, 40}})) << "for a gap";
   EXPECT_FALSE(covered({{2, 0, 200, 10}, {0, 40, 0, 59}, {0, 0, 100, 40}})) << "no end";
   EXPECT_FALSE(covered({{0, 40, 0, 60}, {0, 0, 100, 40}})) << "a parameter is missing";
   EXPECT_FALSE(covered({{2, 0, 200, 10}, {2, 0, 0, 10}, {0, 0, 100, 100}})) << "twice";

@@ -1,0 +1,108 @@
+// What a store and its lock ask of the kernel, and what they do if it refuses. The calls below
+// stand in front of libc's, in this program only.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spillway/swapper/directory_lock.h>
+#include <spillway/swapper/tile_store.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "names_in.h"
+#include "store_fixture.h"
+
+namespace {
+
+std::function<void()> on_sync;
+std::atomic<int> unlinks_to_fail{0};  // of segment files
+
+bool fails(std::string_view name) {
+  return name.ends_with(".seg") && unlinks_to_fail > 0 && unlinks_to_fail-- > 0;
+}
+
+int remove_name(int directory, const char* name, int flags) {
+  if (!fails(name)) return static_cast<int>(::syscall(SYS_unlinkat, directory, name, flags));
+  errno = EIO;
+  return -1;
+}
+
+}  // namespace
+
+extern "C" {
+int fdatasync(int fd) {
+  if (on_sync) on_sync();
+  return static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+int unlink(const char* name) noexcept { return remove_name(AT_FDCWD, name, 0); }
+int unlinkat(int directory, const char* name, int flags) noexcept {
+  return remove_name(directory, name, flags);
+}
+}
+
+namespace spillway::swapper {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string journal(const Scratch& directory) {
+  std::ifstream file(directory / DirectoryLock::kFileName);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// After a power cut the next job finds every file that was made: its name was on the disk before.
+TEST(LockSystemCalls, TheListIsSyncedBeforeAFileOfItIsMade) {
+  const Scratch directory;
+  const auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(lock) << lock.error().message();
+  std::string synced;
+  on_sync = [&] { synced = journal(directory); };
+  const std::vector<std::string> names{"a.seg", "b.seg"};
+  const auto listed = (*lock)->will_create(names);
+  on_sync = nullptr;
+  ASSERT_TRUE(listed);
+  EXPECT_THAT(synced, HasSubstr("+a.seg\n+b.seg\n"));
+}
+
+std::unique_ptr<TileStore> make_store(aio::Engine& engine, const Scratch& directory) {
+  auto store = TileStore::create(engine, Layout({{"param", 4}}), {1024, 1024},
+                                 {.directories = {directory.path()}});
+  EXPECT_TRUE(store) << store.error().message();
+  return std::move(*store);
+}
+
+TEST(LockSystemCalls, AFileThatCouldNotBeRemovedIsRemovedWithTheLock) {
+  const Scratch directory;
+  const auto engine = make_engine(aio::BackendKind::kAuto);
+  auto store = make_store(*engine, directory);
+  unlinks_to_fail = 1;
+  store.reset();
+  EXPECT_EQ(unlinks_to_fail, 0);
+  EXPECT_THAT(names_in(directory.path()), IsEmpty());
+}
+
+TEST(LockSystemCalls, AFileThatCannotBeRemovedStaysOnTheListForTheNextJob) {
+  const Scratch directory;
+  const auto engine = make_engine(aio::BackendKind::kAuto);
+  auto store = make_store(*engine, directory);
+  unlinks_to_fail = 2;  // by the store, and by its lock
+  store.reset();
+  EXPECT_EQ(unlinks_to_fail, 0);
+  EXPECT_EQ(names_in(directory.path()).size(), 2u) << "the file and its list";
+  {
+    const auto lock = DirectoryLock::acquire(directory.path());
+    ASSERT_TRUE(lock) << lock.error().message();
+    EXPECT_EQ((*lock)->leftovers_removed(), 1u);
+  }
+  EXPECT_THAT(names_in(directory.path()), IsEmpty());
+}
+
+}  // namespace
+}  // namespace spillway::swapper
