@@ -224,7 +224,8 @@ class InitFromTest(ExportTest):
         data = (model / "model.safetensors").read_bytes()
         (model / "model.safetensors").write_bytes(data[:-1])
         self.assert_refused(self.finish(self.start("--init-from", model)), "model.safetensors", "out of the file")
-        self.assert_refused(self.finish(self.start("--init-from", self.folder / "none")), "No such file")
+        self.assert_refused(self.finish(self.start("--init-from", self.folder / "none")), "No such file",
+                            "nothing is fetched from the Hugging Face hub")
 
 
 class RefusalTest(ExportTest):

@@ -2,6 +2,7 @@
 #include <spillway/aio/check.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -212,7 +213,12 @@ Result<void> HuggingFaceWeights::read_values(const Source& source, std::uint64_t
   bytes_.resize(to.size() * bytes);
   if (auto read = source.from.file->read(tensor, at * bytes, bytes_); !read) return read;
   decode_values(tensor.dtype, bytes_.data(), to.size(), to.data());
-  return {};
+  const auto bad = std::ranges::find_if(to, [](float value) { return !std::isfinite(value); });
+  if (bad == to.end()) return {};
+  return make_error(
+      ErrorKind::kInvalid, "read " + title_ + " weights", source.from.file->path().string(),
+      "tensor '" + tensor.name + "' has " + (std::isnan(*bad) ? "NaN" : "an infinity") +
+          " at value " + std::to_string(at + static_cast<std::uint64_t>(bad - to.begin())));
 }
 
 // Whole lines of the tensor are read at once, parts of lines one by one.

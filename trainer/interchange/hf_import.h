@@ -29,8 +29,8 @@ class HuggingFaceWeights {
                                          const ModelConfig& model,
                                          std::uint64_t group_values = kGroupValues);
 
-  // Reads values [first, first + to.size()) of the flattened parameter. REQUIRES: it is one of the
-  // model's, and they are within it.
+  // Reads values [first, first + to.size()) of the flattened parameter. kInvalid, with the tensor's
+  // name, if one is not finite. REQUIRES: it is one of the model's, and they are within it.
   Result<void> read(const std::string& parameter, std::uint64_t first, std::span<float> to);
 
   const std::filesystem::path& directory() const noexcept { return directory_; }

@@ -96,7 +96,14 @@ Result<ModelConfigPtr> load_hugging_face_config(const std::filesystem::path& dir
   const std::filesystem::path path = directory / "config.json";
   std::error_code error;
   const std::uintmax_t bytes = std::filesystem::file_size(path, error);
-  if (error) return errno_error("open", path.string(), error.value());
+  if (error) {
+    std::error_code unknown;
+    const bool missing = !std::filesystem::exists(directory, unknown);
+    return errno_error("open", path.string(), error.value(),
+                       missing ? "it must be a directory: nothing is fetched from the Hugging Face "
+                                 "hub, so download the model first"
+                               : "");
+  }
   if (bytes > kMostTextBytes) {
     return make_error(ErrorKind::kInvalid, "read " + default_family().title() + " weights",
                       path.string(), "it is far too large");

@@ -319,8 +319,11 @@ void ZeroEngine::Impl::run_backward(const at::Tensor& loss, StepReport* report) 
 
 void ZeroEngine::Impl::check_finite(const StepReport& report) const {
   if (std::isfinite(report.grad_norm) && std::isfinite(report.loss)) return;
+  // Nothing was updated before the first step.
+  const char* const advice =
+      step_ == 1 ? "look at the model, its weights and the data" : "lower the learning rate";
   throw Failure(make_error(ErrorKind::kInvalid, "train step " + std::to_string(step_), "",
-                           "loss or gradient norm is not finite: lower the learning rate")
+                           std::string("loss or gradient norm is not finite: ") + advice)
                     .value());
 }
 

@@ -1,11 +1,14 @@
 // A GPT-2 in Hugging Face's layout, read as our parameters: any range, any file layout, or refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spillway/trainer/model.h>
 #include "trainer/interchange/hf_import.h"
 #include "trainer/models/gpt2/family.h"
 #include "trainer/models/gpt2/tensors.h"
 
+#include <cstring>
 #include <functional>
+#include <limits>
 #include <random>
 
 #include "tests/support/scratch.h"
@@ -16,6 +19,7 @@ namespace spillway::trainer::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 GptConfig small_gpt(bool tied) {
   GptConfig config;
@@ -109,6 +113,16 @@ TEST(Gpt2Weights, AnyRangeOfAnyParameterIsRead) {
   }
 }
 
+TEST(Gpt2Weights, ANameOfTheHubIsNotFetchedAndTheErrorSaysSo) {
+  const Scratch scratch;
+  const auto hub = load_hugging_face_config("openai-community/gpt2");
+  ASSERT_FALSE(hub);
+  EXPECT_THAT(hub.error().message(), HasSubstr("nothing is fetched from the Hugging Face hub"));
+  const auto empty = load_hugging_face_config(scratch.path());
+  ASSERT_FALSE(empty);
+  EXPECT_THAT(empty.error().message(), Not(HasSubstr("fetched"))) << "a directory without the file";
+}
+
 TEST(Gpt2Weights, SeveralFilesAreOneModel) {
   const Scratch scratch;
   const GptConfig config = small_gpt(false);
@@ -160,6 +174,32 @@ TEST_F(Gpt2WeightsRefused, WhatIsNotTheModelIsNamed) {
   expect(values, huge, "1000000000 blocks");
   values[3].dtype = "I32";
   expect(values, tied, "is of I32; F32, BF16 and F16 are read");
+}
+
+// Else the first step blames the learning rate.
+TEST_F(Gpt2WeightsRefused, AValueThatIsNotFiniteIsNamedWithItsTensor) {
+  const GptConfig config = small_gpt(true);
+  for (const std::uint64_t group : {HuggingFaceWeights::kGroupValues, std::uint64_t{1}}) {
+    for (const auto& [value, text] :
+         {std::pair(std::numeric_limits<float>::quiet_NaN(), "has NaN at value 17"),
+          std::pair(-std::numeric_limits<float>::infinity(), "has an infinity at value 17")}) {
+      std::vector<NamedValues> values = model_values(config, "F32");
+      const TensorMap map = gpt2_tensors(config);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (values[i].bytes.size() <= 17 * sizeof(float)) continue;
+        const std::string before = values[i].bytes;
+        std::memcpy(values[i].bytes.data() + 17 * sizeof(float), &value, sizeof(float));
+        write_safetensors(scratch_ / "model.safetensors", values);
+        values[i].bytes = before;
+        auto weights = open_gpt(scratch_.path(), config, group);
+        ASSERT_TRUE(weights) << weights.error().message();
+        std::vector<float> read_values(before.size() / sizeof(float));
+        const auto read = weights->read(map.slices[i].parameter, 0, read_values);
+        ASSERT_FALSE(read) << values[i].name;
+        EXPECT_THAT(read.error().message(), HasSubstr("tensor '" + values[i].name + "' " + text));
+      }
+    }
+  }
 }
 
 TEST_F(Gpt2WeightsRefused, ATiedHeadMustBeTheEmbedding) {

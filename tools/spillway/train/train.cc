@@ -131,7 +131,7 @@ void add_train(CLI::App& program, int& exit_code) {
       "  spillway train --model gpt-lite --data plays.txt --config nvme.json \\\n"
       "    --set zero_optimization.offload_param.device=none --metrics run.jsonl\n"
       "  spillway train --data plays.txt --checkpoint-dir saved --checkpoint-every 100\n"
-      "  spillway train --init-from gpt2 --data plays.bin --data-format llmc --context 256\n"
+      "  spillway train --init-from models/gpt2 --data plays.bin --data-format llmc --context 256\n"
       "  torchrun --no-python --nproc-per-node 2 spillway train --data plays.txt --config "
       "nvme.json");
   command->callback([options, command, &exit_code] {
