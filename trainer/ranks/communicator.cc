@@ -75,6 +75,7 @@ struct World {
   std::uint32_t size = 1;
   std::uint32_t local_rank = 0;
   std::uint32_t local_size = 1;
+  std::string source = {};  // "SLURM_PROCID=0 and SLURM_NTASKS=2", where there are several ranks
 };
 
 struct LauncherNames {
@@ -96,7 +97,9 @@ World world_from_environment() {
                                     " must be below " + names.size + "=" + std::to_string(*size));
     }
     return {*rank, *size, number_from(names.local_rank).value_or(*rank),
-            number_from(names.local_size).value_or(*size)};
+            number_from(names.local_size).value_or(*size),
+            std::string(names.rank) + "=" + std::to_string(*rank) + " and " + names.size + "=" +
+                std::to_string(*size)};
   }
   return {};
 }
@@ -130,7 +133,9 @@ class C10dRanks final : public Communicator {
     const auto port = number_from("MASTER_PORT");
     if (address == nullptr || !port || *port > 65535) {
       fail(ErrorKind::kInvalid,
-           "several ranks need MASTER_ADDR and MASTER_PORT in the environment");
+           world.source +
+               " in the environment make this one of several ranks, which need MASTER_ADDR and "
+               "MASTER_PORT too; unset the former for a single process");
     }
     // Under torchrun the store is the agent's: every rank is a client of it.
     const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
@@ -230,7 +235,8 @@ class C10dRanks final : public Communicator {
       return keeper + ", which keeps the store, is gone";
     }
     if (missing.empty()) return "the ranks found each other, but no connection";
-    return "waited " + std::to_string(timeout_.count()) + " s in vain for rank" + missing;
+    return "waited " + std::to_string(timeout_.count()) + " s in vain for rank" + missing + " (" +
+           world_.source + ")";
   }
 
   c10::intrusive_ptr<c10d::Backend> make_group(const c10::intrusive_ptr<c10d::Store>& store) {

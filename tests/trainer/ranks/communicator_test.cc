@@ -5,6 +5,7 @@
 #include <spillway/trainer/failure.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 namespace spillway::trainer {
@@ -49,6 +50,25 @@ TEST(CommunicatorDeathTest, OneRankLeavesThemAsTheyAre) {
         ::_exit(0);
       },
       ::testing::KilledBySignal(SIGPIPE), "");
+}
+
+// A shell inside an allocation has SLURM's variables too, and its user has never asked for ranks.
+TEST(CommunicatorDeathTest, WithoutAnAddressTheVariablesThatMakeSeveralRanksAreNamed) {
+  EXPECT_EXIT(
+      {
+        ::unsetenv("RANK");
+        ::unsetenv("MASTER_ADDR");
+        ::setenv("SLURM_PROCID", "0", 1);
+        ::setenv("SLURM_NTASKS", "4", 1);
+        try {
+          Communicator::from_environment(at::kCPU);
+        } catch (const Failure& failure) {
+          std::fputs(failure.what(), stderr);
+          ::_exit(0);
+        }
+        ::_exit(1);
+      },
+      ::testing::ExitedWithCode(0), "SLURM_PROCID=0 and SLURM_NTASKS=4.*MASTER_ADDR");
 }
 
 }  // namespace
