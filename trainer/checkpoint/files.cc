@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <spillway/aio/signals.h>
+#include <spillway/trainer/checkpoint.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +22,8 @@
 
 namespace spillway::trainer {
 namespace {
+
+constexpr std::uint64_t kExfatMagic = 0x2011bab0;  // in linux/magic.h since 5.7 only
 
 class PlainFile final : public NewFile {
  public:
@@ -136,6 +141,19 @@ bool is_ours(const std::string& name) {
 }
 
 }  // namespace
+
+bool filesystem_has_links(std::uint64_t magic) {
+  return magic != MSDOS_SUPER_MAGIC && magic != kExfatMagic;
+}
+
+bool can_link(const std::filesystem::path& from, const std::filesystem::path& to) {
+  struct stat one {
+  }, other{};
+  struct statfs filesystem {};
+  return ::stat(from.c_str(), &one) == 0 && ::stat(to.c_str(), &other) == 0 &&
+         one.st_dev == other.st_dev && ::statfs(to.c_str(), &filesystem) == 0 &&
+         filesystem_has_links(static_cast<std::uint64_t>(filesystem.f_type));
+}
 
 std::unique_ptr<CheckpointFiles> make_checkpoint_files() { return std::make_unique<PlainFiles>(); }
 

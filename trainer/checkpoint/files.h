@@ -52,6 +52,9 @@ class CheckpointFiles {
 
 std::unique_ptr<CheckpointFiles> make_checkpoint_files();
 
+// `magic`: statfs's f_type.
+bool filesystem_has_links(std::uint64_t magic);
+
 // ShardWriter: writes a shard's file block by block, with the checksum of each.
 class ShardWriter {
  public:

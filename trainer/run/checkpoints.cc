@@ -1,8 +1,8 @@
 #include "trainer/run/checkpoints.h"
 
 #include <spillway/pinned_pool/limits.h>
+#include <spillway/trainer/checkpoint.h>
 #include <spillway/trainer/failure.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -167,14 +167,8 @@ void RunCheckpoints::tell_cost(std::uint64_t each) const {
   const Config& config = input_.config;
   const bool optimizer = config.offload_optimizer.device == OffloadDevice::kNvme;
   const OffloadConfig& states = optimizer ? config.offload_optimizer : config.offload_param;
-  struct stat swap {
-  }, saved{};
-  if (::stat(states.nvme_path.c_str(), &swap) != 0 ||
-      ::stat(options_.directory.c_str(), &saved) != 0) {
-    return;
-  }
   const std::string size = format_bytes(each);
-  if (swap.st_dev == saved.st_dev) {
+  if (can_link(states.nvme_path, options_.directory)) {
     observer_.progress("checkpoints are links of the swap files: each takes " + size +
                        " more as training goes on");
     return;

@@ -5,6 +5,7 @@
 #include "tests/support/scratch.h"
 #include "tests/trainer/checkpoint/format/checkpoint_fixture.h"
 #include "trainer/checkpoint/directory.h"
+#include "trainer/checkpoint/files.h"
 
 namespace spillway::trainer::testing {
 namespace {
@@ -18,6 +19,17 @@ void make(const std::filesystem::path& path) {
   write_all(path / kManifestName, "{}");
   write_all(path / "rank-0000.bin", "bytes");
   write_all(path / "rank-0000.json", "{}");
+}
+
+TEST(CanLinkTest, OneFilesystemThatHasLinks) {
+  const Scratch scratch;
+  std::filesystem::create_directory(scratch / "other");
+  EXPECT_TRUE(can_link(scratch.path(), scratch / "other"));
+  EXPECT_FALSE(can_link(scratch.path(), "/proc")) << "another filesystem";
+  EXPECT_FALSE(can_link(scratch.path(), scratch / "missing"));
+  EXPECT_TRUE(filesystem_has_links(0xef53)) << "ext4";
+  EXPECT_FALSE(filesystem_has_links(0x2011bab0)) << "exFAT";
+  EXPECT_FALSE(filesystem_has_links(0x4d44)) << "FAT";
 }
 
 TEST(CheckpointNameTest, IsOfItsStepAlone) {

@@ -4,7 +4,7 @@
 #include <spillway/aio/path_speed.h>
 #include <spillway/aio/probe.h>
 #include <spillway/pinned_pool/limits.h>
-#include <sys/stat.h>
+#include <spillway/trainer/checkpoint.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -208,11 +208,8 @@ void find_checkpoints(const MachineOptions& options, const EstimateInput& input,
   const std::filesystem::space_info space = std::filesystem::space(there, unknown);
   if (!unknown) saved.free_bytes = space.available;
   const OffloadConfig& states = input.config.offload_optimizer;
-  struct stat swap {
-  }, target{};
-  saved.linked = states.device == OffloadDevice::kNvme &&
-                 ::stat(states.nvme_path.c_str(), &swap) == 0 &&
-                 ::stat(there.c_str(), &target) == 0 && swap.st_dev == target.st_dev;
+  saved.linked =
+      states.device == OffloadDevice::kNvme && trainer::can_link(states.nvme_path, there);
   machine->saved = std::move(saved);
 }
 

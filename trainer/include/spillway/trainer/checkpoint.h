@@ -28,6 +28,10 @@ std::optional<std::uint64_t> step_of_name(const std::string& name);
 // Returns the steps of the complete checkpoints, ascending; none for a missing directory.
 std::vector<std::uint64_t> list_checkpoints(const std::filesystem::path& directory);
 
+// True if files of `from` can be hard links in `to`: both are on one filesystem, and it has links
+// (FAT and exFAT have none).
+bool can_link(const std::filesystem::path& from, const std::filesystem::path& to);
+
 struct CheckpointPlanes;
 
 class Checkpoint {
