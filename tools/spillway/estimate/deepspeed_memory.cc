@@ -1,6 +1,7 @@
 #include "tools/spillway/estimate/deepspeed_memory.h"
 
 #include <algorithm>
+#include <map>
 
 namespace spillway::tools {
 namespace {
@@ -13,6 +14,18 @@ constexpr double kAll = 18;        // and the 16-bit weight, or a 16-bit gradien
 constexpr double kLayerBytes = 4;  // a gathered layer's 16-bit weights and gradients
 
 }  // namespace
+
+std::uint64_t largest_module_parameters(const trainer::TensorMap& tensors) {
+  std::map<std::string, std::uint64_t> modules;
+  std::uint64_t largest = 0;
+  for (const trainer::MappedTensor& tensor : trainer::mapped_tensors(tensors)) {
+    std::uint64_t elements = 1;
+    for (const std::uint64_t size : tensor.shape) elements *= size;
+    std::uint64_t& module = modules[tensor.name.substr(0, tensor.name.rfind('.'))];
+    largest = std::max(largest, module += elements);
+  }
+  return largest;
+}
 
 std::vector<DeepspeedRow> deepspeed_memory(const DeepspeedInput& input) {
   const double n = input.parameters;

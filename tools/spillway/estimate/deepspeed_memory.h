@@ -3,6 +3,8 @@
 // "Memory Requirements"): for those who plan with that table.
 #pragma once
 
+#include <spillway/trainer/tensor_map.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,6 +26,10 @@ struct DeepspeedRow {
   double cpu_bytes = 0;           // of a node
   double gpu_bytes = 0;           // of each GPU
 };
+
+// Returns the parameters of the largest module, which DeepSpeed calls the largest layer: those of
+// its own, without its submodules'. A module holds the tensors whose names differ in the last word.
+std::uint64_t largest_module_parameters(const trainer::TensorMap& tensors);
 
 // Model states alone, no activations; CPU figures with DeepSpeed's safety factor of 1.5.
 std::vector<DeepspeedRow> deepspeed_memory(const DeepspeedInput& input);

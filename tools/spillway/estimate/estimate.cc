@@ -112,10 +112,9 @@ Result<void> run_deepspeed(const Options& options) {
     if (deepspeed.parameters <= 0) {
       deepspeed.parameters = static_cast<double>(trainer::parameter_count(shape));
     }
-    for (const trainer::UnitShape& unit : shape.units) {
-      if (options.largest_layer > 0) break;
-      deepspeed.largest_layer_parameters =
-          std::max(deepspeed.largest_layer_parameters, static_cast<double>(unit.parameters()));
+    if (options.largest_layer <= 0) {
+      const std::uint64_t largest = largest_module_parameters(input->model->tensors());
+      deepspeed.largest_layer_parameters = static_cast<double>(largest);
     }
     if (options.parameters > 0 || options.largest_layer > 0) given.reset();
   }

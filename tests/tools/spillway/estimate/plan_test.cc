@@ -1,6 +1,7 @@
 #include "tools/spillway/estimate/plan.h"
 
 #include <gtest/gtest.h>
+#include <spillway/trainer/model.h>
 #include "trainer/models/gpt2/family.h"
 
 #include "tools/spillway/estimate/deepspeed_memory.h"
@@ -39,6 +40,14 @@ TEST(DeepspeedMemoryTest, NodesShareTheStates) {
   EXPECT_EQ(two[0].cpu_bytes, one[0].cpu_bytes / 2);
   EXPECT_EQ(two[5].cpu_bytes, one[5].cpu_bytes) << "each node makes the whole model";
   EXPECT_EQ(two[6].cpu_bytes, 2 * one[6].cpu_bytes) << "as 0.19.8 counts all GPUs at stage 2";
+}
+
+// gpt-lite's largest module is the first projection of an MLP; a block is three times as large.
+TEST(DeepspeedMemoryTest, TheLargestModuleIsNoUnit) {
+  const auto model = trainer::load_model_config("gpt-lite");
+  ASSERT_TRUE(model);
+  const std::uint64_t width = (*model)->shape().width;
+  EXPECT_EQ(largest_module_parameters((*model)->tensors()), 4 * width * width + 4 * width);
 }
 
 trainer::GptConfig gpt_lite() { return *trainer::named_gpt("gpt-lite"); }
