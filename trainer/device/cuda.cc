@@ -2,6 +2,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/util/Exception.h>
 #include <spillway/trainer/failure.h>
 #include "trainer/kernels/dropout_cuda.h"
 #include "trainer/kernels/update_cuda.h"
@@ -15,11 +16,21 @@ namespace {
 
 namespace allocator = c10::cuda::CUDACachingAllocator;
 
+struct NoWarnings : c10::WarningHandler {
+  void process(const c10::Warning& /*warning*/) override {}
+};
+
 class Cuda final : public StreamingKind {
  public:
   Cuda() : StreamingKind(at::kCUDA) {}
   const char* name() const noexcept override { return "cuda"; }
-  int count() const noexcept override { return at::hasCUDA() ? StreamingKind::count() : 0; }
+  // Where no driver works, c10 warns at the first count of the process. Whoever asked for CUDA gets
+  // an error instead, and the others need not know.
+  int count() const noexcept override {
+    NoWarnings none;
+    const c10::WarningUtils::WarningHandlerGuard guard(&none);
+    return at::hasCUDA() ? StreamingKind::count() : 0;
+  }
   const char* collectives() const noexcept override { return "nccl"; }
   pinned_pool::Policy register_host() const noexcept override { return pinned_pool::Policy::kAuto; }
 

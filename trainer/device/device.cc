@@ -119,6 +119,8 @@ Result<void> check_device_name(std::string_view name) {
 Result<at::Device> open_device(std::string_view name, std::uint32_t local_rank) {
   const Result<Name> read = read_name(name);
   if (!read) return tl::unexpected(read.error());
+  // autograd counts the devices of every kind too: the first count of the process is this one.
+  for (const DeviceKind* built_in : built_in_kinds()) built_in->count();
   const auto lacking = [&](const std::string& why) { return tl::unexpected(invalid(name, why)); };
   const DeviceKind* kind = find_kind(read->kind);
   const int count = kind == nullptr ? 0 : kind->count();
