@@ -167,6 +167,21 @@ TEST(Slab, AChildSharesWhatIsLockedAndHasNothingThatIsRegistered) {
   slab = Slab::create({.size_bytes = kMiB});  // the engine outlives the registered one
 }
 
+TEST(Slab, IsForgottenByTheEngineWhenItGoes) {
+  auto engine = aio::Engine::create({});
+  ASSERT_TRUE(engine) << engine.error().message();
+  const auto registered = [] { return MemoryLimits::read().registered_bytes; };
+  const std::uint64_t before = registered();
+  {
+    auto slab = Slab::create({.size_bytes = 4 * kMiB, .huge_pages = Policy::kOff});
+    ASSERT_TRUE(slab);
+    if (!slab->register_with(**engine, Policy::kRequired) || registered() < before + 4 * kMiB) {
+      GTEST_SKIP() << "nothing is registered, or the kernel does not count it";
+    }
+  }
+  EXPECT_EQ(registered(), before);
+}
+
 TEST(Slab, IsPinnedIfItIsLockedOrRegistered) {
   const SlabOptions options{
       .size_bytes = kMiB, .huge_pages = Policy::kOff, .lock = Policy::kOff, .cuda = Policy::kOff};

@@ -228,13 +228,16 @@ TEST_F(CachedTierTest, AsMuchAsFitsIsNoMoreThanThereIs) {
 TEST_F(CachedTierTest, ADiskThatFailsTakesNothingFromRam) {
   const auto tier = cache(16, 4);
   ASSERT_TRUE(ok(give_all(*tier, 100)));
+  control_->plan({.kind = aio::FaultKind::kError, .direction = aio::Direction::kWrite, .nth = 6});
   control_->plan({.kind = aio::FaultKind::kError,
                   .direction = aio::Direction::kWrite,
-                  .nth = 6,
-                  .forever = true});
+                  .nth = 7,
+                  .forever = true,
+                  .errno_value = ENOSPC});
   const auto freed = tier->demote(16 * kTileBytes, *pool_);
   ASSERT_FALSE(freed);
-  EXPECT_EQ(freed.error().kind, ErrorKind::kIo);
+  EXPECT_EQ(freed.error().kind, ErrorKind::kIo) << "the first";
+  EXPECT_EQ(tier->stats().written_bytes, 5 * kTileBytes);
   EXPECT_EQ(tier->cached_bytes(), 12 * kTileBytes);  // one chunk had gone
   EXPECT_EQ(pool_->available(), 3u);
   control_->clear();

@@ -1,4 +1,4 @@
-// A stream that lacks a buffer, which others have.
+// Streams whose items need more buffers than are free, or none.
 #include <gtest/gtest.h>
 #include <spillway/swapper/tile_stream.h>
 
@@ -27,6 +27,7 @@ class CountedItems final : public TileStream::Source {
     ++looks_;
     return items_[number];
   }
+  std::size_t named() const { return next_; }
   // False if that takes more than 10 s.
   bool looks_again(int times) const {
     const int seen = looks_;
@@ -74,6 +75,25 @@ TEST(StreamThatLacksABuffer, HoldsNone) {
   EXPECT_TRUE(within_reach);
   ASSERT_TRUE(stats) << stats.error().message();
   EXPECT_EQ(*reinterpret_cast<std::uint32_t*>(tier.plane(0, 1)), 7u);
+}
+
+// Nothing else bounds how much of such a stream is held at a time.
+TEST(StreamOfResidentItems, IsNamedAheadByABoundedNumber) {
+  const Layout layout({{"a", 4}});
+  ManualTier tier(layout, std::vector<std::uint64_t>(200, 1));
+  std::vector<Item> parts;
+  for (TileId tile = 0; tile < tier.tile_count(); ++tile) {
+    tier.resident_tiles.insert(tile);
+    parts.push_back({{&tier, tile, layout.all(), Access::kReadWrite, nullptr}});
+  }
+  CountedItems items(parts);
+  std::size_t computed = 0;
+  ASSERT_TRUE(TileStream::run(items, [&](std::size_t item, std::span<const PartView>) {
+    EXPECT_LE(items.named(), item + 65);
+    ++computed;
+    return Result<void>{};
+  }));
+  EXPECT_EQ(computed, 200u);
 }
 
 }  // namespace

@@ -133,6 +133,17 @@ TEST(Placement, SegmentsReachTheirSizeAndALargerTileHasItsOwn) {
   EXPECT_EQ(placed->segments[2].size_bytes, 16 * kMiB);
 }
 
+TEST(Placement, ATileAsLargeAsASegmentLeavesTheOpenOneOpen) {
+  const std::vector<std::uint64_t> elements{kMiB, 2 * kMiB, kMiB};  // 4, 8 and 4 MiB
+  const auto placed =
+      place_tiles(kFloats, elements, directories({1ull << 40}), {.segment_bytes = 8 * kMiB});
+  ASSERT_TRUE(placed);
+  expect_exact_cover(*placed, kFloats);
+  ASSERT_EQ(placed->segments.size(), 2u);
+  EXPECT_EQ(placed->segments[0].size_bytes, 8 * kMiB);
+  EXPECT_EQ(placed->segments[1].size_bytes, 8 * kMiB);
+}
+
 TEST(Placement, SpareRoomIsAShareOfEachSizeRoundedUp) {
   const std::vector<std::uint64_t> elements{1000, 1000, 1000, 1000, 1000, 77};
   const auto placed = place_tiles(kFloats, elements, directories({1ull << 40}),
