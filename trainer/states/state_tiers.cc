@@ -286,4 +286,13 @@ std::uint64_t StateTiers::buffer_bytes() const {
   return bytes;
 }
 
+bool StateTiers::buffers_pinned() const {
+  bool pinned = true;
+  for (const auto* pool : {weight_pool_.get(), update_weight_pool_.get(), optimizer_pool_.get()}) {
+    pinned = pinned && (pool == nullptr || pool->slab().pinned());
+  }
+  for (const auto& pool : added_pools_) pinned = pinned && pool->slab().pinned();
+  return pinned;
+}
+
 }  // namespace spillway::trainer

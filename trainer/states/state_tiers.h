@@ -81,6 +81,8 @@ class StateTiers {
   std::uint64_t nvme_read_bytes() const;
   std::uint64_t nvme_written_bytes() const;
   std::uint64_t buffer_bytes() const;
+  // True if all of them are pinned, or there are none.
+  bool buffers_pinned() const;
   // Lines to tell the user once: which engine and why, what an earlier run left behind.
   const std::vector<std::string>& notes() const noexcept { return notes_; }
   // What the machine did not grant (huge pages, locking), one line each.
