@@ -16,7 +16,7 @@ class Patience {
   static constexpr std::chrono::milliseconds kLook{1000};
   // A machine under load wakes a thread late; what is later than this is a gap.
   static constexpr std::chrono::milliseconds kLate{500};
-
+  // Looks at the clock for the first time.
   explicit Patience(Clock::time_point deadline = Clock::time_point::max())
       : deadline_(deadline), look_(Clock::now()) {}
 

@@ -15,7 +15,7 @@ namespace spillway::aio {
 // Blocks all signals on this thread while it lives. A thread that is started meanwhile inherits it.
 class SPILLWAY_API BlockedSignals {
  public:
-  BlockedSignals() noexcept;
+  BlockedSignals() noexcept;  // blocks them
   ~BlockedSignals();
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;
@@ -35,7 +35,7 @@ std::thread thread_without_signals(Function&& function) {
 // kernel sends with it, which ends a process that does not expect it, is taken away.
 class SPILLWAY_API FileSizeLimit {
  public:
-  FileSizeLimit() noexcept;
+  FileSizeLimit() noexcept;  // begins to hold the signal back
   ~FileSizeLimit();
   FileSizeLimit(const FileSizeLimit&) = delete;
   FileSizeLimit& operator=(const FileSizeLimit&) = delete;
