@@ -226,7 +226,7 @@ MemoryLimits read_limits_of_kernel(const std::filesystem::path& root) {
 
 MemoryLimits MemoryLimits::read(const std::filesystem::path& root) {
   MemoryLimits limits = read_limits_of_kernel(root);
-  limits.untouched_bytes = pinned_pool::untouched_bytes();
+  limits.untouched_bytes = bytes_not_touched();
   return limits;
 }
 

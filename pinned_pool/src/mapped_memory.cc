@@ -57,7 +57,7 @@ std::uint64_t MappedMemory::untouched() noexcept {
   return bytes;
 }
 
-std::uint64_t untouched_bytes(int numa_node) {
+std::uint64_t bytes_not_touched(int numa_node) {
   const MutexLock lock(counted().mutex);
   std::uint64_t bytes = 0;
   for (MappedMemory* mapping : counted().mappings) {

@@ -22,7 +22,7 @@ class MappedMemory {
   void forget() noexcept;
 
  private:
-  friend std::uint64_t untouched_bytes(int numa_node);
+  friend std::uint64_t bytes_not_touched(int numa_node);
   std::uint64_t untouched() noexcept;
 
   std::byte* data_ = nullptr;
@@ -33,6 +33,6 @@ class MappedMemory {
 
 // Returns the bytes that are mapped and not touched, of all mappings or of those bound to one node.
 // Blocks for some ms a GiB, as long as such pages are left.
-std::uint64_t untouched_bytes(int numa_node = -1);
+std::uint64_t bytes_not_touched(int numa_node = -1);
 
 }  // namespace spillway::pinned_pool

@@ -77,7 +77,7 @@ Result<void> bind(Mapping& slab, int numa_node) {
 bool node_has_room(Mapping& slab, int numa_node) {
   if (numa_node < 0) return false;
   const auto available = node_available_bytes(numa_node);
-  const std::uint64_t promised = untouched_bytes(numa_node);
+  const std::uint64_t promised = bytes_not_touched(numa_node);
   if (!available || slab.size_bytes + promised <= *available) return true;
   slab.report.push_back("NUMA: " + format_bytes(slab.size_bytes) + " are not bound to node " +
                         std::to_string(numa_node) + ", which has " + format_bytes(*available) +
