@@ -80,7 +80,7 @@ class SPILLWAY_API Engine {
   void write(const Request& request, Buffer buffer, Callback callback);
   // Starts a request with a callback, and returns a Ticket for `cancel` and `expedite` only: `wait`
   // on it never returns, and dropping it cancels. If nothing of the request is in flight, `cancel`
-  // runs the callback at once on the calling thread.
+  // runs the callback at once on the calling thread; within another callback, behind that one.
   Ticket start(Direction direction, const Request& request, Buffer buffer, Callback callback);
 
   // Registers `memory` with the backend of every thread. Blocks. After a failure the memory still
