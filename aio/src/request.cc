@@ -1,6 +1,7 @@
 #include "request.h"
 
 #include <spillway/aio/check.h>
+#include <spillway/aio/patience.h>
 
 #include <utility>
 
@@ -271,6 +272,15 @@ Completion Ticket::wait() {
   Completion completion = take_completion(request);
   release(request);
   return completion;
+}
+
+bool Ticket::wait_for(std::chrono::nanoseconds timeout) {
+  SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
+  MutexLock lock(request_->mutex);
+  SPILLWAY_CHECK(request_->done || !on_engine_thread(request_->pool.get()),
+                 "a callback must not wait for a request of its own engine");
+  return request_->completed.wait_running_until(lock, Patience::after(timeout),
+                                                [&] { return request_->done.load(); });
 }
 
 Completion Ticket::wait_until(std::chrono::steady_clock::time_point deadline) {

@@ -1,4 +1,5 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/patience.h>
 
 #include <utility>
 
@@ -49,6 +50,13 @@ Completion StripedTicket::wait() {
   Completion completion = take_completion(request);
   StripedCore::release(request);
   return completion;
+}
+
+bool StripedTicket::wait_for(std::chrono::nanoseconds timeout) {
+  SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  MutexLock guard(request_->mutex);
+  return request_->completed.wait_running_until(guard, Patience::after(timeout),
+                                                [&] { return request_->done.load(); });
 }
 
 Completion StripedTicket::wait_until(std::chrono::steady_clock::time_point deadline) {

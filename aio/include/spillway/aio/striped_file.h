@@ -54,6 +54,9 @@ class [[nodiscard]] SPILLWAY_API StripedTicket {
   // Blocks until the request is complete; consumes the ticket.
   // REQUIRES: `valid()`; not called on an engine thread.
   Completion wait();
+  // Blocks until the request is complete, at most for `timeout`. True if it is complete; the ticket
+  // stays valid. REQUIRES: as `wait`.
+  bool wait_for(std::chrono::nanoseconds timeout);
   // As `wait`, but cancels at the deadline and returns kDeadline with an empty Buffer.
   Completion wait_until(std::chrono::steady_clock::time_point deadline);
   // Cancels the request: parts that have not started are dropped, the kernel is asked to cancel

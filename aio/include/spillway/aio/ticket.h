@@ -1,7 +1,7 @@
 // Ticket: a handle on one request in flight. Completion: its outcome.
 //
-// Threads: any thread may use a Ticket, one at a time. A callback must not call `wait` or
-// `wait_until` for its own engine.
+// Threads: any thread may use a Ticket, one at a time. A callback must not call `wait`, `wait_for`
+// or `wait_until` for its own engine.
 #pragma once
 
 #include <spillway/aio/buffer.h>
@@ -40,6 +40,9 @@ class [[nodiscard]] SPILLWAY_API Ticket {
   bool done() const noexcept;
   // Blocks until the request is complete and consumes the Ticket. REQUIRES: `valid()`.
   Completion wait();
+  // Blocks until the request is complete, at most for `timeout`. True if it is complete: `wait`
+  // then returns at once. The Ticket stays valid. REQUIRES: `valid()`.
+  bool wait_for(std::chrono::nanoseconds timeout);
   // As `wait`, but cancels at the deadline and returns kDeadline. The Completion then has an empty
   // Buffer: the engine keeps the memory until the kernel is done with it.
   Completion wait_until(std::chrono::steady_clock::time_point deadline);
