@@ -2,9 +2,11 @@
 #include <spillway/aio/engine.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
+#include "callers_moves.h"
 #include "engine_thread.h"
 #include "request.h"
 #include "thread_affinity.h"
@@ -52,7 +54,10 @@ Result<void> validate(const EngineOptions& options) {
 class Engine::Impl {
  public:
   explicit Impl(const EngineOptions& options)
-      : options_(options), pool_(std::make_shared<RequestPool>(kMaxPending)), queue_(options) {
+      : options_(options),
+        pool_(std::make_shared<RequestPool>(kMaxPending)),
+        queue_(options),
+        callers_moves_(options_) {
     pool_->set_queue(&queue_);
   }
 
@@ -74,26 +79,80 @@ class Engine::Impl {
     return {};
   }
 
-  PendingRequest* submit(Direction direction, const Request& request, Buffer buffer,
-                         Callback callback, int references) {
+  static void check(Direction direction, const Request& request, const Buffer& buffer) {
     SPILLWAY_CHECK(request.file != nullptr && request.file->fd() >= 0, "a request needs a File");
     SPILLWAY_CHECK(request.buffer_offset <= buffer.capacity() &&
                        request.size_bytes <= buffer.capacity() - request.buffer_offset,
                    "the request does not fit into its Buffer");
     SPILLWAY_CHECK(direction == Direction::kRead || request.file->writable(),
                    "a write needs a File that was opened writable");
+  }
+
+  PendingRequest* prepare(Direction direction, const Request& request, Buffer buffer,
+                          Callback callback, int references) {
+    check(direction, request, buffer);
     PendingRequest* pending = pool_->take();
     pending->begin(direction, request, std::move(buffer), std::move(callback));
     pending->references.store(references, std::memory_order_relaxed);
     pending->pool = pool_;
-    if (pending->failure) {
-      complete(pending);
-    } else if (!queue_.push(pending, /*may_block=*/!on_any_engine_thread())) {
+    return pending;
+  }
+
+  // Those that cannot be carried out end at once.
+  void push(std::span<PendingRequest* const> requests) {
+    for (PendingRequest* pending :
+         requests.subspan(queue_.push(requests, /*may_block=*/!on_any_engine_thread()))) {
       pending->failure = engine_destroyed();
       pending->failed_at = pending->offset;
       complete(pending);
     }
+  }
+
+  PendingRequest* submit(Direction direction, const Request& request, Buffer buffer,
+                         Callback callback, int references) {
+    PendingRequest* pending =
+        prepare(direction, request, std::move(buffer), std::move(callback), references);
+    if (pending->failure) {
+      complete(pending);
+    } else {
+      push({&pending, 1});
+    }
     return pending;
+  }
+
+  void submit(std::span<Submission> batch) {
+    std::array<PendingRequest*, 64> ready;
+    while (!batch.empty()) {
+      std::size_t count = 0;
+      const auto part = batch.first(std::min(batch.size(), ready.size()));
+      for (Submission& given : part) {
+        SPILLWAY_CHECK(static_cast<bool>(given.callback), "the callback is empty");
+        PendingRequest* pending = prepare(given.direction, given.request, std::move(given.buffer),
+                                          std::move(given.callback), 1);
+        if (pending->failure) {
+          complete(pending);
+        } else {
+          ready[count++] = pending;
+        }
+      }
+      push(std::span(ready).first(count));
+      batch = batch.subspan(part.size());
+    }
+  }
+
+  Completion move_and_wait(Direction direction, const Request& request, Buffer buffer) {
+    check(direction, request, buffer);
+    SPILLWAY_CHECK(!on_engine_thread(pool_.get()),
+                   "a callback must not wait for a request of its own engine");
+    std::byte* const data = buffer.data() + request.buffer_offset;
+    const std::size_t most = std::size_t{options_.queue_depth} * options_.thread_count;
+    if (callers_may_move_ && callers_moves_.suits(direction, request, data) &&
+        queue_.begin_callers_move(most)) {
+      const bool moved = callers_moves_.move(direction, request, data);
+      queue_.end_callers_move();
+      if (moved) return {.buffer = std::move(buffer), .transferred = request.size_bytes};
+    }
+    return Ticket(submit(direction, request, std::move(buffer), nullptr, 2)).wait();
   }
 
   // Runs `function(thread)` on every engine thread, one after another.
@@ -126,6 +185,8 @@ class Engine::Impl {
   std::string choice_;
   std::shared_ptr<RequestPool> pool_;  // shared with the Tickets, which may outlive the Engine
   WorkQueue queue_;
+  CallersMoves callers_moves_;
+  bool callers_may_move_ = false;  // pread and pwrite do what the Backend does
   std::vector<std::unique_ptr<EngineThread>> threads_;
 };
 
@@ -136,13 +197,15 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
   return or_no_memory("make an engine", [&]() -> Result<std::unique_ptr<Engine>> {
     if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
     auto engine = create(options, factory_of(options.backend));
-    if (engine || options.backend != BackendKind::kAuto) return engine;
-    std::string why = engine.error().message();
-    engine = create(options, factory_of(BackendKind::kThreadPool));
-    if (engine) {
-      (*engine)->impl_->choice_ = "threads: " + why;
-      options.log(LogLevel::kWarning, "a thread pool moves the bytes, not io_uring: " + why);
+    if (!engine && options.backend == BackendKind::kAuto) {
+      const std::string why = engine.error().message();
+      engine = create(options, factory_of(BackendKind::kThreadPool));
+      if (engine) {
+        (*engine)->impl_->choice_ = "threads: " + why;
+        options.log(LogLevel::kWarning, "a thread pool moves the bytes, not io_uring: " + why);
+      }
     }
+    if (engine) (*engine)->impl_->callers_may_move_ = true;
     return engine;
   });
 }
@@ -172,6 +235,14 @@ Ticket Engine::write(const Request& request, Buffer buffer) {
   return Ticket(impl_->submit(Direction::kWrite, request, std::move(buffer), nullptr, 2));
 }
 
+Completion Engine::read_and_wait(const Request& request, Buffer buffer) {
+  return impl_->move_and_wait(Direction::kRead, request, std::move(buffer));
+}
+
+Completion Engine::write_and_wait(const Request& request, Buffer buffer) {
+  return impl_->move_and_wait(Direction::kWrite, request, std::move(buffer));
+}
+
 void Engine::read(const Request& request, Buffer buffer, Callback callback) {
   SPILLWAY_CHECK(static_cast<bool>(callback), "the callback is empty");
   impl_->submit(Direction::kRead, request, std::move(buffer), std::move(callback), 1);
@@ -181,6 +252,8 @@ void Engine::write(const Request& request, Buffer buffer, Callback callback) {
   SPILLWAY_CHECK(static_cast<bool>(callback), "the callback is empty");
   impl_->submit(Direction::kWrite, request, std::move(buffer), std::move(callback), 1);
 }
+
+void Engine::submit(std::span<Submission> batch) { impl_->submit(batch); }
 
 Ticket Engine::start(Direction direction, const Request& request, Buffer buffer,
                      Callback callback) {
@@ -203,13 +276,14 @@ void Engine::unregister_file(const File& file) {
 }
 
 LatencyHistogram Engine::latency(Direction direction) const noexcept {
-  LatencyHistogram sum;
+  LatencyHistogram sum = impl_->callers_moves_.latency(direction);
   for (const auto& thread : impl_->threads_) sum += thread->latency(direction);
   return sum;
 }
 
 EngineStats Engine::stats() const noexcept {
   EngineStats stats;
+  impl_->callers_moves_.add_to(stats);
   for (const auto& thread : impl_->threads_) thread->add_to(stats);
   return stats;
 }

@@ -3,7 +3,6 @@
 #include <spillway/aio/patience.h>
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 namespace spillway::aio {
@@ -27,40 +26,48 @@ void WorkQueue::add(Worker& worker) {
   workers_.push_back(&worker);
 }
 
-bool WorkQueue::push(PendingRequest* request, bool may_block) {
-  std::array<Worker*, 64> sleepers;  // EngineOptions::thread_count is at most that
-  std::size_t count = 0;
-  {
-    MutexLock lock(mutex_);
-    while (may_block && active_.size() >= kMaxPending) has_room_.wait(lock);
-    if (stopping_) return false;  // a callback of a cancelled request submitted the next one
-    request->active_index = active_.size();
-    active_.push_back(request);
-    waiting_.add(request);
-    count = pick_sleepers(*request, sleepers);
-    if (request->deadline < next_deadline_) {
-      if (next_deadline_ == Engine::kNoDeadline) last_round_ = std::chrono::steady_clock::now();
-      next_deadline_ = request->deadline;
-      if (count == 0) sleepers[count++] = workers_.front();  // its sleep is too long now
+std::size_t WorkQueue::push(std::span<PendingRequest* const> requests, bool may_block) {
+  std::size_t pushed = 0;
+  while (pushed < requests.size()) {
+    Sleepers sleepers;
+    {
+      MutexLock lock(mutex_);
+      while (may_block && active_.size() >= kMaxPending) has_room_.wait(lock);
+      if (stopping_) break;  // a callback of a cancelled request submitted the next one
+      do {
+        add(requests[pushed++], sleepers);
+      } while (pushed < requests.size() && (!may_block || active_.size() < kMaxPending));
     }
+    sleepers.wake();
   }
-  for (std::size_t i = 0; i < count; ++i) sleepers[i]->wake();
-  return true;
+  return pushed;
+}
+
+void WorkQueue::add(PendingRequest* request, Sleepers& sleepers) {
+  request->active_index = active_.size();
+  active_.push_back(request);
+  waiting_.add(request);
+  pick_sleepers(*request, sleepers);
+  if (request->deadline >= next_deadline_) return;
+  if (next_deadline_ == Engine::kNoDeadline) last_round_ = std::chrono::steady_clock::now();
+  next_deadline_ = request->deadline;
+  // The sleep of one of them is too long now.
+  if (sleepers.count == 0) sleepers.workers[sleepers.count++] = workers_.front();
 }
 
 // Marks them as awake, so that the next push costs no system call for them.
-std::size_t WorkQueue::pick_sleepers(const PendingRequest& request, std::span<Worker*> out) {
-  const std::uint64_t pieces = request.size_bytes / block_size_bytes_ + 1;
+void WorkQueue::pick_sleepers(const PendingRequest& request, Sleepers& sleepers) {
+  std::uint64_t pieces = request.size_bytes / block_size_bytes_ + 1;
   const bool urgent = request.priority == Priority::kUrgent;
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < workers_.size() && count < pieces && count < out.size(); ++i) {
+  for (std::size_t i = 0; i < workers_.size() && pieces > 0; ++i) {
+    if (sleepers.count == sleepers.workers.size()) return;
     Worker* worker = workers_[next_worker_++ % workers_.size()];
     Worker::Sleep sleep = worker->sleep_.load(std::memory_order_relaxed);
     if (sleep == Worker::kAwake || (sleep == Worker::kForUrgent && !urgent)) continue;
     worker->sleep_.store(Worker::kAwake, std::memory_order_relaxed);
-    out[count++] = worker;
+    sleepers.workers[sleepers.count++] = worker;
+    --pieces;
   }
-  return count;
 }
 
 bool WorkQueue::cancel(PendingRequest* request) {
@@ -84,12 +91,12 @@ void WorkQueue::look_for_cancelled() {
 }
 
 void WorkQueue::expedite(PendingRequest* request) {
-  std::array<Worker*, 64> sleepers;
   MutexLock lock(mutex_);
   if (request->list == nullptr || request->priority == Priority::kUrgent) return;
   waiting_.expedite(request);
-  std::size_t count = pick_sleepers(*request, sleepers);
-  for (std::size_t i = 0; i < count; ++i) sleepers[i]->wake();
+  Sleepers sleepers;
+  pick_sleepers(*request, sleepers);
+  sleepers.wake();
 }
 
 void WorkQueue::run_on(Worker& worker, Command& command) {
@@ -104,6 +111,18 @@ void WorkQueue::finish(std::span<Command* const> commands) {
   MutexLock lock(mutex_);
   for (Command* command : commands) command->done = true;
   command_done_.notify_all();
+}
+
+bool WorkQueue::begin_callers_move(std::size_t most) {
+  MutexLock lock(mutex_);
+  if (stopping_ || !active_.empty() || callers_moves_ >= most) return false;
+  ++callers_moves_;
+  return true;
+}
+
+void WorkQueue::end_callers_move() {
+  MutexLock lock(mutex_);
+  --callers_moves_;
 }
 
 void WorkQueue::stop() {

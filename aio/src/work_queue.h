@@ -5,10 +5,9 @@
 #pragma once
 
 #include <spillway/aio/mutex.h>
-#include <atomic>
+#include <array>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -16,47 +15,11 @@
 #include "piece.h"
 #include "request.h"
 #include "request_lists.h"
+#include "worker.h"
 
 namespace spillway::aio {
 
 inline constexpr std::size_t kMaxPending = 1024;
-
-// A piece for a thread.
-struct Work {
-  PendingRequest* request = nullptr;
-  Piece piece;
-};
-
-// The outcome of a piece.
-struct Ended {
-  PendingRequest* request = nullptr;
-  std::uint64_t failed_at = 0;                  // file offset, if `failure` is set
-  std::optional<Error> failure = std::nullopt;  // kind, errno and detail
-  bool memory_lost = false;
-};
-
-// A function to run on an engine thread, because only that thread may call its Backend.
-struct Command {
-  std::function<void()> run;
-  bool done = false;  // guarded by the WorkQueue
-};
-
-// Worker: the queue's view of an engine thread.
-class Worker {
- public:
-  virtual void wake() noexcept = 0;
-
- protected:
-  ~Worker() = default;
-
- private:
-  friend class WorkQueue;
-  enum Sleep : std::uint8_t { kAwake, kForUrgent, kForAny };
-  std::vector<Command*> commands_;
-  // The kind of push that must wake it.
-  std::atomic<Sleep> sleep_{kAwake};
-  bool look_for_cancelled_ = false;  // guarded by the WorkQueue
-};
 
 // The errors of requests that were cancelled by the engine's end, or by their caller.
 Error engine_destroyed();
@@ -69,9 +32,10 @@ class WorkQueue {
     active_.reserve(kMaxPending);
   }
 
-  // Adds a request. Blocks while kMaxPending requests are pending, if `may_block`. False after
-  // `stop`: the request was not taken.
-  bool push(PendingRequest* request, bool may_block);
+  // Adds requests, in their order, and wakes the threads for all of them at once. Blocks while
+  // kMaxPending requests are pending, if `may_block`. Returns how many were taken: all, unless
+  // `stop` was called.
+  std::size_t push(std::span<PendingRequest* const> requests, bool may_block);
 
   // See Ticket. Does nothing to a request that has ended. True if no thread has any piece of it:
   // the caller must then `complete` it.
@@ -80,6 +44,11 @@ class WorkQueue {
 
   // Runs `command` on `worker` and waits until it has run.
   void run_on(Worker& worker, Command& command);
+
+  // Lets the calling thread move a request itself. False if anything is pending, or `most` threads
+  // do so already. Each true is followed by end_callers_move().
+  [[nodiscard]] bool begin_callers_move(std::size_t most);
+  void end_callers_move();
 
   void stop();
 
@@ -109,6 +78,16 @@ class WorkQueue {
   void add(Worker& worker);
 
  private:
+  // Workers to wake once the lock is free; EngineOptions::thread_count is at most 64.
+  struct Sleepers {
+    std::array<Worker*, 64> workers;
+    std::size_t count = 0;
+    void wake() const {
+      for (std::size_t i = 0; i < count; ++i) workers[i]->wake();
+    }
+  };
+
+  void add(PendingRequest* request, Sleepers& sleepers) SPILLWAY_REQUIRES(mutex_);
   void record(Ended& ended, Round& round) SPILLWAY_REQUIRES(mutex_);
   void drop_queued_part(PendingRequest* request, Error why) SPILLWAY_REQUIRES(mutex_);
   void end_queued(Round& round) SPILLWAY_REQUIRES(mutex_);
@@ -117,8 +96,7 @@ class WorkQueue {
   void take(Worker& worker, Round& round) SPILLWAY_REQUIRES(mutex_);
   std::size_t fair_share(std::uint64_t pieces, std::size_t room) const;
   void postpone_deadlines(std::chrono::steady_clock::time_point now) SPILLWAY_REQUIRES(mutex_);
-  std::size_t pick_sleepers(const PendingRequest& request, std::span<Worker*> out)
-      SPILLWAY_REQUIRES(mutex_);
+  void pick_sleepers(const PendingRequest& request, Sleepers& sleepers) SPILLWAY_REQUIRES(mutex_);
   void look_for_cancelled() SPILLWAY_REQUIRES(mutex_);
 
   const std::uint32_t block_size_bytes_;
@@ -131,6 +109,7 @@ class WorkQueue {
   std::vector<PendingRequest*> active_ SPILLWAY_GUARDED_BY(mutex_);
   std::vector<Worker*> workers_ SPILLWAY_GUARDED_BY(mutex_);
   std::size_t next_worker_ SPILLWAY_GUARDED_BY(mutex_) = 0;
+  std::size_t callers_moves_ SPILLWAY_GUARDED_BY(mutex_) = 0;  // in flight
   // A lower bound of the deadlines of active requests; recomputed when it has passed.
   std::chrono::steady_clock::time_point next_deadline_ SPILLWAY_GUARDED_BY(mutex_) =
       Engine::kNoDeadline;

@@ -308,7 +308,8 @@ class SharingTest : public EngineThreadsTest {
     auto request = std::make_unique<PendingRequest>();
     request->begin(Direction::kRead, {.file = &*file_, .offset = offset, .size_bytes = size_bytes},
                    Buffer::allocate(size_bytes, kBlock), nullptr);
-    ASSERT_TRUE(queue_.push(request.get(), /*may_block=*/false));
+    PendingRequest* const only = request.get();
+    ASSERT_EQ(queue_.push({&only, 1}, /*may_block=*/false), 1u);
     requests_.push_back(std::move(request));
   }
   std::vector<Work> take(std::size_t room, std::size_t bounce_room) {

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "embedding.md"
 DOCUMENTS = [ROOT / "README.md", GUIDE]
 PRELUDE = """\
+#include <spillway/aio/completion_queue.h>
 #include <spillway/aio/engine.h>
 #include <spillway/aio/striped_file.h>
 #include <spillway/pinned_pool/pool.h>

@@ -19,6 +19,7 @@ namespace spillway::aio {
 struct Gate {
   std::mutex mutex;
   std::vector<std::uint64_t> offsets;   // of all operations, in order
+  std::vector<std::size_t> batches;     // operations of each submit()
   std::atomic<std::uint32_t> open{0};   // operations that may still complete
   std::atomic<std::uint64_t> turns{0};  // of the engine's thread: reap() begins one
 
@@ -45,6 +46,7 @@ class GatedBackend final : public Backend {
   std::size_t submit(std::span<const Operation> operations) override {
     std::lock_guard lock(gate_->mutex);
     std::size_t taken = 0;
+    gate_->batches.push_back(operations.size());
     while (taken < operations.size() && held_.size() < depth_) {
       gate_->offsets.push_back(operations[taken].offset);
       held_.push_back(operations[taken++]);

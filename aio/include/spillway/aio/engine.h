@@ -75,9 +75,23 @@ class SPILLWAY_API Engine {
   // REQUIRES: buffer_offset + size_bytes <= buffer.capacity(); the file writable for a write.
   Ticket read(const Request& request, Buffer buffer);
   Ticket write(const Request& request, Buffer buffer);
+  // As read(...).wait() and write(...).wait(), and cheaper for one request at a time: while the
+  // engine is idle, the calling thread moves whole pages of at most one block itself, without a
+  // change of threads. Block. REQUIRES: as above; not called in a callback of this Engine.
+  Completion read_and_wait(const Request& request, Buffer buffer);
+  Completion write_and_wait(const Request& request, Buffer buffer);
   // As above, with a callback instead of a Ticket.
   void read(const Request& request, Buffer buffer, Callback callback);
   void write(const Request& request, Buffer buffer, Callback callback);
+  struct Submission {
+    Direction direction = Direction::kRead;
+    Request request;
+    Buffer buffer;
+    Callback callback;
+  };
+  // Starts many small requests with one wake-up of the engine's threads. Each as above, with its
+  // callback; takes the Buffers and callbacks out of `batch`.
+  void submit(std::span<Submission> batch);
   // Starts a request with a callback, and returns a Ticket for `cancel` and `expedite` only: `wait`
   // on it never returns, and dropping it cancels. If nothing of the request is in flight, `cancel`
   // runs the callback at once on the calling thread; within another callback, behind that one.
