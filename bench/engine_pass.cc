@@ -66,6 +66,11 @@ bool is_read(Mix mix, std::uint64_t request) {
 
 }  // namespace
 
+RequestBuffers hot_buffers(const Setting& setting) {
+  return {.bytes = setting.block_size_bytes,
+          .count = std::size_t{setting.queue_depth} * setting.thread_count};
+}
+
 struct EnginePass::Pending {
   aio::Ticket ticket;
   std::uint64_t offset = 0;
@@ -76,8 +81,8 @@ struct EnginePass::Pending {
 Result<std::unique_ptr<EnginePass>> EnginePass::create(const aio::File& file,
                                                        std::uint64_t size_bytes,
                                                        const Setting& setting,
-                                                       std::size_t request_bytes) {
-  std::unique_ptr<EnginePass> pass(new EnginePass(file, size_bytes, setting.mix, request_bytes));
+                                                       const RequestBuffers& buffers) {
+  std::unique_ptr<EnginePass> pass(new EnginePass(file, size_bytes, setting.mix, buffers));
   auto engine = aio::Engine::create({.backend = aio::BackendKind::kIoUring,
                                      .block_size_bytes = setting.block_size_bytes,
                                      .queue_depth = setting.queue_depth,
@@ -85,17 +90,17 @@ Result<std::unique_ptr<EnginePass>> EnginePass::create(const aio::File& file,
   if (!engine) return tl::unexpected(engine.error());
   pass->engine_ = std::move(*engine);
   pass->engine_->register_file(file);
-  auto pool =
-      Pool::create({.buffer_bytes = request_bytes, .buffer_count = kPending, .name = "request"},
-                   pass->engine_.get());
+  auto pool = Pool::create(
+      {.buffer_bytes = buffers.bytes, .buffer_count = buffers.count, .name = "request"},
+      pass->engine_.get());
   if (!pool) return tl::unexpected(pool.error());
   pass->pool_ = std::move(*pool);
   fill_with_noise(*pass->pool_);
   return pass;
 }
 
-Result<void> EnginePass::finish(Pending pending, Marks marks) const {
-  const aio::Completion completion = pending.ticket.wait();
+Result<void> EnginePass::finish(const Pending& pending, const aio::Completion& completion,
+                                Marks marks) const {
   if (!completion.transferred) return tl::unexpected(completion.transferred.error());
   if (marks == Marks::kNone || !pending.read ||
       marked(completion.buffer.data(), pending.size_bytes, pending.offset)) {
@@ -105,11 +110,30 @@ Result<void> EnginePass::finish(Pending pending, Marks marks) const {
                     "wrong bytes at " + std::to_string(pending.offset) + " or after");
 }
 
+Result<void> EnginePass::move_one_by_one(Mix mix, Marks marks) {
+  for (std::uint64_t offset = 0; offset < size_bytes_;) {
+    Lease lease = pool_->acquire();
+    const std::size_t size = std::min<std::uint64_t>(buffers_.bytes, size_bytes_ - offset);
+    const bool read = is_read(mix, offset / buffers_.bytes);
+    if (!read && marks == Marks::kWriteAndCheck) mark(lease.data(), size, offset);
+    const aio::Engine::Request request{.file = &file_, .offset = offset, .size_bytes = size};
+    const aio::Completion completion =
+        read ? engine_->read_and_wait(request, std::move(lease).release())
+             : engine_->write_and_wait(request, std::move(lease).release());
+    const Pending pending{.ticket = {}, .offset = offset, .size_bytes = size, .read = read};
+    if (auto finished = finish(pending, completion, marks); !finished) return finished;
+    offset += size;
+  }
+  return {};
+}
+
 Result<void> EnginePass::move_all(Mix mix, Marks marks) {
+  if (buffers_.count == 1) return move_one_by_one(mix, marks);
   std::deque<Pending> pending;
   Result<void> done;
   const auto finish_oldest = [&] {
-    auto finished = finish(std::move(pending.front()), marks);
+    const aio::Completion completion = pending.front().ticket.wait();
+    auto finished = finish(pending.front(), completion, marks);
     pending.pop_front();
     if (done) done = finished;
   };
@@ -119,8 +143,8 @@ Result<void> EnginePass::move_all(Mix mix, Marks marks) {
       finish_oldest();
       continue;
     }
-    const std::size_t size = std::min<std::uint64_t>(request_bytes_, size_bytes_ - offset);
-    const bool read = is_read(mix, offset / request_bytes_);
+    const std::size_t size = std::min<std::uint64_t>(buffers_.bytes, size_bytes_ - offset);
+    const bool read = is_read(mix, offset / buffers_.bytes);
     if (!read && marks == Marks::kWriteAndCheck) mark(lease.data(), size, offset);
     const aio::Engine::Request request{.file = &file_, .offset = offset, .size_bytes = size};
     pending.push_back({read ? engine_->read(request, std::move(lease).release())

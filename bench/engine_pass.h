@@ -30,32 +30,40 @@ struct Run {
   double calls_per_gb() const { return static_cast<double>(system_calls) / gb(); }
 };
 
+// The buffers of an EnginePass: one for each request in flight.
+struct RequestBuffers {
+  std::size_t bytes = 0;  // of each, and of a request
+  std::size_t count = 0;
+};
+// As many bytes as the operations in flight have, which is what fio has.
+RequestBuffers hot_buffers(const Setting& setting);
+
 // An Engine with its registered buffers on `file`, made before any clock starts.
 class EnginePass {
  public:
-  // Makes requests of `request_bytes`, `kPending` in flight at a time. Both must outlive it.
+  // One request at a time is waited for at once (Engine::read_and_wait). `file` must outlive it.
   static Result<std::unique_ptr<EnginePass>> create(const aio::File& file, std::uint64_t size_bytes,
                                                     const Setting& setting,
-                                                    std::size_t request_bytes);
+                                                    const RequestBuffers& buffers);
   // Moves all `size_bytes` once. Timed; the bytes are not looked at, as fio does not either.
   Result<Run> run();
   // Writes the whole file, a mark in every page, and reads it back: kCorrupt where one is wrong.
   Result<void> check();
 
  private:
-  static constexpr std::size_t kPending = 4;
-
-  EnginePass(const aio::File& file, std::uint64_t size_bytes, Mix mix, std::size_t request_bytes)
-      : file_(file), size_bytes_(size_bytes), mix_(mix), request_bytes_(request_bytes) {}
+  EnginePass(const aio::File& file, std::uint64_t size_bytes, Mix mix,
+             const RequestBuffers& buffers)
+      : file_(file), size_bytes_(size_bytes), mix_(mix), buffers_(buffers) {}
   struct Pending;
   enum class Marks { kNone, kWriteAndCheck };
   Result<void> move_all(Mix mix, Marks marks);
-  Result<void> finish(Pending pending, Marks marks) const;
+  Result<void> move_one_by_one(Mix mix, Marks marks);
+  Result<void> finish(const Pending& pending, const aio::Completion& completion, Marks marks) const;
 
   const aio::File& file_;
   const std::uint64_t size_bytes_;
   const Mix mix_;
-  const std::size_t request_bytes_;
+  const RequestBuffers buffers_;
   std::unique_ptr<aio::Engine> engine_;
   std::unique_ptr<pinned_pool::Pool> pool_;
 };

@@ -45,10 +45,10 @@ const char* name_of(Mix mix) {
 }
 
 std::string setting_of(const Cell& cell) {
-  char text[96];
-  std::snprintf(text, sizeof text, "%s | %uK | %u | %u", name_of(cell.setting.mix),
+  char text[128];
+  std::snprintf(text, sizeof text, "%s | %uK | %u | %u | %zux%zuK", name_of(cell.setting.mix),
                 cell.setting.block_size_bytes >> 10, cell.setting.queue_depth,
-                cell.setting.thread_count);
+                cell.setting.thread_count, cell.buffers.count, cell.buffers.bytes >> 10);
   return text;
 }
 
@@ -84,7 +84,7 @@ void print_cell(const Cell& cell) {
 }  // namespace
 
 void print_card(const std::string& directory, const std::string& label, const std::string& fio,
-                std::uint64_t size_mib, std::uint64_t request_mib, int rounds) {
+                std::uint64_t size_mib, int rounds) {
   const aio::PathProbe probe = aio::probe_path(directory);
   utsname system{};
   uname(&system);
@@ -104,13 +104,15 @@ void print_card(const std::string& directory, const std::string& label, const st
               commit.empty() ? "unknown" : commit.substr(0, commit.find('\n')).c_str());
   std::printf(
       "- Both: io_uring, O_DIRECT, registered buffers and file, batches as large as the depth, "
-      "buffers on %s huge pages, one pass over the same file of %llu MiB, all of it written "
-      "before; %d alternating pairs a cell. Ours: requests of %llu MiB, 4 of them pending, every "
-      "page checked in a pass before that is not timed. CPU seconds are the whole process's, "
-      "fio's its jobs'. GB are 10^9 bytes.\n\n",
+      "buffers on %s huge pages, one pass over the same file of %llu MiB (the first 65536 blocks), "
+      "all of it written before; %d alternating pairs a cell. fio has one buffer of a block for "
+      "each "
+      "operation in flight. Ours are in the table, and a request has one of them; more than fio's "
+      "are cold memory, as a program has that keeps what it reads. Every page is checked in a pass "
+      "before that is not timed. CPU seconds are the whole process's, fio's its jobs'. GB are 10^9 "
+      "bytes.\n\n",
       fio::has_huge_pages(32 << 20) ? "reserved" : "transparent (ours) and no (fio's)",
-      static_cast<unsigned long long>(size_mib), rounds,
-      static_cast<unsigned long long>(request_mib));
+      static_cast<unsigned long long>(size_mib), rounds);
 }
 
 void print_tables(const std::vector<Cell>& cells) {
@@ -118,9 +120,10 @@ void print_tables(const std::vector<Cell>& cells) {
       "Medians; a ratio is the median of the pairs' own ratios with their least and most. Speed "
       "above 1 and CPU below 1: the engine is better. Calls are io_uring_enter, fio's counted by "
       "strace in a run of its own.\n\n"
-      "| mix | block | depth | threads | GB/s ours | fio | ours / fio | CPU s/GB ours | fio | "
+      "| mix | block | depth | threads | our buffers | GB/s ours | fio | ours / fio | CPU s/GB "
+      "ours | fio | "
       "ours / fio | calls/GB ours | fio |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Cell& cell : cells) print_cell(cell);
   std::printf("\nEvery pair, GB/s ours / fio (CPU s/GB ours / fio):\n\n");
   for (const Cell& cell : cells) {

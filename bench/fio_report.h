@@ -15,12 +15,14 @@ struct Round {
 
 struct Cell {
   Setting setting;
+  RequestBuffers buffers;        // ours
+  std::uint64_t size_bytes = 0;  // of a pass
   std::vector<Round> rounds = {};
   std::uint64_t fio_system_calls = 0;  // 0: not known
 };
 
 void print_card(const std::string& directory, const std::string& label, const std::string& fio,
-                std::uint64_t size_mib, std::uint64_t request_mib, int rounds);
+                std::uint64_t size_mib, int rounds);
 void print_tables(const std::vector<Cell>& cells);
 // One line for who waits: the setting and the ratios.
 std::string describe(const Cell& cell);
