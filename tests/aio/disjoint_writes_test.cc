@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -303,6 +304,22 @@ TEST_F(UnfinishedWrites, AFailureToWriteBackIsReported) {
   EXPECT_EQ(done.transferred.error().kind, ErrorKind::kIo);
   EXPECT_EQ(done.transferred.error().got, 0u);
   EXPECT_NE(done.transferred.error().message().find("writing the page back"), std::string::npos);
+}
+
+// Writes in part cost a second descriptor and the write-back of a page; whole pages neither.
+TEST_F(UnfinishedWrites, WholePagesCostOneOperationAndNoDescriptor) {
+  if (!file_->direct()) GTEST_SKIP() << "no direct I/O here: " << file_->why_not_direct();
+  const auto descriptors = [] {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = descriptors();
+  ASSERT_TRUE(write(3 * kPage, 16 * kPage, 'a').wait().transferred);
+  EXPECT_EQ(control_->operations(), 1u);
+  EXPECT_EQ(descriptors(), before);
+  ASSERT_TRUE(write(3 * kPage, 16 * kPage + 1, 'b').wait().transferred);
+  EXPECT_EQ(control_->operations(), 1u + 1 + 2);
+  EXPECT_EQ(descriptors(), before + 1);
 }
 
 // The name may be gone or another file's; the descriptor's permission counts.
