@@ -25,6 +25,21 @@ void SegmentFiles::Pending::expedite() noexcept {
   if (ticket_.valid()) ticket_.expedite();
 }
 
+void SegmentFiles::Pending::cancel() noexcept {
+  if (ticket_.valid()) ticket_.cancel();
+}
+
+void SegmentFiles::Pending::when_done(std::function<void()> function) {
+  {
+    const MutexLock guard(mutex_);
+    if (!ended_) {
+      when_done_ = std::move(function);
+      return;
+    }
+  }
+  function();
+}
+
 std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
     std::chrono::steady_clock::time_point deadline) {
   MutexLock guard(mutex_);
@@ -34,10 +49,15 @@ std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
 }
 
 void SegmentFiles::Pending::complete(aio::Completion completion) {
-  const MutexLock guard(mutex_);
-  completion_ = std::move(completion);
-  ended_ = std::chrono::steady_clock::now();
-  changed_.notify_all();
+  std::function<void()> when_done;
+  {
+    const MutexLock guard(mutex_);
+    completion_ = std::move(completion);
+    ended_ = std::chrono::steady_clock::now();
+    changed_.notify_all();
+    when_done = std::exchange(when_done_, nullptr);
+  }
+  if (when_done) when_done();
 }
 
 SegmentFiles::SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct)

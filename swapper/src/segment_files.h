@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,6 +43,10 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     bool done() const noexcept;
     // Makes a read urgent.
     void expedite() noexcept;
+    // Cancels a read.
+    void cancel() noexcept;
+    // Calls `function` once it is complete: on the thread that completes it, or at once.
+    void when_done(std::function<void()> function);
     // Returns the time of completion; nothing if it is not complete.
     std::optional<std::chrono::steady_clock::time_point> ended() const noexcept;
     // Blocks until the request is complete; returns nothing at the deadline, and the engine then
@@ -56,7 +61,9 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     CondVar changed_;
     std::optional<aio::Completion> completion_ SPILLWAY_GUARDED_BY(mutex_);
     std::optional<std::chrono::steady_clock::time_point> ended_ SPILLWAY_GUARDED_BY(mutex_);
-    // For `expedite` only. It lives until the request has completed: dropping it would cancel.
+    std::function<void()> when_done_ SPILLWAY_GUARDED_BY(mutex_);
+    // For `expedite` and `cancel`. It lives until the request has completed: dropping it would
+    // cancel.
     aio::Ticket ticket_;
   };
 

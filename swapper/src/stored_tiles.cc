@@ -28,6 +28,10 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
 
   bool done() const noexcept override { return pending_->done(); }
   void expedite() noexcept override { pending_->expedite(); }
+  void cancel() noexcept override { pending_->cancel(); }
+  void when_done(std::function<void()> function) override {
+    pending_->when_done(std::move(function));
+  }
   std::optional<std::chrono::steady_clock::time_point> ended() const noexcept override {
     return pending_->ended();
   }

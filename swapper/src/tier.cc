@@ -20,6 +20,11 @@ class CompletedTransfer final : public Transfer::Impl {
 
 }  // namespace
 
+void Transfer::Impl::when_done(std::function<void()> function) {
+  SPILLWAY_CHECK(done(), "this tier's transfers call nothing when they are done");
+  function();
+}
+
 Transfer Transfer::completed(Result<pinned_pool::Lease> result) {
   return Transfer(std::make_unique<CompletedTransfer>(std::move(result)));
 }
@@ -32,6 +37,16 @@ bool Transfer::done() const noexcept {
 void Transfer::expedite() noexcept {
   SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
   impl_->expedite();
+}
+
+void Transfer::cancel() noexcept {
+  SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
+  impl_->cancel();
+}
+
+void Transfer::when_done(std::function<void()> function) {
+  SPILLWAY_CHECK(valid(), "a Transfer is waited for once");
+  impl_->when_done(std::move(function));
 }
 
 Result<pinned_pool::Lease> Transfer::wait(

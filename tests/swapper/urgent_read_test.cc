@@ -3,6 +3,8 @@
 #include <spillway/swapper/ram_tier.h>
 #include <spillway/swapper/split_tier.h>
 
+#include <future>
+
 #include "store_fixture.h"
 #include "support/gated_backend.h"
 
@@ -98,6 +100,46 @@ TEST_F(UrgentReadTest, WhatHasNoQueueTakesItInItsStride) {
   Transfer behind = write(0);
   behind.expedite();  // a write stays in its turn
   EXPECT_EQ(tile_of_operation(kDepth), 0u);
+}
+
+TEST_F(UrgentReadTest, ACancelledReadNeverReachesTheDevice) {
+  Transfer before = write(0);
+  EXPECT_EQ(tile_of_operation(kDepth), 0u);
+  Transfer unwanted = read(5);
+  unwanted.cancel();
+  auto ended = unwanted.wait();  // with the device as busy as before
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().kind, ErrorKind::kCancelled);
+  before.cancel();  // a write is not cancelled
+  gate_->open = 1'000'000;
+  EXPECT_TRUE(before.wait());
+  EXPECT_EQ(gate_->count(), seen_ + kElements / kBlock) << "operations of the write alone";
+}
+
+TEST_F(UrgentReadTest, TellsWhenATransferIsDone) {
+  for (const bool writes : {true, false}) {
+    gate_->open = 0;
+    Transfer transfer = writes ? write(3) : read(3);
+    std::promise<void> done;
+    auto told = done.get_future();
+    transfer.when_done([&] { done.set_value(); });
+    ASSERT_TRUE(gate_->settled());
+    EXPECT_EQ(told.wait_for(0s), std::future_status::timeout);
+    gate_->open = 1'000'000;
+    ASSERT_EQ(told.wait_for(60s), std::future_status::ready);
+    EXPECT_TRUE(transfer.done());
+    EXPECT_TRUE(transfer.wait());
+  }
+  // At once, if it is done; and without anybody who waits.
+  Transfer resident = write(kTiles);
+  bool called = false;
+  resident.when_done([&] { called = true; });
+  EXPECT_TRUE(called);
+  gate_->open = 0;
+  std::promise<void> done;
+  write(4).when_done([&] { done.set_value(); });
+  gate_->open = 1'000'000;
+  EXPECT_EQ(done.get_future().wait_for(60s), std::future_status::ready);
 }
 
 }  // namespace

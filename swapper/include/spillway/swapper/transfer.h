@@ -5,6 +5,7 @@
 #include <spillway/aio/export.h>
 #include <spillway/pinned_pool/pool.h>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -21,6 +22,9 @@ class [[nodiscard]] SPILLWAY_API Transfer {
     virtual bool done() const noexcept = 0;
     // See Transfer::expedite; for a medium with a queue.
     virtual void expedite() noexcept {}
+    virtual void cancel() noexcept {}
+    // See Transfer::when_done. REQUIRES, unless it is overridden: done().
+    virtual void when_done(std::function<void()> function);
     // Blocks until the deadline; returns the Lease or the failure. Called at most once.
     virtual Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) = 0;
     // Returns the time when the medium was done, known after `finish`; nothing without a medium.
@@ -41,6 +45,13 @@ class [[nodiscard]] SPILLWAY_API Transfer {
   // Makes the unstarted rest of a read urgent, because a thread now waits for it. Does not affect
   // writes. Does not block. REQUIRES: valid().
   void expedite() noexcept;
+  // Cancels a read, if the medium has a queue: the Transfer ends soon, with kCancelled, or normally
+  // if it was too late. Does not affect writes. Does not block. REQUIRES: valid().
+  void cancel() noexcept;
+  // Calls `function` once when the Transfer is done: on an engine's thread, or at once on this one.
+  // It must not block. A dropped Transfer calls it too. REQUIRES: valid(), not called before; the
+  // Transfer of a TileStore, or done().
+  void when_done(std::function<void()> function);
   // Blocks until the bytes are moved and, for a read, verified on the calling thread. Consumes the
   // Transfer. kDeadline after `timeout`: the engine then keeps the Lease until the kernel is done
   // with it. Sets `ended`, if given, to the time when the medium was done. REQUIRES: valid().
