@@ -280,6 +280,13 @@ void StripedFile::write(const Request& request, Buffer buffer, Engine::Callback 
   core_->submit(Direction::kWrite, request, std::move(buffer), std::move(callback), 1);
 }
 
+StripedTicket StripedFile::start(Direction direction, const Request& request, Buffer buffer,
+                                 Engine::Callback callback) {
+  SPILLWAY_CHECK(callback, "the callback is empty");
+  return StripedTicket(
+      core_->submit(direction, request, std::move(buffer), std::move(callback), 2));
+}
+
 Result<void> StripedFile::sync() {
   for (auto& member : core_->members()) {
     if (auto synced = member->file.sync(); !synced) return synced;

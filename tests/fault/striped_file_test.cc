@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 #include <tuple>
 
@@ -206,6 +207,28 @@ TEST_F(StripedFaults, TheKernelIsAskedToGiveUpWhatHangs) {
   }
   EXPECT_EQ(outstanding_, 0);
   expect_contents();
+}
+
+TEST_F(StripedFaults, ARequestWithACallbackIsCancelledByItsTicket) {
+  start({});
+  const std::uint64_t before = bad_->faults();
+  bad_->plan({.kind = FaultKind::kStall, .forever = true});
+  std::promise<Completion> ended;
+  StripedTicket ticket =
+      file_->start(Direction::kWrite, {.size_bytes = kFileBytes}, counted(kFileBytes),
+                   [&ended](Completion completion) { ended.set_value(std::move(completion)); });
+  while (bad_->faults() == before) std::this_thread::sleep_for(1ms);
+  ticket.cancel();
+  {
+    const Completion done = ended.get_future().get();
+    EXPECT_TRUE(done.buffer);
+    ASSERT_FALSE(done.transferred);
+    EXPECT_EQ(done.transferred.error().kind, ErrorKind::kCancelled);
+  }
+  ticket.cancel();  // too late, and no harm
+  ticket = StripedTicket();
+  bad_->clear();
+  EXPECT_EQ(outstanding_, 0);
 }
 
 TEST_F(StripedFaults, ADeadlineEndsTheRequestAndNotTheUseOfItsMemory) {

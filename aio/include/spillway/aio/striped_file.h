@@ -111,6 +111,9 @@ class SPILLWAY_API StripedFile {
   // As above, with a callback instead of a StripedTicket.
   void read(const Request& request, Buffer buffer, Engine::Callback callback);
   void write(const Request& request, Buffer buffer, Engine::Callback callback);
+  // As Engine::start: with a callback, and a StripedTicket for `cancel` only.
+  StripedTicket start(Direction direction, const Request& request, Buffer buffer,
+                      Engine::Callback callback);
 
   // Calls fdatasync on every member. Blocks. After a failure the contents are unknown.
   Result<void> sync();
