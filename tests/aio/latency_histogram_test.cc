@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -47,6 +48,13 @@ TEST(LatencyHistogram, PercentilesAreThoseOfTheSortedDurationsToABucketsWidth) {
     EXPECT_LE(found, exact * 17 / 16 + 1);
   }
   EXPECT_EQ(LatencyHistogram().percentile(0.5), nanoseconds(0));
+  const double exact = std::accumulate(all.begin(), all.end(), 0.0) / 10'000;
+  EXPECT_NEAR(static_cast<double>(one.mean().count()), exact, exact / 32 + 1);
+  EXPECT_EQ(LatencyHistogram().mean(), nanoseconds(0));
+  LatencyHistogram single;
+  single.add(nanoseconds(32 + 3));  // shares its bucket with 34
+  EXPECT_LE(single.mean(), single.max());
+  EXPECT_GE(single.mean(), nanoseconds(34));
 }
 
 TEST(LatencyHistogram, AnEngineCountsEachOperationByItsDirection) {

@@ -54,6 +54,18 @@ class LatencyHistogram {
 
   std::uint64_t count() const noexcept { return count_; }
   Duration max() const noexcept { return max_; }
+  // Returns the mean duration, to half the width of a bucket. 0 if nothing was counted.
+  Duration mean() const noexcept {
+    double sum = 0;  // of each bucket's middle
+    std::int64_t shortest = 0;
+    for (std::size_t bucket = 0; bucket < kBuckets; ++bucket) {
+      const std::int64_t longest = upper_bound_of(bucket).count();
+      sum += double(counts_[bucket]) * (double(shortest) + double(longest)) / 2;
+      shortest = longest + 1;
+    }
+    const double mean = count_ == 0 ? 0 : sum / double(count_);
+    return std::min(Duration(static_cast<std::int64_t>(mean)), max_);
+  }
   // Returns the duration that a share `quantile` (0 to 1) of the operations did not exceed, to the
   // width of a bucket. 0 if nothing was counted.
   Duration percentile(double quantile) const noexcept {
