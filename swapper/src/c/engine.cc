@@ -12,6 +12,7 @@ aio::EngineOptions engine_options(const spillway_engine_options& given) {
   if (given.queue_depth != 0) options.queue_depth = given.queue_depth;
   if (given.thread_count != 0) options.thread_count = given.thread_count;
   options.single_submit = given.single_submit != 0;
+  options.measure_latency = given.measure_latency != 0;
   if (given.drain_timeout_ms != 0) {
     options.drain_timeout = std::chrono::milliseconds(given.drain_timeout_ms);
   }
@@ -33,6 +34,7 @@ spillway_status spillway_engine_create(const spillway_engine_options* options,
     spillway_engine_options given;
     if (auto status = read_options(options, &given, what)) return status;
     if (auto status = want_choice(given.backend, 2, "backend", what)) return status;
+    if (given.reserved != 0) return failed(SPILLWAY_UNSUPPORTED, what, "`reserved` is not 0");
     auto object = std::make_shared<EngineObject>();
     object->log = {given.log, given.log_context};
     aio::EngineOptions wanted = engine_options(given);
@@ -74,5 +76,32 @@ spillway_status spillway_engine_get_stats(spillway_engine* engine, spillway_engi
                          .retries = now.retries,
                          .system_calls = now.system_calls},
                         stats, "engine stats");
+  });
+}
+
+spillway_status spillway_engine_get_latency(spillway_engine* engine, int32_t direction,
+                                            spillway_latency* latency) {
+  return guarded("engine latency", [&] {
+    const char* const what = "engine latency";
+    auto object = find<EngineObject>(engine, what);
+    if (!object) return object.error();
+    if (auto status = want_choice(direction, 1, "direction", what)) return status;
+    if (!(*object)->engine->options().measure_latency) {
+      return failed(SPILLWAY_UNSUPPORTED, what, "the engine was made without measure_latency");
+    }
+    const aio::LatencyHistogram now = (*object)->engine->latency(
+        direction == SPILLWAY_DIRECTION_READ ? aio::Direction::kRead : aio::Direction::kWrite);
+    const auto ns = [](aio::LatencyHistogram::Duration duration) {
+      return static_cast<std::uint64_t>(duration.count());
+    };
+    return write_result({.size = 0,
+                         .count = now.count(),
+                         .mean_ns = ns(now.mean()),
+                         .p50_ns = ns(now.percentile(0.5)),
+                         .p90_ns = ns(now.percentile(0.9)),
+                         .p99_ns = ns(now.percentile(0.99)),
+                         .p99_9_ns = ns(now.percentile(0.999)),
+                         .max_ns = ns(now.max())},
+                        latency, what);
   });
 }

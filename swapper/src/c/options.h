@@ -11,8 +11,16 @@
 
 namespace spillway::c {
 
-// Reads the fields of `given` that this version knows; fields of later versions must be zero. NULL
-// means all defaults, if `may_be_null`.
+// The sizeof of Options in the version before its last fields were appended. A program that was
+// compiled with that header leaves them at their defaults.
+template <typename Options>
+inline constexpr std::size_t kEarlierSize = sizeof(Options);
+template <>
+inline constexpr std::size_t kEarlierSize<spillway_engine_options> =
+    offsetof(spillway_engine_options, measure_latency);
+
+// Reads the fields of `given` that both the caller's version and this one know; fields of later
+// versions must be zero. NULL means all defaults, if `may_be_null`.
 template <typename Options>
 spillway_status read_options(const Options* given, Options* options, const char* operation,
                              bool may_be_null = true) {
@@ -23,17 +31,18 @@ spillway_status read_options(const Options* given, Options* options, const char*
     return failed(SPILLWAY_MISUSE, operation, "the options are NULL");
   }
   const std::size_t size = given->size;
-  if (size < sizeof(Options) || size > 4096) {
+  if ((size < sizeof(Options) && size != kEarlierSize<Options>) || size > 4096) {
     return failed(SPILLWAY_MISUSE, operation,
                   "the options' `size` is " + std::to_string(size) +
                       ", must be their sizeof: " + std::to_string(sizeof(Options)));
   }
+  const std::size_t known = std::min(size, sizeof(Options));
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  if (std::any_of(bytes + sizeof(Options), bytes + size, [](auto byte) { return byte != 0; })) {
+  if (std::any_of(bytes + known, bytes + size, [](auto byte) { return byte != 0; })) {
     return failed(SPILLWAY_UNSUPPORTED, operation,
                   "the options have fields that this version of the library does not know");
   }
-  std::memcpy(options, given, sizeof(Options));
+  std::memcpy(options, given, known);
   return SPILLWAY_OK;
 }
 
