@@ -18,6 +18,19 @@ struct FirstEngineOptions {
   spillway_log log;
   void* log_context;
 };
+struct FirstStoreOptions {
+  std::size_t size;
+  const spillway_plane* planes;
+  std::uint32_t plane_count;
+  std::uint32_t directory_count;
+  const char* const* directories;
+  std::uint64_t element_count;
+  std::uint64_t tile_elements;
+  const char* name;
+  std::int32_t direct;
+  spillway_log log;
+  void* log_context;
+};
 
 // The options, with bytes behind them that are none of the library's business.
 template <typename First>
@@ -32,6 +45,7 @@ struct Framed {
 };
 
 TEST(CVersions, OptionsOfTheFirstVersionWork) {
+  Scratch scratch;
   Framed<FirstEngineOptions> first_engine;
   first_engine.options.backend = SPILLWAY_BACKEND_THREADS;
   spillway_engine* engine = nullptr;
@@ -40,6 +54,23 @@ TEST(CVersions, OptionsOfTheFirstVersionWork) {
   const char* choice = nullptr;
   ASSERT_OK(spillway_engine_choice(engine, &choice));
   EXPECT_EQ(std::string(choice).rfind("threads", 0), 0u) << choice;
+
+  const spillway_plane plane{"bytes", 1, 1};
+  const std::string directory = scratch.path().string();
+  const char* const directories[] = {directory.c_str()};
+  Framed<FirstStoreOptions> first_store;
+  first_store.options.planes = &plane;
+  first_store.options.plane_count = first_store.options.directory_count = 1;
+  first_store.options.directories = directories;
+  first_store.options.element_count = 5000;
+  first_store.options.tile_elements = 1000;
+  spillway_store* store = nullptr;
+  ASSERT_OK(spillway_store_create(
+      engine, reinterpret_cast<const spillway_store_options*>(&first_store), &store));
+  auto info = zeroed<spillway_store_info>();
+  ASSERT_OK(spillway_store_get_info(store, &info));
+  EXPECT_EQ(info.tile_count, 5u);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_destroy(store));
   EXPECT_STATUS(SPILLWAY_OK, spillway_engine_destroy(engine));
 }
 

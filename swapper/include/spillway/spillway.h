@@ -16,6 +16,7 @@
 #include <spillway/swapper/c/engine.h>
 #include <spillway/swapper/c/error.h>
 #include <spillway/swapper/c/file.h>
+#include <spillway/swapper/c/lock.h>
 #include <spillway/swapper/c/pool.h>
 #include <spillway/swapper/c/request.h>
 #include <spillway/swapper/c/store.h>

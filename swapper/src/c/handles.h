@@ -15,7 +15,7 @@
 
 namespace spillway::c {
 
-enum class Kind : std::uint8_t { kEngine = 1, kFile, kPool, kLease, kRequest, kStore };
+enum class Kind : std::uint8_t { kEngine = 1, kFile, kPool, kLease, kRequest, kStore, kLock };
 
 class Object {
  public:

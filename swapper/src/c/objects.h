@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "handles.h"
 
@@ -69,11 +70,18 @@ struct RequestObject : Object {
   bool waited SPILLWAY_GUARDED_BY(mutex) = false;
 };
 
+struct LockObject : Object {
+  static constexpr Kind kKind = Kind::kLock;
+  LockObject() : Object(kKind) {}
+  std::shared_ptr<swapper::DirectoryLock> lock;  // shared with the stores' files
+};
+
 struct StoreObject : Object {
   static constexpr Kind kKind = Kind::kStore;
   StoreObject() : Object(kKind) {}
   Log log;
   Use<EngineObject> engine;
+  std::vector<Use<LockObject>> locks;
   std::unique_ptr<swapper::TileStore> store;
   std::uint64_t largest_tile_bytes = 0;
 };

@@ -18,6 +18,9 @@ inline constexpr std::size_t kEarlierSize = sizeof(Options);
 template <>
 inline constexpr std::size_t kEarlierSize<spillway_engine_options> =
     offsetof(spillway_engine_options, measure_latency);
+template <>
+inline constexpr std::size_t kEarlierSize<spillway_store_options> = offsetof(spillway_store_options,
+                                                                             locks);
 
 // Reads the fields of `given` that both the caller's version and this one know; fields of later
 // versions must be zero. NULL means all defaults, if `may_be_null`.

@@ -60,6 +60,7 @@ spillway_status check_rest(const spillway_store_options& given) {
   for (std::uint32_t i = 0; i < given.directory_count; ++i) {
     if (given.directories[i] == nullptr) return misuse("a directory is NULL");
   }
+  if (given.locks == nullptr && given.lock_count != 0) return misuse("the locks are NULL");
   return want_choice(given.direct, 2, "direct", "create tile store");
 }
 
@@ -114,6 +115,17 @@ spillway_status move_tile(Move move, spillway_store* store, std::uint32_t tile,
   return SPILLWAY_OK;
 }
 
+spillway_status find_locks(const spillway_store_options& given, StoreObject& object,
+                           swapper::TileStoreOptions& wanted) {
+  for (std::size_t i = 0; i < given.lock_count; ++i) {
+    auto lock = find<LockObject>(given.locks[i], "create tile store");
+    if (!lock) return lock.error();
+    wanted.locks.push_back((*lock)->lock);
+    object.locks.push_back(Use(std::move(*lock)));
+  }
+  return SPILLWAY_OK;
+}
+
 }  // namespace
 
 spillway_status spillway_store_create(spillway_engine* engine,
@@ -139,6 +151,7 @@ spillway_status spillway_store_create(spillway_engine* engine,
     if (given.name != nullptr) wanted.name = given.name;
     wanted.direct = direct_of(given.direct);
     wanted.log = object->log.callback();
+    if (auto status = find_locks(given, *object, wanted)) return status;
     auto tiles = swapper::cut_into_tiles(
         {.total_elements = given.element_count, .tile_elements = given.tile_elements});
     object->largest_tile_bytes = layout.tile_bytes(tiles.front());

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <spillway/swapper/c/engine.h>
+#include <spillway/swapper/c/lock.h>
 #include <spillway/swapper/c/pool.h>
 
 #ifdef __cplusplus
@@ -32,6 +33,9 @@ typedef struct spillway_store_options {
   int32_t direct;                  // spillway_policy of direct I/O
   spillway_log log;                // leftovers removed, no direct I/O; NULL: silent
   void* log_context;
+  // Locks that the program holds. The store locks its other directories itself.
+  spillway_lock* const* locks;
+  size_t lock_count;
 } spillway_store_options;
 
 typedef struct spillway_store_info {
