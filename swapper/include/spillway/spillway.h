@@ -21,3 +21,4 @@
 #include <spillway/swapper/c/request.h>
 #include <spillway/swapper/c/store.h>
 #include <spillway/swapper/c/stream.h>
+#include <spillway/swapper/c/transfer.h>

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "handles.h"
+#include "tile_claims.h"
 
 namespace spillway::c {
 
@@ -52,24 +53,6 @@ struct LeaseObject : Object {
   pinned_pool::Lease lease SPILLWAY_GUARDED_BY(mutex);  // empty while an I/O has it
 };
 
-struct RequestObject : Object {
-  static constexpr Kind kKind = Kind::kRequest;
-  RequestObject() : Object(kKind) {}
-  // The waiting thread drops these, because an engine thread may be the last to hold this object.
-  struct Needs {
-    Use<EngineObject> engine;
-    Use<FileObject> file;
-    Use<LeaseObject> lease;  // may be empty
-    aio::Ticket ticket;
-  };
-  Mutex needs_mutex;  // taken first: cancelling may complete the request at once
-  Needs needs SPILLWAY_GUARDED_BY(needs_mutex);
-  Mutex mutex;
-  CondVar ended;
-  std::optional<aio::Completion> completion SPILLWAY_GUARDED_BY(mutex);
-  bool waited SPILLWAY_GUARDED_BY(mutex) = false;
-};
-
 struct LockObject : Object {
   static constexpr Kind kKind = Kind::kLock;
   LockObject() : Object(kKind) {}
@@ -82,6 +65,7 @@ struct StoreObject : Object {
   Log log;
   Use<EngineObject> engine;
   std::vector<Use<LockObject>> locks;
+  const std::shared_ptr<TileClaims> claims = std::make_shared<TileClaims>();
   std::unique_ptr<swapper::TileStore> store;
   std::uint64_t largest_tile_bytes = 0;
 };

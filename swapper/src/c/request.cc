@@ -1,118 +1,111 @@
-#include "objects.h"
+#include "request.h"
+
 #include "options.h"
 
 using namespace spillway;
 using namespace spillway::c;
 
-namespace {
+namespace spillway::c {
 
-// What is wrong with a request, but for its handles.
-spillway_status check(const spillway_io& io, const char* what) {
-  if (io.offset > INT64_MAX || io.size_bytes > INT64_MAX - io.offset) {
-    return failed(SPILLWAY_MISUSE, what, "no file has bytes at offset + size_bytes");
+void RequestObject::complete(aio::Completion done) {
+  const MutexLock lock(mutex);
+  if (completion) return;
+  completion = std::move(done);
+  ended.notify_all();
+  for (const std::shared_ptr<Watcher>& watcher : watchers) {
+    const MutexLock guard(watcher->mutex);
+    watcher->woken = true;
+    watcher->changed.notify_all();
   }
-  if (io.lease != nullptr && io.memory != nullptr) {
-    return failed(SPILLWAY_MISUSE, what, "give a lease or memory, not both");
-  }
-  if (io.lease == nullptr && io.memory == nullptr && io.size_bytes > 0) {
-    return failed(SPILLWAY_MISUSE, what, "there is neither a lease nor memory");
-  }
-  if (io.memory != nullptr && io.deadline_ms != 0) {
-    return failed(SPILLWAY_MISUSE, what,
-                  "a deadline needs a lease: the kernel may still write into memory of your own");
-  }
-  return SPILLWAY_OK;
 }
 
-// The memory to move: of the lease, which is then in use, or the caller's.
-tl::expected<aio::Buffer, spillway_status> memory_of(const spillway_io& io,
-                                                     RequestObject::Needs& needs,
-                                                     const char* what) {
-  if (io.lease == nullptr) {
-    return aio::Buffer::borrow({static_cast<std::byte*>(io.memory), io.size_bytes});
-  }
-  auto lease = find<LeaseObject>(io.lease, what);
-  if (!lease) return tl::unexpected(lease.error());
-  const std::size_t capacity = (*lease)->capacity;
-  if (io.lease_offset > capacity || io.size_bytes > capacity - io.lease_offset) {
-    return tl::unexpected(failed(SPILLWAY_MISUSE, what,
-                                 std::to_string(io.size_bytes) + " bytes at " +
-                                     std::to_string(io.lease_offset) +
-                                     " do not fit into a lease of " + std::to_string(capacity)));
-  }
-  auto buffer = take_buffer(**lease, what);
-  if (buffer) needs.lease = Use(std::move(*lease));
-  return buffer;
-}
-
-spillway_status submit(aio::Direction direction, spillway_engine* engine, const spillway_io* io,
-                       spillway_request** request, const char* what) {
-  if (auto status = want(request, what)) return status;
-  *request = nullptr;
-  spillway_io given;
-  if (auto status = read_options(io, &given, what, /*may_be_null=*/false)) return status;
-  if (auto status = check(given, what)) return status;
-  auto found_engine = find<EngineObject>(engine, what);
-  if (!found_engine) return found_engine.error();
-  auto file = find<FileObject>(given.file, what);
-  if (!file) return file.error();
-  if (direction == aio::Direction::kWrite && !(*file)->file.writable()) {
-    return failed(SPILLWAY_MISUSE, what, (*file)->file.path() + " was not opened writable");
-  }
+spillway_status start_request(std::unique_ptr<Operation> operation, spillway_request** request,
+                              const char* what) {
   auto object = std::make_shared<RequestObject>();
   // The handle first: once the engine has the request, nothing may fail.
   if (auto status = give(object, request, what)) return status;
-  RequestObject::Needs needs{.engine = Use(std::move(*found_engine)),
-                             .file = Use(std::move(*file)),
-                             .lease = {},
-                             .ticket = {}};
-  auto buffer = memory_of(given, needs, what);
-  if (!buffer) {
-    remove_object(std::exchange(*request, nullptr), Kind::kRequest, what);
-    return buffer.error();
-  }
-  aio::Engine::Request transfer{.file = &needs.file->file,
-                                .offset = given.offset,
-                                .size_bytes = given.size_bytes,
-                                .buffer_offset = given.lease == nullptr ? 0 : given.lease_offset};
-  if (given.urgent != 0) transfer.priority = aio::Priority::kUrgent;
-  if (given.deadline_ms != 0) transfer.deadline = *deadline_in(given.deadline_ms);
-  aio::Engine& target = *needs.engine->engine;
-  needs.ticket =
-      target.start(direction, transfer, std::move(*buffer), [object](aio::Completion done) {
-        const MutexLock lock(object->mutex);
-        object->completion = std::move(done);
-        object->ended.notify_all();
-      });
-  const MutexLock lock(object->needs_mutex);
-  object->needs = std::move(needs);
-  return SPILLWAY_OK;
+  const spillway_status status = guarded(what, [&] {
+    const MutexLock lock(object->operation_mutex);
+    object->operation = std::move(operation);
+    return object->operation->start(object);
+  });
+  if (status == SPILLWAY_OK) return status;
+  remove_object(std::exchange(*request, nullptr), Kind::kRequest, what);
+  return status;
 }
 
-// Tells how a request ended, and gives its lease the memory back.
-spillway_status finish(RequestObject::Needs needs, aio::Completion completion, size_t* moved) {
-  if (needs.lease) put_back(*needs.lease.get(), pinned_pool::Lease(std::move(completion.buffer)));
-  if (!completion.transferred) {
-    if (moved != nullptr) *moved = completion.transferred.error().got;
-    return failed(completion.transferred.error());
+namespace {
+
+// The requests that a thread watches while this exists.
+class Watch {
+ public:
+  Watch() = default;
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() {
+    for (const auto& [index, request] : requests_) {
+      const MutexLock lock(request->mutex);
+      std::erase(request->watchers, watcher_);
+    }
   }
-  if (moved != nullptr) *moved = *completion.transferred;
-  return SPILLWAY_OK;
+
+  void add(std::size_t index, std::shared_ptr<RequestObject> request) {
+    requests_.emplace_back(index, std::move(request));
+    RequestObject& added = *requests_.back().second;
+    const MutexLock lock(added.mutex);
+    added.watchers.push_back(watcher_);
+  }
+  bool empty() const noexcept { return requests_.empty(); }
+  // Returns the index of the first one that is complete.
+  std::optional<std::size_t> complete() const {
+    for (const auto& [index, request] : requests_) {
+      const MutexLock lock(request->mutex);
+      if (request->completion) return index;
+    }
+    return std::nullopt;
+  }
+  // Blocks until one was completed since the last call, or since it was added. False: too late.
+  bool wait(std::optional<std::chrono::steady_clock::time_point> deadline) {
+    MutexLock lock(watcher_->mutex);
+    const auto woken = [&]() SPILLWAY_REQUIRES(watcher_->mutex) { return watcher_->woken; };
+    if (deadline) {
+      watcher_->changed.wait_until(lock, *deadline, woken);
+    } else {
+      watcher_->changed.wait(lock, woken);
+    }
+    return std::exchange(watcher_->woken, false);
+  }
+
+ private:
+  const std::shared_ptr<Watcher> watcher_ = std::make_shared<Watcher>();
+  std::vector<std::pair<std::size_t, std::shared_ptr<RequestObject>>> requests_;
+};
+
+spillway_status wait_any(spillway_request* const* requests, std::size_t count,
+                         std::int64_t timeout_ms, std::size_t* index, const char* what) {
+  if (auto status = want(index, what)) return status;
+  *index = 0;
+  if (requests == nullptr) return failed(SPILLWAY_MISUSE, what, "the requests are NULL");
+  const auto deadline = deadline_in(timeout_ms);
+  Watch watch;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (requests[i] == nullptr) continue;
+    auto request = find<RequestObject>(requests[i], what);
+    if (!request) return request.error();
+    watch.add(i, std::move(*request));
+  }
+  if (watch.empty()) return failed(SPILLWAY_MISUSE, what, "there is no request to wait for");
+  for (bool in_time = true;; in_time = watch.wait(deadline)) {
+    if (const auto complete = watch.complete()) {
+      *index = *complete;
+      return SPILLWAY_OK;
+    }
+    if (!in_time) return failed(SPILLWAY_WAIT_TIMEOUT, what, "none of the requests is done");
+  }
 }
 
 }  // namespace
-
-spillway_status spillway_read(spillway_engine* engine, const spillway_io* io,
-                              spillway_request** request) {
-  return guarded("read",
-                 [&] { return submit(aio::Direction::kRead, engine, io, request, "read"); });
-}
-
-spillway_status spillway_write(spillway_engine* engine, const spillway_io* io,
-                               spillway_request** request) {
-  return guarded("write",
-                 [&] { return submit(aio::Direction::kWrite, engine, io, request, "write"); });
-}
+}  // namespace spillway::c
 
 spillway_status spillway_request_done(spillway_request* request, int* done) {
   return guarded("request done", [&] {
@@ -132,7 +125,6 @@ spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms, siz
     auto found = find<RequestObject>(request, "wait");
     if (!found) return found.error();
     RequestObject& object = **found;
-    RequestObject::Needs needs;
     aio::Completion completion;
     {
       MutexLock lock(object.mutex);
@@ -152,21 +144,38 @@ spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms, siz
       completion.buffer = std::move(object.completion->buffer);
       completion.transferred = std::move(object.completion->transferred);
     }
+    std::unique_ptr<Operation> operation;
     {
-      const MutexLock lock(object.needs_mutex);
-      needs = std::move(object.needs);
+      const MutexLock lock(object.operation_mutex);
+      operation = std::move(object.operation);
     }
     remove_object(request, Kind::kRequest, "wait");
-    return finish(std::move(needs), std::move(completion), moved_bytes);
+    return operation->finish(std::move(completion), moved_bytes);
   });
+}
+
+spillway_status spillway_wait_any(spillway_request* const* requests, size_t count,
+                                  int64_t timeout_ms, size_t* index) {
+  return guarded("wait any",
+                 [&] { return wait_any(requests, count, timeout_ms, index, "wait any"); });
 }
 
 spillway_status spillway_cancel(spillway_request* request) {
   return guarded("cancel", [&] {
     auto object = find<RequestObject>(request, "cancel");
     if (!object) return object.error();
-    const MutexLock lock((*object)->needs_mutex);
-    if ((*object)->needs.ticket.valid()) (*object)->needs.ticket.cancel();
-    return SPILLWAY_OK;
+    const MutexLock lock((*object)->operation_mutex);
+    Operation* const operation = (*object)->operation.get();
+    return operation == nullptr ? SPILLWAY_OK : operation->cancel();  // NULL: it was waited for
+  });
+}
+
+spillway_status spillway_expedite(spillway_request* request) {
+  return guarded("expedite", [&] {
+    auto object = find<RequestObject>(request, "expedite");
+    if (!object) return object.error();
+    const MutexLock lock((*object)->operation_mutex);
+    Operation* const operation = (*object)->operation.get();
+    return operation == nullptr ? SPILLWAY_OK : operation->expedite();
   });
 }

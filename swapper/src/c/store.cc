@@ -81,40 +81,6 @@ spillway_status no_such_tile(const StoreObject& store, std::uint32_t tile, const
                     std::to_string(store.store->tile_count()) + " does not exist");
 }
 
-enum class Move { kRead, kWrite };
-
-spillway_status move_tile(Move move, spillway_store* store, std::uint32_t tile,
-                          spillway_lease* lease, const char* what) {
-  auto found = find<StoreObject>(store, what);
-  if (!found) return found.error();
-  const Use<StoreObject> object(std::move(*found));
-  swapper::TileStore& tiles = *object->store;
-  if (tile >= tiles.tile_count()) return no_such_tile(*object.get(), tile, what);
-  auto found_lease = find<LeaseObject>(lease, what);
-  if (!found_lease) return found_lease.error();
-  const Use<LeaseObject> memory(std::move(*found_lease));
-  const std::size_t bytes = tiles.layout().tile_bytes(tiles.tile_elements(tile));
-  if (memory->capacity < bytes) {
-    return failed(SPILLWAY_MISUSE, what,
-                  "the tile's " + std::to_string(bytes) + " bytes do not fit into a lease of " +
-                      std::to_string(memory->capacity));
-  }
-  auto buffer = take_buffer(*memory.get(), what);
-  if (!buffer) return buffer.error();
-  pinned_pool::Lease moved(std::move(*buffer));
-  const swapper::PlaneRange all = tiles.layout().all();
-  swapper::Transfer transfer = move == Move::kRead ? tiles.read(tile, all, std::move(moved))
-                                                   : tiles.write(tile, all, std::move(moved));
-  auto ended = transfer.wait();
-  if (!ended) {
-    // The buffer will return to the pool; another one takes its place, if one is free.
-    put_back(*memory.get(), memory->pool->pool->try_acquire());
-    return failed(ended.error());
-  }
-  put_back(*memory.get(), std::move(*ended));
-  return SPILLWAY_OK;
-}
-
 spillway_status find_locks(const spillway_store_options& given, StoreObject& object,
                            swapper::TileStoreOptions& wanted) {
   for (std::size_t i = 0; i < given.lock_count; ++i) {
@@ -215,14 +181,4 @@ spillway_status spillway_store_plane_offset(spillway_store* store, uint32_t tile
     *offset = tiles.layout().plane_offset(plane, tiles.tile_elements(tile));
     return SPILLWAY_OK;
   });
-}
-
-spillway_status spillway_store_read(spillway_store* store, uint32_t tile, spillway_lease* lease) {
-  return guarded("read tile",
-                 [&] { return move_tile(Move::kRead, store, tile, lease, "read tile"); });
-}
-
-spillway_status spillway_store_write(spillway_store* store, uint32_t tile, spillway_lease* lease) {
-  return guarded("write tile",
-                 [&] { return move_tile(Move::kWrite, store, tile, lease, "write tile"); });
 }

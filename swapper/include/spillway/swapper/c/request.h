@@ -1,4 +1,5 @@
-// Part of <spillway/spillway.h>: reads and writes, many at a time.
+// Part of <spillway/spillway.h>: reads and writes, many at a time; and the handle of a transfer in
+// flight, be it of a file, a striped file or a tile.
 #pragma once
 
 #include <spillway/swapper/c/engine.h>
@@ -40,9 +41,21 @@ SPILLWAY_API spillway_status spillway_request_done(spillway_request* request, in
 // released; the memory returns to the pool when the kernel is done with it.
 SPILLWAY_API spillway_status spillway_wait(spillway_request* request, int64_t timeout_ms,
                                            size_t* moved_bytes);
+// Waits until at least one of the requests is done, and returns the index of the first of these
+// (`timeout_ms` negative: for ever; SPILLWAY_WAIT_TIMEOUT: none is done yet). Frees no handle:
+// spillway_wait() does, and returns at once. The requests may be of several engines and kinds. NULL
+// entries are skipped; SPILLWAY_MISUSE if all are.
+SPILLWAY_API spillway_status spillway_wait_any(spillway_request* const* requests, size_t count,
+                                               int64_t timeout_ms, size_t* index);
 // Cancels the request, which must still be waited for: it ends with SPILLWAY_CANCELLED, or normally
-// if it was too late. Does not block; another thread may be waiting.
+// if it was too late. Does not block; another thread may be waiting. A tile write is abandoned, not
+// undone: the wait returns SPILLWAY_CANCELLED at once, as after SPILLWAY_DEADLINE the lease has
+// lost its memory, and the store completes the write by itself.
 SPILLWAY_API spillway_status spillway_cancel(spillway_request* request);
+// Makes the parts of the request that have not started urgent, because a thread now waits for it.
+// Does not block. SPILLWAY_UNSUPPORTED, and nothing changes, for a tile write and a request on a
+// striped file.
+SPILLWAY_API spillway_status spillway_expedite(spillway_request* request);
 
 #ifdef __cplusplus
 }

@@ -53,7 +53,7 @@ typedef struct spillway_store_info {
 SPILLWAY_API spillway_status spillway_store_create(spillway_engine* engine,
                                                    const spillway_store_options* options,
                                                    spillway_store** store);
-// Removes the files. SPILLWAY_IN_USE while a stream uses the store.
+// Removes the files. SPILLWAY_IN_USE while a stream uses the store, or a request on it exists.
 SPILLWAY_API spillway_status spillway_store_destroy(spillway_store* store);
 // Returns the store's size and its counters.
 SPILLWAY_API spillway_status spillway_store_get_info(spillway_store* store,
@@ -65,10 +65,10 @@ SPILLWAY_API spillway_status spillway_store_tile_elements(spillway_store* store,
 SPILLWAY_API spillway_status spillway_store_plane_offset(spillway_store* store, uint32_t tile,
                                                          uint32_t plane, size_t* offset);
 
-// Moves all planes of one tile into or out of a lease, and blocks until it is done. REQUIRES: no
-// concurrent transfer of the tile. Reading a tile that was never written is SPILLWAY_INVALID. After
-// a failure the lease has other memory: get its address again (SPILLWAY_IN_USE: it has no memory
-// any more and can only be released).
+// Moves all planes of one tile into or out of a lease, and blocks until it is done (at most 120 s,
+// then SPILLWAY_DEADLINE). SPILLWAY_IN_USE while another transfer of the tile is in flight. Reading
+// a tile that was never written is SPILLWAY_INVALID. After a failure the lease has other memory:
+// get its address again (SPILLWAY_IN_USE: it has no memory any more and can only be released).
 SPILLWAY_API spillway_status spillway_store_read(spillway_store* store, uint32_t tile,
                                                  spillway_lease* lease);
 SPILLWAY_API spillway_status spillway_store_write(spillway_store* store, uint32_t tile,
