@@ -15,7 +15,16 @@
 
 namespace spillway::c {
 
-enum class Kind : std::uint8_t { kEngine = 1, kFile, kPool, kLease, kRequest, kStore, kLock };
+enum class Kind : std::uint8_t {
+  kEngine = 1,
+  kFile,
+  kPool,
+  kLease,
+  kRequest,
+  kStore,
+  kLock,
+  kSchedule
+};
 
 class Object {
  public:
