@@ -22,4 +22,5 @@
 #include <spillway/swapper/c/schedule.h>
 #include <spillway/swapper/c/store.h>
 #include <spillway/swapper/c/stream.h>
+#include <spillway/swapper/c/striped.h>
 #include <spillway/swapper/c/transfer.h>

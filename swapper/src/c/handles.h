@@ -23,7 +23,8 @@ enum class Kind : std::uint8_t {
   kRequest,
   kStore,
   kLock,
-  kSchedule
+  kSchedule,
+  kStriped
 };
 
 class Object {
