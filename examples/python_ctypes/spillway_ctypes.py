@@ -32,7 +32,8 @@ class StoreOptions(c.Structure):
     _fields_ = [("size", c.c_size_t), ("planes", c.POINTER(Plane)), ("plane_count", c.c_uint32),
                 ("directory_count", c.c_uint32), ("directories", c.POINTER(c.c_char_p)),
                 ("element_count", c.c_uint64), ("tile_elements", c.c_uint64), ("name", c.c_char_p),
-                ("direct", c.c_int32), ("log", c.c_void_p), ("log_context", c.c_void_p)]
+                ("direct", c.c_int32), ("log", c.c_void_p), ("log_context", c.c_void_p), ("locks", c.c_void_p),
+                ("lock_count", c.c_size_t)]
 
 
 class Part(c.Structure):

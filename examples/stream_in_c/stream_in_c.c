@@ -1,5 +1,5 @@
 // Streams a data set that is larger than its buffers, from C11: writes numbers, squares them in
-// place, checks every one.
+// place, checks every one. Then looks some up, with several reads in flight.
 //
 //   stream_in_c DIRECTORY [MILLIONS]     (64 million of 8 bytes through 32 MiB; nothing is left)
 #include <spillway/spillway.h>
@@ -51,6 +51,58 @@ static spillway_status stream(spillway_store* store, spillway_pool* pool, uint64
   return SPILLWAY_OK;
 }
 
+// Reads of single tiles, each into a buffer of its own.
+typedef struct look_ups {
+  spillway_store* store;
+  uint32_t next_tile;
+  uint32_t tile_count;
+  uint32_t tiles[kBuffers];
+  spillway_lease* leases[kBuffers];
+  spillway_request* requests[kBuffers];  // NULL: no read is in flight
+} look_ups;
+
+// Starts to read the next tile, if there is one: every third.
+static spillway_status start_next(look_ups* l, size_t i) {
+  if (l->next_tile >= l->tile_count) return SPILLWAY_OK;
+  const spillway_tile_io io = {.size = sizeof io, .tile = l->next_tile, .lease = l->leases[i]};
+  l->tiles[i] = l->next_tile;
+  l->next_tile += 3;
+  return spillway_store_start_read(l->store, &io, &l->requests[i]);
+}
+
+// Waits for whichever tile arrives first, checks its first number, and starts the next read.
+static spillway_status take_one(look_ups* l, uint64_t* wrong) {
+  size_t i = 0;
+  spillway_status status = spillway_wait_any(l->requests, kBuffers, -1, &i);
+  if (status != SPILLWAY_OK) return status;
+  status = spillway_wait(l->requests[i], -1, NULL);
+  l->requests[i] = NULL;
+  void* memory = NULL;
+  if (status == SPILLWAY_OK) status = spillway_lease_memory(l->leases[i], &memory, NULL);
+  if (status != SPILLWAY_OK) return status;
+  const uint64_t n = (uint64_t)l->tiles[i] * kTileElements;
+  if (*(const uint64_t*)memory != n * n) ++*wrong;
+  return start_next(l, i);
+}
+
+static spillway_status look_up(spillway_store* store, spillway_pool* pool, uint64_t* wrong) {
+  spillway_store_info info = {.size = sizeof info};
+  spillway_status status = spillway_store_get_info(store, &info);
+  look_ups l = {.store = store, .tile_count = info.tile_count};
+  for (size_t i = 0; i < kBuffers && status == SPILLWAY_OK; ++i) {
+    status = spillway_lease_acquire(pool, -1, &l.leases[i]);
+    if (status == SPILLWAY_OK) status = start_next(&l, i);
+  }
+  for (uint32_t taken = 0; taken < l.tile_count && status == SPILLWAY_OK; taken += 3) {
+    status = take_one(&l, wrong);
+  }
+  for (size_t i = 0; i < kBuffers; ++i) {
+    if (l.requests[i] != NULL) spillway_wait(l.requests[i], -1, NULL);  // after a failure
+    if (l.leases[i] != NULL) spillway_lease_release(l.leases[i]);
+  }
+  return status;
+}
+
 // What was made is destroyed on every way out, the last first.
 static spillway_status run(const char* directory, uint64_t elements, uint64_t* wrong) {
   const spillway_plane plane = {.name = "number", .bytes_per_block = sizeof(uint64_t)};
@@ -71,6 +123,7 @@ static spillway_status run(const char* directory, uint64_t elements, uint64_t* w
   if (status == SPILLWAY_OK) status = spillway_store_create(engine, &store_options, &store);
   if (status == SPILLWAY_OK) status = spillway_pool_create(engine, &pool_options, &pool);
   if (status == SPILLWAY_OK) status = stream(store, pool, wrong);
+  if (status == SPILLWAY_OK) status = look_up(store, pool, wrong);
   if (status != SPILLWAY_OK) fprintf(stderr, "stream_in_c: %s\n", spillway_last_error()->message);
   if (pool != NULL) spillway_pool_destroy(pool);
   if (store != NULL) spillway_store_destroy(store);
