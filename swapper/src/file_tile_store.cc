@@ -6,6 +6,7 @@
 #include <spillway/aio/check.h>
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 
 #include "file_range_checks.h"
 
@@ -36,12 +37,18 @@ Result<void> FileTileStore::make_places(double spare_fraction) {
 }
 
 Result<FileTileStore::NewPlaces> FileTileStore::add_places(
-    const std::vector<std::uint64_t>& elements, double spare_fraction) {
+    const std::vector<std::uint64_t>& elements, double spare_fraction, Space space) {
   if (auto measured = measure_free_space(options_.directories); !measured) {
     return tl::unexpected(std::move(measured.error()));
   }
+  std::vector<DirectorySpace> directories = options_.directories;
+  if (space == Space::kLater) {
+    for (DirectorySpace& directory : directories) {
+      directory.free_bytes = std::numeric_limits<std::int64_t>::max() / directories.size();
+    }
+  }
   auto placement =
-      place_tiles(layout(), elements, options_.directories,
+      place_tiles(layout(), elements, directories,
                   {.segment_bytes = options_.segment_bytes, .spare_fraction = spare_fraction});
   if (!placement) return tl::unexpected(std::move(placement.error()));
   std::vector<SegmentFiles::File> files;
@@ -50,14 +57,15 @@ Result<FileTileStore::NewPlaces> FileTileStore::add_places(
         {.lock = options_.locks[segment.directory],
          .name = "spillway-" + options_.name + "-" + std::to_string(segments_made_++) + ".seg",
          .size_bytes = segment.size_bytes,
-         .directory = segment.directory});
+         .directory = segment.directory,
+         .sparse = space == Space::kLater});
   }
   auto segments = stored_->files().add(std::move(files));
   if (!segments) return tl::unexpected(std::move(segments.error()));
   NewPlaces made;
   for (PlacedTile place : placement->places) {
     place.segment = (*segments)[place.segment];
-    made.places.push_back(stored_->add(place));
+    made.places.push_back(stored_->add(place, space == Space::kLater));
   }
   made.segments = std::move(*segments);
   return made;
@@ -94,6 +102,8 @@ Result<void> FileTileStore::keep_generation(TileId tile) {
   Entry& tile_entry = entry(tile);
   SPILLWAY_CHECK(!tile_entry.kept, "one generation of a tile is kept at a time");
   check_idle(tile_entry);
+  // The place may become a spare one, and those have their space.
+  if (auto taken = stored_->take_space(tile_entry.place); !taken) return taken;
   tile_entry.moved = false;
   if (tile_entry.reserved) {
     tile_entry.kept = std::exchange(tile_entry.place, *tile_entry.reserved);
@@ -118,6 +128,7 @@ void FileTileStore::drop_kept(TileId tile) {
   check_idle(tile_entry);
   // Not written since: the kept bytes are still the present ones, the reserved place goes back.
   if (!tile_entry.moved) std::swap(kept_place(tile_entry), tile_entry.place);
+  leave_sealed(kept_place(tile_entry));
   give_back(tile_entry, kept_place(tile_entry));
   tile_entry.kept.reset();
 }
@@ -149,23 +160,68 @@ const FileTileStore::Entry& FileTileStore::entry(TileId tile) const {
 }
 
 bool FileTileStore::in_sealed(std::size_t place) const {
-  return stored_->files().sealed(stored_->segment(place)) != nullptr;
+  return stored_->files().is_sealed(stored_->segment(place));
+}
+
+const char* FileTileStore::why_not_writable(TileId tile, PlaneRange planes) const {
+  const Entry& tile_entry = entry(tile);
+  const bool sealed = !tile_entry.kept && in_sealed(tile_entry.place);
+  if (!sealed && (!tile_entry.kept || tile_entry.moved)) return nullptr;
+  if (planes.first != 0 || planes.count != layout().plane_count()) {
+    return "the first write after keep_generation or seal covers all planes";
+  }
+  if (sealed && !tile_entry.reserved) return "a tile that is not to be written again is written";
+  return nullptr;
 }
 
 // The place that a write of the planes goes to; a kept or sealed generation's bytes are left alone.
 std::size_t FileTileStore::begin_write(TileId tile, PlaneRange planes) {
   Entry& tile_entry = entry(tile);
+  const char* const why_not = why_not_writable(tile, planes);
+  SPILLWAY_CHECK(why_not == nullptr, why_not);
   const bool sealed = !tile_entry.kept && in_sealed(tile_entry.place);
   if (!sealed && (!tile_entry.kept || tile_entry.moved)) return tile_entry.place;
-  SPILLWAY_CHECK(planes.first == 0 && planes.count == layout().plane_count(),
-                 "the first write after keep_generation or seal covers all planes");
   if (sealed) {
-    SPILLWAY_CHECK(tile_entry.reserved, "a tile that is not to be written again is written");
+    leave_sealed(tile_entry.place);
     tile_entry.place = *std::exchange(tile_entry.reserved, std::nullopt);
   }
   tile_entry.moved = tile_entry.kept.has_value();
   stored_->start_generation(tile_entry.place, {tile, ++tile_entry.last_generation});
   return tile_entry.place;
+}
+
+// Counts a tile's place out of its sealed segment, if it is in one. Returns the tiles that are
+// left in there.
+std::size_t FileTileStore::leave_sealed(std::size_t place) {
+  if (!in_sealed(place) || !stored_->written(place)) return 1;
+  const MutexLock guard(spare_mutex_);
+  return --sealed_tiles_.at(stored_->segment(place));
+}
+
+void FileTileStore::free(TileId tile) {
+  Entry& tile_entry = entry(tile);
+  SPILLWAY_CHECK(!tile_entry.kept, "nothing is kept of a tile that is freed");
+  check_idle(tile_entry);
+  if (in_sealed(tile_entry.place)) {
+    const std::size_t left = leave_sealed(tile_entry.place);
+    if (left == 0) stored_->files().drop(stored_->segment(tile_entry.place));
+    if (tile_entry.reserved) tile_entry.place = *std::exchange(tile_entry.reserved, std::nullopt);
+  }
+  stored_->clear(tile_entry.place);
+  stored_->start_generation(tile_entry.place, {tile, ++tile_entry.last_generation});
+  if (!in_sealed(tile_entry.place)) stored_->release_space(tile_entry.place);
+}
+
+TileStore::Contents FileTileStore::contents(TileId tile) const {
+  const std::size_t place = present_place(tile);
+  if (stored_->whole(place)) return Contents::kAllPlanes;
+  return stored_->written(place) ? Contents::kSomePlanes : Contents::kNone;
+}
+
+bool FileTileStore::in_flight(TileId tile) const {
+  const Entry& tile_entry = entry(tile);
+  return stored_->under_way(tile_entry.place) ||
+         (tile_entry.kept && stored_->under_way(*tile_entry.kept));
 }
 
 // Whose bytes the next write makes them.

@@ -2,7 +2,8 @@
 //
 // A place holds one generation. A tile has one place, and a second one while a generation is kept.
 // A tile in a sealed segment has a place reserved elsewhere for its next write; a place in a sealed
-// segment is never free again. Threads and ownership: as TileStore.
+// segment is never free again. A freed tile keeps its place without the space of it; if that place
+// is sealed, without its contents. Threads and ownership: as TileStore.
 #pragma once
 
 #include <spillway/aio/mutex.h>
@@ -56,6 +57,11 @@ class FileTileStore final : public TileStore {
 
   std::uint32_t generation(TileId tile) const override { return place(tile).generation; }
   Place place(TileId tile) const override { return stored_->place(present_place(tile)); }
+  void free(TileId tile) override;
+  Contents contents(TileId tile) const override;
+  bool in_flight(TileId tile) const override;
+  const char* why_not_writable(TileId tile, PlaneRange planes) const override;
+  bool has_checksums() const noexcept override { return stored_->has_checksums(); }
   std::vector<DirectoryStats> directory_stats() const override;
   TierStats stats() const noexcept override { return stored_->files().stats(); }
   std::uint64_t memory_bytes() const noexcept override { return stored_->memory_bytes(); }
@@ -76,11 +82,14 @@ class FileTileStore final : public TileStore {
     std::vector<TileId> movers;           // tiles that need a place elsewhere
     std::vector<std::size_t> empty;       // unused places in those segments
     std::vector<std::uint64_t> elements;  // of the places to make: the movers', then spare ones
+    std::vector<TileId> freed;            // movers that take no space before they are written
+    std::vector<std::uint64_t> freed_elements;
   };
   struct NewPlaces {
     std::vector<std::size_t> places;
     std::vector<std::uint32_t> segments;
   };
+  enum class Space { kNow, kLater };  // whether places have their space, or take it when written
 
   const Entry& entry(TileId tile) const;
   Entry& entry(TileId tile) { return const_cast<Entry&>(std::as_const(*this).entry(tile)); }
@@ -91,9 +100,11 @@ class FileTileStore final : public TileStore {
   void check_idle(const Entry& tile_entry) const;
   static std::size_t& kept_place(Entry& tile_entry);
   void give_back(Entry& tile_entry, std::size_t place);
+  std::size_t leave_sealed(std::size_t place);
   void check_transfer(TileId tile, PlaneRange planes, const pinned_pool::Lease& lease) const;
 
-  Result<NewPlaces> add_places(const std::vector<std::uint64_t>& elements, double spare_fraction);
+  Result<NewPlaces> add_places(const std::vector<std::uint64_t>& elements, double spare_fraction,
+                               Space space = Space::kNow);
   void remove_unused_segments();
   Sealing plan_sealing(const std::vector<bool>& rewritten) const;
   Result<NewPlaces> seal_segments(const Sealing& sealing);
@@ -106,6 +117,8 @@ class FileTileStore final : public TileStore {
   mutable Mutex spare_mutex_;
   // Free places by their elements.
   std::map<std::uint64_t, std::vector<std::size_t>> spare_ SPILLWAY_GUARDED_BY(spare_mutex_);
+  // Tiles, present or kept, in each sealed segment.
+  std::map<std::uint32_t, std::size_t> sealed_tiles_ SPILLWAY_GUARDED_BY(spare_mutex_);
 };
 
 // Updates the free bytes of each directory.

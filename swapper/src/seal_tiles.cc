@@ -7,10 +7,19 @@
 
 namespace spillway::swapper {
 
-// Sealed segments in which no tile lies any more: what else links to them keeps them.
+// Sealed segments in which no tile lies any more: what else links to them keeps them. Freed tiles
+// may still be counted among their places, until they get another.
 void FileTileStore::remove_unused_segments() {
   std::set<std::uint32_t> used;
-  for (const Entry& tile : tiles_) used.insert(stored_->segment(tile.place));
+  std::set<std::uint32_t> of_freed;
+  for (const Entry& tile : tiles_) {
+    const bool freed = in_sealed(tile.place) && !stored_->written(tile.place);
+    (freed ? of_freed : used).insert(stored_->segment(tile.place));
+  }
+  for (const std::uint32_t segment : of_freed) {
+    if (!used.contains(segment)) stored_->files().drop(segment);
+  }
+  used.merge(of_freed);
   std::set<std::uint32_t> unused;
   for (std::size_t place = 0; place < stored_->place_count(); ++place) {
     const std::uint32_t segment = stored_->segment(place);
@@ -41,6 +50,11 @@ FileTileStore::Sealing FileTileStore::plan_sealing(const std::vector<bool>& rewr
     const bool stays = !will_seal(tile_entry.place) && !in_sealed(tile_entry.place);
     const bool has_room = stays || (tile_entry.reserved && !lost);
     if (has_room || (!empty && !rewritten[tile])) continue;
+    if (empty && (stored_->hollow(tile_entry.place) || in_sealed(tile_entry.place))) {
+      sealing.freed.push_back(tile);
+      sealing.freed_elements.push_back(tile_entry.elements);
+      continue;
+    }
     sealing.movers.push_back(tile);
     sealing.elements.push_back(tile_entry.elements);
   }
@@ -63,13 +77,14 @@ void FileTileStore::move_out(const Sealing& sealing, const NewPlaces& made) {
       return sealing.segments.contains(stored_->segment(place));
     });
   }
+  const std::size_t freed = made.places.size() - sealing.freed.size();
   for (std::size_t i = 0; i < made.places.size(); ++i) {
     const std::size_t place = made.places[i];
-    if (i >= sealing.movers.size()) {
+    if (i >= sealing.movers.size() && i < freed) {
       spare_[stored_->elements(place)].push_back(place);
       continue;
     }
-    Entry& tile_entry = tiles_[sealing.movers[i]];
+    Entry& tile_entry = tiles_[i < freed ? sealing.movers[i] : sealing.freed[i - freed]];
     if (stored_->written(tile_entry.place)) {
       tile_entry.reserved = place;
     } else {
@@ -83,6 +98,11 @@ void FileTileStore::move_out(const Sealing& sealing, const NewPlaces& made) {
     }
   }
   for (const std::size_t place : sealing.empty) stored_->remove(place);
+  for (const std::uint32_t segment : sealing.segments) sealed_tiles_[segment] = 0;
+  for (const Entry& tile : tiles_) {
+    const std::uint32_t segment = stored_->segment(tile.place);
+    if (sealing.segments.contains(segment)) ++sealed_tiles_[segment];
+  }
 }
 
 Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
@@ -96,11 +116,15 @@ Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
   remove_unused_segments();
   const Sealing sealing = plan_sealing(rewritten);
   // Before room is made: what holds nothing shall not take any in a file that is kept.
-  for (const std::size_t place : sealing.empty) stored_->files().punch(stored_->region(place));
+  std::vector<std::size_t> released;
+  for (const std::size_t place : sealing.empty) {
+    if (!stored_->hollow(place) && stored_->release_space(place)) released.push_back(place);
+  }
   auto made = seal_segments(sealing);
   if (!made) {
-    // They are written next after all, and shall not find the disk full then.
-    for (const std::size_t place : sealing.empty) stored_->files().refill(stored_->region(place));
+    // They are written next after all, and shall not find the disk full then. Where this fails, the
+    // write that needs the space tries again.
+    for (const std::size_t place : released) (void)stored_->take_space(place);
     return tl::unexpected(std::move(made.error()));
   }
   move_out(sealing, *made);
@@ -110,17 +134,22 @@ Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
 // Makes the places that are needed instead, first; all or nothing.
 Result<FileTileStore::NewPlaces> FileTileStore::seal_segments(const Sealing& sealing) {
   NewPlaces made;
-  if (!sealing.elements.empty()) {
-    auto added = add_places(sealing.elements, 0);
-    if (!added) return added;
-    made = std::move(*added);
-  }
+  const auto add = [&](const std::vector<std::uint64_t>& elements, Space space) -> Result<void> {
+    if (elements.empty()) return {};
+    auto added = add_places(elements, 0, space);
+    if (!added) return tl::unexpected(std::move(added.error()));
+    made.places.insert(made.places.end(), added->places.begin(), added->places.end());
+    made.segments.insert(made.segments.end(), added->segments.begin(), added->segments.end());
+    return {};
+  };
+  auto done = add(sealing.elements, Space::kNow);
+  if (done) done = add(sealing.freed_elements, Space::kLater);
   const std::vector<std::uint32_t> segments(sealing.segments.begin(), sealing.segments.end());
-  auto sealed = stored_->files().seal(segments);
-  if (sealed) return made;
+  if (done) done = stored_->files().seal(segments);
+  if (done) return made;
   for (const std::size_t place : made.places) stored_->remove(place);
   stored_->files().remove(made.segments);
-  return tl::unexpected(std::move(sealed.error()));
+  return tl::unexpected(std::move(done.error()));
 }
 
 std::optional<SealedTile> FileTileStore::sealed(TileId tile) const {

@@ -1,64 +1,19 @@
 #include "segment_files.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <spillway/aio/check.h>
 #include <spillway/aio/signals.h>
+#include <spillway/pinned_pool/limits.h>
+#include <cerrno>
 #include <map>
 #include <set>
 #include <string>
 #include <utility>
 
 namespace spillway::swapper {
-
-bool SegmentFiles::Pending::done() const noexcept {
-  const MutexLock guard(mutex_);
-  return completion_.has_value();
-}
-
-std::optional<std::chrono::steady_clock::time_point> SegmentFiles::Pending::ended() const noexcept {
-  const MutexLock guard(mutex_);
-  return ended_;
-}
-
-void SegmentFiles::Pending::expedite() noexcept {
-  if (ticket_.valid()) ticket_.expedite();
-}
-
-void SegmentFiles::Pending::cancel() noexcept {
-  if (ticket_.valid()) ticket_.cancel();
-}
-
-void SegmentFiles::Pending::when_done(std::function<void()> function) {
-  {
-    const MutexLock guard(mutex_);
-    if (!ended_) {
-      when_done_ = std::move(function);
-      return;
-    }
-  }
-  function();
-}
-
-std::optional<aio::Completion> SegmentFiles::Pending::wait_until(
-    std::chrono::steady_clock::time_point deadline) {
-  MutexLock guard(mutex_);
-  changed_.wait_running_until(guard, deadline,
-                              [&]() SPILLWAY_REQUIRES(mutex_) { return completion_.has_value(); });
-  return std::exchange(completion_, std::nullopt);
-}
-
-void SegmentFiles::Pending::complete(aio::Completion completion) {
-  std::function<void()> when_done;
-  {
-    const MutexLock guard(mutex_);
-    completion_ = std::move(completion);
-    ended_ = std::chrono::steady_clock::now();
-    changed_.notify_all();
-    when_done = std::exchange(when_done_, nullptr);
-  }
-  if (when_done) when_done();
-}
 
 SegmentFiles::SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct)
     : engine_(engine), direct_(direct), moved_(directories) {}
@@ -94,17 +49,43 @@ Result<void> SegmentFiles::make(std::span<const std::uint32_t> segments) {
       if (segments_[segment].file.lock.get() == lock) segments_[segment].listed = true;
     }
   }
-  for (const std::uint32_t segment : segments) {
-    const File& file = segments_[segment].file;
-    auto opened = aio::File::create(file.lock->directory() / file.name,
-                                    {.size_bytes = file.size_bytes,
-                                     .direct = direct_,
-                                     .permissions = 0600});  // others need not read the states
+  for (const std::uint32_t number : segments) {
+    Segment& segment = segments_[number];
+    auto opened = make(segment.file);
     if (!opened) return tl::unexpected(std::move(opened.error()));
     engine_.register_file(*opened);
-    segments_[segment].open.emplace(std::move(*opened));
+    segment.path = opened->path();
+    segment.open.emplace(std::move(*opened));
+    if (!segment.file.sparse) take(segment, std::int64_t(segment.file.size_bytes));
   }
   return {};
+}
+
+Result<aio::File> SegmentFiles::make(const File& file) {
+  auto opened = aio::File::create(file.lock->directory() / file.name,
+                                  {.size_bytes = file.sparse ? 0 : file.size_bytes,
+                                   .direct = direct_,
+                                   .permissions = 0600});  // others need not read the states
+  if (!opened || !file.sparse) return opened;
+  const aio::FileSizeLimit limit;
+  if (::ftruncate(opened->fd(), static_cast<off_t>(file.size_bytes)) == 0) return opened;
+  auto failed = errno_error("ftruncate", opened->path(), errno);
+  (void)opened->remove();
+  return failed;
+}
+
+void SegmentFiles::take(Segment& segment, std::int64_t bytes) noexcept {
+  segment.taken_bytes += static_cast<std::uint64_t>(bytes);
+  moved_[segment.file.directory].stored_bytes += static_cast<std::uint64_t>(bytes);
+}
+
+void SegmentFiles::Segment::clear() noexcept {
+  file = {};
+  path.clear();
+  listed = false;
+  open.reset();
+  is_sealed = false;
+  sealed.reset();
 }
 
 Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {
@@ -117,6 +98,7 @@ Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {
   for (std::size_t i = 0; i < segments.size(); ++i) {
     Segment& segment = segments_[segments[i]];
     engine_.unregister_file(*segment.open);
+    segment.is_sealed = true;
     segment.sealed =
         std::make_shared<SealedSegment>(std::move(*segment.open), segment.file.size_bytes);
     segment.open.emplace(std::move(reading[i]));
@@ -125,19 +107,53 @@ Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {
   return {};
 }
 
-void SegmentFiles::punch(const Region& region) noexcept {
-  // Only its room is at stake: where it cannot be given back the file stays as large as it is.
-  [[maybe_unused]] const int ignored =
-      ::fallocate(segments_[region.segment].open->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
+bool SegmentFiles::punch(const Region& region) noexcept {
+  Segment& segment = segments_[region.segment];
+  if (::fallocate(segment.open->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes)) != 0) {
+    return false;
+  }
+  take(segment, -std::int64_t(region.size_bytes));
+  return true;
 }
 
-void SegmentFiles::refill(const Region& region) noexcept {
-  // Where it fails, the write that needs the room will tell.
-  const aio::FileSizeLimit limit;
-  [[maybe_unused]] const int ignored =
-      ::fallocate(segments_[region.segment].open->fd(), FALLOC_FL_KEEP_SIZE,
-                  static_cast<off_t>(region.offset), static_cast<off_t>(region.size_bytes));
+Result<void> SegmentFiles::refill(const Region& region) {
+  Segment& segment = segments_[region.segment];
+  const int fd = segment.open->fd();
+  int error = 0;
+  {
+    const aio::FileSizeLimit limit;
+    do {
+      error = ::fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(region.offset),
+                          static_cast<off_t>(region.size_bytes)) == 0
+                  ? 0
+                  : errno;
+    } while (error == EINTR);
+  }
+  if (error == 0 || error == EOPNOTSUPP) {
+    take(segment, std::int64_t(region.size_bytes));
+    return {};
+  }
+  struct statvfs filesystem {};
+  std::string detail = pinned_pool::format_bytes(region.size_bytes) + " are needed";
+  if (::fstatvfs(fd, &filesystem) == 0) {
+    const std::uint64_t free = std::uint64_t{filesystem.f_bavail} * filesystem.f_frsize;
+    detail += ", " + pinned_pool::format_bytes(free) + " are free";
+  }
+  auto failed = errno_error("allocate", segment.path, error, detail);
+  failed.value().offset = region.offset;
+  return failed;
+}
+
+void SegmentFiles::drop(std::uint32_t number) noexcept {
+  Segment& segment = segments_[number];
+  SPILLWAY_CHECK(segment.is_sealed, "only a sealed segment is dropped");
+  if (!segment.open) return;
+  unlink(std::span(&number, 1));
+  engine_.unregister_file(*segment.open);
+  segment.open.reset();
+  segment.sealed.reset();
+  take(segment, -std::int64_t(segment.taken_bytes));
 }
 
 Result<void> SegmentFiles::wait_until_idle() {
@@ -155,10 +171,12 @@ bool SegmentFiles::is_idle_in_time(MutexLock& guard) {
 
 void SegmentFiles::remove(std::span<const std::uint32_t> segments) noexcept {
   unlink(segments);
-  for (const std::uint32_t segment : segments) {
-    if (segments_[segment].open) engine_.unregister_file(*segments_[segment].open);
-    segments_[segment] = {};
-    free_.push_back(segment);
+  for (const std::uint32_t number : segments) {
+    Segment& segment = segments_[number];
+    if (segment.open) engine_.unregister_file(*segment.open);
+    take(segment, -std::int64_t(segment.taken_bytes));
+    segment.clear();
+    free_.push_back(number);
   }
 }
 
@@ -194,6 +212,7 @@ void SegmentFiles::unlink(std::span<const std::uint32_t> segments) noexcept {
     if (!segment.listed) continue;
     // A file that cannot be removed stays on the list, for the lock or the next job to try again.
     if (segment.open && !segment.open->remove()) continue;
+    segment.listed = false;
     names[segment.file.lock.get()].push_back(segment.file.name);
   }
   for (auto& [lock, list] : names) lock->removed(list);
@@ -216,7 +235,7 @@ void SegmentFiles::close() {
 std::shared_ptr<SegmentFiles::Pending> SegmentFiles::start(aio::Direction direction,
                                                            const Region& region, aio::Buffer buffer,
                                                            aio::Priority priority) {
-  SPILLWAY_CHECK(direction == aio::Direction::kRead || segments_[region.segment].sealed == nullptr,
+  SPILLWAY_CHECK(direction == aio::Direction::kRead || !segments_[region.segment].is_sealed,
                  "a sealed segment is never written again");
   auto pending = std::make_shared<Pending>();
   {
@@ -262,7 +281,7 @@ void SegmentFiles::one_less_in_flight() {
 
 std::uint64_t SegmentFiles::storage_bytes() const noexcept {
   std::uint64_t bytes = 0;
-  for (const Segment& segment : segments_) bytes += segment.file.size_bytes;
+  for (const Moved& moved : moved_) bytes += moved.stored_bytes.load(std::memory_order_relaxed);
   return bytes;
 }
 
@@ -283,11 +302,7 @@ TierStats SegmentFiles::stats(std::size_t directory) const noexcept {
 }
 
 std::uint64_t SegmentFiles::storage_bytes(std::size_t directory) const noexcept {
-  std::uint64_t bytes = 0;
-  for (const Segment& segment : segments_) {
-    bytes += segment.file.directory == directory ? segment.file.size_bytes : 0;
-  }
-  return bytes;
+  return moved_[directory].stored_bytes.load(std::memory_order_relaxed);
 }
 
 }  // namespace spillway::swapper

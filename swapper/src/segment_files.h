@@ -14,12 +14,13 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "segment_request.h"
 
 namespace spillway::swapper {
 
@@ -30,6 +31,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::string name;  // in the lock's directory
     std::uint64_t size_bytes = 0;
     std::size_t directory = 0;  // index among the store's: for the statistics
+    bool sparse = false;        // takes no space before `refill`
   };
   struct Region {
     std::uint32_t segment = 0;
@@ -37,35 +39,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::size_t size_bytes = 0;
   };
 
-  // Pending: one request in flight.
-  class Pending {
-   public:
-    bool done() const noexcept;
-    // Makes a read urgent.
-    void expedite() noexcept;
-    // Cancels a read.
-    void cancel() noexcept;
-    // Calls `function` once it is complete: on the thread that completes it, or at once.
-    void when_done(std::function<void()> function);
-    // Returns the time of completion; nothing if it is not complete.
-    std::optional<std::chrono::steady_clock::time_point> ended() const noexcept;
-    // Blocks until the request is complete; returns nothing at the deadline, and the engine then
-    // keeps the memory.
-    std::optional<aio::Completion> wait_until(std::chrono::steady_clock::time_point deadline);
-
-   private:
-    friend class SegmentFiles;
-    void complete(aio::Completion completion);
-
-    mutable Mutex mutex_;
-    CondVar changed_;
-    std::optional<aio::Completion> completion_ SPILLWAY_GUARDED_BY(mutex_);
-    std::optional<std::chrono::steady_clock::time_point> ended_ SPILLWAY_GUARDED_BY(mutex_);
-    std::function<void()> when_done_ SPILLWAY_GUARDED_BY(mutex_);
-    // For `expedite` and `cancel`. It lives until the request has completed: dropping it would
-    // cancel.
-    aio::Ticket ticket_;
-  };
+  using Pending = SegmentRequest;
 
   // Makes an empty set. REQUIRES: `close` is called before it is dropped.
   SegmentFiles(aio::Engine& engine, std::size_t directories, aio::Direct direct);
@@ -76,14 +50,17 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   Result<std::vector<std::uint32_t>> add(std::vector<File> files);
   // Reopens the files for reading only, so that no write reaches them any more. All or none.
   Result<void> seal(std::span<const std::uint32_t> segments);
-  // Returns the sealed segment, or null if it is not sealed.
+  bool is_sealed(std::uint32_t segment) const { return segments_[segment].is_sealed; }
+  // Returns the sealed segment. REQUIRES: is_sealed(segment); not dropped.
   const std::shared_ptr<SealedSegment>& sealed(std::uint32_t segment) const {
     return segments_[segment].sealed;
   }
-  // Frees the disk space of an unused region, if the filesystem can (punches a hole).
-  void punch(const Region& region) noexcept;
-  // Allocates that space again.
-  void refill(const Region& region) noexcept;
+  // Frees the disk space of a region (punches a hole). False if the filesystem cannot.
+  bool punch(const Region& region) noexcept;
+  // Allocates that space again. kNoSpace with the arithmetic. REQUIRES: a punched or sparse region.
+  Result<void> refill(const Region& region);
+  // Unlinks and closes a sealed segment without tiles. Its number stays in use until `remove`.
+  void drop(std::uint32_t segment) noexcept;
   // Blocks until no request is in flight, not even an abandoned one. kDeadline after
   // Transfer::kDefaultTimeout, or at once if a request has already overrun its deadline.
   Result<void> wait_until_idle();
@@ -93,10 +70,10 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   std::shared_ptr<Pending> start(aio::Direction direction, const Region& region, aio::Buffer buffer,
                                  aio::Priority priority);
   // Unlinks the files, waits for requests in flight (except those that have overrun their deadline)
-  // and releases the locks. Called once; nothing may be started afterwards.
+  // and releases the locks. The last call.
   void close();
 
-  const std::string& path(std::uint32_t segment) const { return segments_[segment].open->path(); }
+  const std::string& path(std::uint32_t segment) const { return segments_[segment].path; }
   // Returns a line for each directory whose files work through the page cache.
   std::vector<std::string> not_direct() const;
   std::uint64_t storage_bytes() const noexcept;
@@ -110,11 +87,17 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
  private:
   struct Segment {
     File file;
+    std::string path;
     bool listed = false;            // its name is on the lock's list
     std::optional<aio::File> open;  // for reading only, if it is sealed
+    bool is_sealed = false;
     std::shared_ptr<SealedSegment> sealed;
+    std::atomic<std::uint64_t> taken_bytes{0};  // of size_bytes, less the holes
+    void clear() noexcept;
   };
   Result<void> make(std::span<const std::uint32_t> segments);
+  Result<aio::File> make(const File& file);
+  void take(Segment& segment, std::int64_t bytes) noexcept;
   bool is_idle_in_time(MutexLock& guard) SPILLWAY_REQUIRES(mutex_);
   void unlink(std::span<const std::uint32_t> segments) noexcept;
   std::vector<std::uint32_t> all() const;
@@ -129,6 +112,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   struct Moved {
     std::atomic<std::uint64_t> read_bytes{0};
     std::atomic<std::uint64_t> written_bytes{0};
+    std::atomic<std::uint64_t> stored_bytes{0};
   };
   std::vector<Moved> moved_;  // by directory
 

@@ -91,7 +91,7 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
 StoredTiles::StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files, bool checksums)
     : layout_(layout), files_(std::move(files)), checksums_(checksums) {}
 
-std::size_t StoredTiles::add(const PlacedTile& at) {
+std::size_t StoredTiles::add(const PlacedTile& at, bool hollow) {
   Stored stored{.at = at,
                 .owner = {},
                 .checksums = TileChecksums(layout_, at.elements),
@@ -99,11 +99,13 @@ std::size_t StoredTiles::add(const PlacedTile& at) {
   if (free_.empty()) {
     places_.push_back(std::move(stored));
     transfers_.emplace_back(0);
+    spaces_.emplace_back().hollow = hollow;
     return places_.size() - 1;
   }
   const std::size_t place = free_.back();
   free_.pop_back();
   places_[place] = std::move(stored);
+  spaces_[place].hollow = hollow;
   return place;
 }
 
@@ -111,6 +113,32 @@ void StoredTiles::remove(std::size_t place) {
   SPILLWAY_CHECK(!under_way(place), "a place that is removed is at rest");
   places_[place] = {.at = {}, .owner = {}, .checksums = TileChecksums(layout_, 0), .written = {}};
   free_.push_back(place);
+}
+
+void StoredTiles::clear(std::size_t place) noexcept {
+  std::ranges::fill(places_[place].written, std::uint8_t{0});
+}
+
+bool StoredTiles::release_space(std::size_t place) noexcept {
+  Space& space = spaces_[place];
+  const MutexLock guard(space.mutex);
+  if (!space.hollow) space.hollow = files_->punch(region(place));
+  return space.hollow;
+}
+
+Result<void> StoredTiles::take_space(std::size_t place) {
+  Space& space = spaces_[place];
+  if (!space.hollow) return {};
+  const MutexLock guard(space.mutex);
+  if (!space.hollow) return {};
+  auto taken = files_->refill(region(place));
+  if (taken) {
+    space.hollow = false;
+    return taken;
+  }
+  taken.error().detail = "tile " + std::to_string(places_[place].owner.tile) +
+                         " was freed, and its space is to be taken again: " + taken.error().detail;
+  return taken;
 }
 
 bool StoredTiles::written(std::size_t place) const noexcept {
@@ -143,9 +171,9 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
   const Stored& stored = places_[place];
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     if (stored.written[plane] != 0) continue;
-    return Transfer::completed(
-        make_error(ErrorKind::kInvalid, "read", files_->path(stored.at.segment),
-                   describe(stored, {.first = plane, .count = 1}) + ": was never written"));
+    return Transfer::completed(make_error(
+        ErrorKind::kInvalid, "read", files_->path(stored.at.segment),
+        describe(stored, {.first = plane, .count = 1}) + ": was never written, or was freed"));
   }
   return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
                                                  aio::Direction::kRead, std::move(lease), priority,
@@ -154,6 +182,9 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
 
 Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                             const Sums* sums) {
+  if (auto taken = take_space(place); !taken) {
+    return Transfer::completed(tl::unexpected(std::move(taken.error())));
+  }
   record(places_[place], planes, lease.data(), sums);
   return Transfer(std::make_unique<FileTransfer>(shared_from_this(), place, planes,
                                                  aio::Direction::kWrite, std::move(lease)));

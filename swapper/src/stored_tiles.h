@@ -30,8 +30,9 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   // Makes a set without places.
   StoredTiles(const Layout& layout, std::shared_ptr<SegmentFiles> files, bool checksums);
 
-  // Adds an empty place; returns its number, which is stable until the place is removed.
-  std::size_t add(const PlacedTile& at);
+  // Adds an empty place; returns its number, which is stable until the place is removed. `hollow`:
+  // it has no space yet.
+  std::size_t add(const PlacedTile& at, bool hollow = false);
   // Removes a place; its number is reused. REQUIRES: no Transfer of it in flight.
   void remove(std::size_t place);
 
@@ -46,6 +47,13 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   SegmentFiles::Region region(std::size_t place) const {
     return region(places_[place], layout_.all());
   }
+  // Forgets the contents.
+  void clear(std::size_t place) noexcept;
+  // Returns the place's space to the filesystem, until its next write. False if that has no holes.
+  bool release_space(std::size_t place) noexcept;
+  // Takes it again, if it was released. kNoSpace with the arithmetic.
+  Result<void> take_space(std::size_t place);
+  bool hollow(std::size_t place) const noexcept { return spaces_[place].hollow; }
   // True if any plane was written; true if every plane was.
   bool written(std::size_t place) const noexcept;
   bool whole(std::size_t place) const noexcept;
@@ -62,7 +70,8 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   void start_generation(std::size_t place, Owner owner);
   Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                 aio::Priority priority, Verify verify = Verify::kYes);
-  // Hashes the planes first, unless `sums` has the values of their blocks (one vector per plane).
+  // Takes the place's space first, if it was released. Hashes the planes, unless `sums` has the
+  // values of their blocks (one vector per plane).
   using Sums = std::vector<std::vector<std::uint64_t>>;
   Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                  const Sums* sums = nullptr);
@@ -93,7 +102,12 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
   const bool checksums_;
   std::deque<Stored> places_;                         // with stable addresses
   std::deque<std::atomic<std::uint32_t>> transfers_;  // in flight, of each place
-  std::vector<std::size_t> free_;                     // numbers of removed places
+  struct Space {
+    Mutex mutex;  // for two threads that write different planes
+    std::atomic<bool> hollow{false};
+  };
+  std::deque<Space> spaces_;       // of each place
+  std::vector<std::size_t> free_;  // numbers of removed places
 };
 
 }  // namespace spillway::swapper

@@ -130,6 +130,37 @@ TEST_P(SwapperOnDisk, AReadOnlyDiskIsRefusedBeforeAnythingIsTouched) {
   EXPECT_THAT(names_in(disk_.mount_point()), testing::ElementsAre("lost+found", "users.txt"));
 }
 
+// A file that takes all room but `left_bytes`, about.
+void fill_disk(const std::filesystem::path& mount, std::uint64_t left_bytes) {
+  const std::uint64_t free = std::filesystem::space(mount).available;
+  ASSERT_GT(free, left_bytes);
+  const auto file = aio::File::create(mount / "full", {.size_bytes = free - left_bytes});
+  ASSERT_TRUE(file) << file.error().message();
+}
+
+TEST_P(SwapperOnDisk, AFreedTileThatDoesNotFitAgainIsNoSpaceAndMovesNothing) {
+  ASSERT_NO_FATAL_FAILURE(open_store());
+  ASSERT_TRUE(write_all(100));
+  const std::uint64_t before = std::filesystem::space(disk_.mount_point()).available;
+  for (TileId tile = 0; tile < 4; ++tile) store_->free(tile);
+  const std::uint64_t freed = 4 * layout_.tile_bytes(kElements);
+  EXPECT_GE(std::filesystem::space(disk_.mount_point()).available, before + freed - 64 * 1024);
+  ASSERT_NO_FATAL_FAILURE(fill_disk(disk_.mount_point(), kMiB / 2));
+  const std::uint64_t moved = store_->stats().written_bytes;
+  const auto written = write_tile(*store_, 2, layout_.all(), 7);
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().kind, ErrorKind::kNoSpace) << written.error().message();
+  EXPECT_THAT(written.error().message(), HasSubstr("tile 2 was freed"));
+  EXPECT_THAT(written.error().message(), HasSubstr("980.0 KiB are needed"));
+  EXPECT_THAT(written.error().message(), HasSubstr("are free"));
+  EXPECT_EQ(store_->stats().written_bytes, moved);
+  EXPECT_EQ(check_tile(*store_, 2, layout_.all(), 7).error().kind, ErrorKind::kInvalid);
+  EXPECT_TRUE(write_tile(*store_, 5, layout_.all(), 105)) << "the others have their room";
+  std::filesystem::remove(disk_.mount_point() / "full");
+  EXPECT_TRUE(ok(write_tile(*store_, 2, layout_.all(), 7)));
+  EXPECT_TRUE(ok(check_tile(*store_, 2, layout_.all(), 7)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, SwapperOnDisk,
                          testing::Values(aio::BackendKind::kIoUring, aio::BackendKind::kThreadPool),
                          [](const auto& info) {

@@ -50,8 +50,9 @@ struct TileStoreOptions {
 class SPILLWAY_API TileStore : public Tier {
  public:
   // Takes the locks, checks the space and preallocates all segments. kNoSpace, with the arithmetic,
-  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options.
-  // `engine` must outlive the store. Reading a plane that was never written is kInvalid.
+  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options. No
+  // later write meets a full disk, except that of a tile that was freed. `engine` must outlive the
+  // store. Reading a plane that was never written is kInvalid.
   // REQUIRES: each tile has at least one element.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
@@ -69,6 +70,23 @@ class SPILLWAY_API TileStore : public Tier {
   };
   // Returns the place of the present bytes.
   virtual Place place(TileId tile) const = 0;
+
+  // Forgets the tile's bytes and returns their space to the filesystem: as a hole in the file, if
+  // the filesystem has holes (else the space stays the tile's). Reading the tile is then kInvalid.
+  // Its next write allocates the space again before it moves a byte, and blocks for that; kNoSpace
+  // with the arithmetic. Sealed bytes stay in their file; a sealed file with no tile left is
+  // removed. Tiles that the last `seal` did not call rewritten must still not be written. Blocks.
+  // Other tiles may be in use. REQUIRES: nothing kept of the tile, no transfer of it in flight.
+  virtual void free(TileId tile) = 0;
+  // Tells how many planes of the tile have bytes. Does not block, nor do those below.
+  enum class Contents { kNone, kSomePlanes, kAllPlanes };
+  virtual Contents contents(TileId tile) const = 0;
+  // True if a Transfer of the tile was neither waited for nor dropped.
+  virtual bool in_flight(TileId tile) const = 0;
+  // Returns the precondition that a write of the planes would break now, or nullptr. For callers
+  // that must not abort.
+  virtual const char* why_not_writable(TileId tile, PlaneRange planes) const = 0;
+  virtual bool has_checksums() const noexcept = 0;
 
   // Counters of each of TileStoreOptions::directories, in order.
   struct DirectoryStats {
