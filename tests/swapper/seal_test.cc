@@ -1,4 +1,5 @@
 // What is sealed stays what it was: hard links of it never change, whatever its store does next.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/swapper/block_checksum.h>
@@ -8,6 +9,7 @@
 #include <spillway/swapper/tile_store.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <future>
@@ -345,6 +347,25 @@ TEST_F(SealTest, ADamagedSealedTileIsNotReadAsWhole) {
   flip_byte(link, sealed.offset + 100);
   EXPECT_FALSE(has(link, sealed, 20'000, 1));
   EXPECT_EQ(check_tile(*tiles, 0, kAll, 1).error().kind, ErrorKind::kCorrupt);
+}
+
+TEST_F(SealTest, ALinkIsOfTheFileWhateverItsPathNamesByNow) {
+  const auto tiles = store({20'000}, 0);
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 1)));
+  ASSERT_TRUE(ok(tiles->seal(all(*tiles))));
+  const SealedTile sealed = *tiles->sealed(0);
+  const std::filesystem::path path = sealed.segment->path();
+  std::filesystem::rename(path, directory_ / "moved");
+  std::ofstream(path) << "of somebody else";
+  const int kept = ::open((directory_ / "kept").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_TRUE(ok(sealed.segment->link(kept, "link")));
+  EXPECT_TRUE(has(directory_ / "kept" / "link", sealed, 20'000, 1));
+  EXPECT_EQ(sealed.segment->link(kept, "link").error().kind, ErrorKind::kBusy) << "taken";
+  std::filesystem::remove(directory_ / "moved");
+  std::filesystem::remove(directory_ / "kept" / "link");
+  EXPECT_EQ(sealed.segment->link(kept, "link").error().kind, ErrorKind::kUnsupported)
+      << "a file without any name takes none";
+  ::close(kept);
 }
 
 TEST_F(SealTest, WhatIsSealedCanBeReadWithoutItsName) {
