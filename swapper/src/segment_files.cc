@@ -1,6 +1,7 @@
 #include "segment_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -86,6 +87,35 @@ void SegmentFiles::Segment::clear() noexcept {
   open.reset();
   is_sealed = false;
   sealed.reset();
+}
+
+Result<std::vector<std::uint32_t>> SegmentFiles::open_saved(std::span<const SavedFile> files) {
+  std::vector<std::uint32_t> numbers;
+  for (const SavedFile& file : files) {
+    struct stat status {};
+    if (::lstat(file.path.c_str(), &status) != 0) return errno_error("open", file.path, errno);
+    if (!S_ISREG(status.st_mode)) {
+      return make_error(ErrorKind::kInvalid, "open", file.path, "no regular file");
+    }
+    auto opened = aio::File::open(file.path, {.writable = false, .direct = direct_});
+    if (!opened) return tl::unexpected(std::move(opened.error()));
+    const auto size_bytes = opened->size_bytes();
+    if (!size_bytes) return tl::unexpected(size_bytes.error());
+    if (*size_bytes != file.size_bytes) {
+      return make_error(ErrorKind::kCorrupt, "open", file.path,
+                        "has " + std::to_string(*size_bytes) + " bytes, was saved with " +
+                            std::to_string(file.size_bytes));
+    }
+    numbers.push_back(static_cast<std::uint32_t>(segments_.size()));
+    Segment& segment = segments_.emplace_back();
+    segment.file.size_bytes = file.size_bytes;
+    segment.path = file.path;
+    segment.is_sealed = true;
+    engine_.register_file(*opened);
+    segment.open.emplace(std::move(*opened));
+    take(segment, std::int64_t(file.size_bytes));
+  }
+  return numbers;
 }
 
 Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {

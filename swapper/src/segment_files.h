@@ -33,6 +33,10 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
     std::size_t directory = 0;  // index among the store's: for the statistics
     bool sparse = false;        // takes no space before `refill`
   };
+  struct SavedFile {
+    std::string path;
+    std::uint64_t size_bytes = 0;
+  };
   struct Region {
     std::uint32_t segment = 0;
     std::uint64_t offset = 0;  // bytes from the start of the file
@@ -48,6 +52,9 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   // Lists the files in their lock, creates each at its full size, and returns their numbers. After
   // a failure none of them is left.
   Result<std::vector<std::uint32_t>> add(std::vector<File> files);
+  // Opens files that a save made, as sealed segments, and returns their numbers. `close` leaves
+  // them where they are. kCorrupt if one has another size, kInvalid if it is no regular file.
+  Result<std::vector<std::uint32_t>> open_saved(std::span<const SavedFile> files);
   // Reopens the files for reading only, so that no write reaches them any more. All or none.
   Result<void> seal(std::span<const std::uint32_t> segments);
   bool is_sealed(std::uint32_t segment) const { return segments_[segment].is_sealed; }

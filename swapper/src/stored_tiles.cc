@@ -166,6 +166,15 @@ std::uint64_t StoredTiles::memory_bytes() const noexcept {
 
 void StoredTiles::start_generation(std::size_t place, Owner owner) { places_[place].owner = owner; }
 
+void StoredTiles::restore(std::size_t place, Owner owner, const Sums& sums) {
+  Stored& stored = places_[place];
+  stored.owner = owner;
+  for (std::uint32_t plane = 0; plane < layout_.plane_count(); ++plane) {
+    stored.checksums.adopt(plane, sums[plane]);
+    stored.written[plane] = 1;
+  }
+}
+
 Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                            aio::Priority priority, Verify verify) {
   const Stored& stored = places_[place];

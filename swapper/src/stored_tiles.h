@@ -68,11 +68,13 @@ class StoredTiles : public std::enable_shared_from_this<StoredTiles> {
 
   // Assigns the place to `owner`. REQUIRES: a new owner's next write covers all planes.
   void start_generation(std::size_t place, Owner owner);
+  using Sums = std::vector<std::vector<std::uint64_t>>;  // of each plane's blocks
+  // Makes the place hold all planes, with the checksums of a saved tile.
+  void restore(std::size_t place, Owner owner, const Sums& sums);
   Transfer read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                 aio::Priority priority, Verify verify = Verify::kYes);
   // Takes the place's space first, if it was released. Hashes the planes, unless `sums` has the
   // values of their blocks (one vector per plane).
-  using Sums = std::vector<std::vector<std::uint64_t>>;
   Transfer write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                  const Sums* sums = nullptr);
   // Checks that the elements of the planes, which start at `data`, are those written last.

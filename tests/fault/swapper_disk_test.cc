@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spillway/pinned_pool/limits.h>
+#include <spillway/swapper/saved_tiles.h>
 #include <spillway/swapper/tile_store.h>
 #include <spillway/swapper/tile_stream.h>
 #include <sys/mount.h>
@@ -159,6 +160,45 @@ TEST_P(SwapperOnDisk, AFreedTileThatDoesNotFitAgainIsNoSpaceAndMovesNothing) {
   std::filesystem::remove(disk_.mount_point() / "full");
   EXPECT_TRUE(ok(write_tile(*store_, 2, layout_.all(), 7)));
   EXPECT_TRUE(ok(check_tile(*store_, 2, layout_.all(), 7)));
+}
+
+// The tiles are on another filesystem, so they would be copied.
+TEST_P(SwapperOnDisk, ASaveThatDoesNotFitIsRefusedBeforeAnythingIsSealed) {
+  const Scratch elsewhere;
+  auto created = TileStore::create(*engine_, layout_, std::vector(kTiles, kElements),
+                                   {.directories = {elsewhere.path()}});
+  ASSERT_TRUE(created) << created.error().message();
+  store_ = std::move(*created);
+  ASSERT_TRUE(write_all(100));
+  ASSERT_NO_FATAL_FAILURE(fill_disk(disk_.mount_point(), 3 * kMiB));
+  const auto saved = save_tiles(*store_, disk_.mount_point() / "saved");
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().kind, ErrorKind::kNoSpace) << saved.error().message();
+  EXPECT_THAT(saved.error().message(), HasSubstr("take 15.3 MiB, free are"));
+  EXPECT_FALSE(store_->sealed(0));
+  EXPECT_THAT(names_in(disk_.mount_point()), testing::ElementsAre("full", "lost+found"));
+  std::filesystem::remove(disk_.mount_point() / "full");
+  ASSERT_TRUE(ok(save_tiles(*store_, disk_.mount_point() / "saved")));
+  auto open = SavedTiles::open(*engine_, disk_.mount_point() / "saved");
+  ASSERT_TRUE(open) << open.error().message();
+  for (TileId tile = 0; tile < kTiles; ++tile) {
+    EXPECT_TRUE(ok(check_tile(**open, tile, layout_.all(), 100 + tile)));
+  }
+}
+
+// A save that seals, and that has no room for the tiles to be written next.
+TEST_P(SwapperOnDisk, ASaveWithoutRoomToGoOnLeavesTheStoreAsItWas) {
+  ASSERT_NO_FATAL_FAILURE(open_store());
+  ASSERT_TRUE(write_all(100));
+  ASSERT_NO_FATAL_FAILURE(fill_disk(disk_.mount_point(), 3 * kMiB));
+  const auto saved = save_tiles(*store_, disk_.mount_point() / "saved");
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().kind, ErrorKind::kNoSpace) << saved.error().message();
+  EXPECT_FALSE(std::filesystem::exists(disk_.mount_point() / "saved"));
+  ASSERT_TRUE(write_all(200)) << "the store goes on";
+  ASSERT_TRUE(ok(
+      save_tiles(*store_, disk_.mount_point() / "saved", {.rewritten = std::vector<bool>(kTiles)})))
+      << "links take no room";
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, SwapperOnDisk,

@@ -15,8 +15,8 @@ cd "$(dirname "$0")/../.."
 readonly seconds=${1:-6} build=build/fuzz seed=${SPILLWAY_TEST_SEED:-$RANDOM}
 shift $(($# > 0 ? 1 : 0))
 targets=("$@")
-readers=(config gpt_config token_file safetensors checkpoint_manifest lock_journal memory_limits stripe_manifest
-         bench_files)
+readers=(config gpt_config token_file safetensors checkpoint_manifest lock_journal memory_limits saved_manifest
+         stripe_manifest bench_files)
 [ ${#targets[@]} -gt 0 ] || targets=("${readers[@]}" requests tile_store)
 
 skip() { printf 'skipped: %s\n' "$*"; exit 77; }

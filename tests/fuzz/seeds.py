@@ -84,6 +84,22 @@ def manifest(dtype="bf16", state="fp32", planes=("param_hi:2", "param_lo:2", "ex
     return b"\xff".join(json.dumps(part, indent=1).removesuffix("\n}").encode() for part in (head, index))
 
 
+def saved_manifest(planes, elements, segments, tiles):
+    """A manifest of saved tiles without its head; `planes`: name, bytes and elements of a block, bytes of a checksum's
+    block; `tiles`: tile, file, offset, generation, checksums of all planes."""
+    def text(value):
+        return struct.pack("<I", len(value)) + value
+
+    body = text(b"aes-4x128 xxh3-64 of tile, plane, generation, block") + struct.pack("<I", len(planes))
+    body += b"".join(text(name) + struct.pack("<IIQ", *sizes) for name, *sizes in planes)
+    for numbers in (elements, segments):
+        body += struct.pack(f"<I{len(numbers)}Q", len(numbers), *numbers)
+    body += struct.pack("<I", len(tiles))
+    for *place, sums in tiles:
+        body += struct.pack(f"<IIQI{len(sums)}Q", *place, *sums)
+    return body
+
+
 def proc_files():
     """The files memory_limits reads, in the order of its list, parted by 0xff."""
     status = b"Name:\tx\nVmLck:\t 12 kB\nVmPin:\t 20 kB\nCapEff:\t000001ffffffffff\nHugetlbPages:\t 4096 kB\n"
@@ -113,6 +129,9 @@ def seeds():
                                 manifest(linked=True)],
         "lock_journal": [journal, journal + b"+../x", b"not ours\n", b""],
         "memory_limits": [proc_files(), proc_files().replace(b"cgroup2 cgroup2 rw,", b"cgroup cgroup rw,memory,")],
+        "saved_manifest": [saved_manifest([(b"k", 4, 1, 131072)], [], [], []),
+                           saved_manifest([(b"k", 4, 1, 131072), (b"s", 4, 256, 512)], [5000, 9, 7], [49152],
+                                          [(0, 0, 16384, 3, [1, 2]), (2, 0, 0, 4, [5, 6])])],
         "stripe_manifest": moves,
         "bench_files": [demo, CONFIG, RESULT, b'{"aio": {"intra_op_parallelism": 2, "use_gds": false}, "a": [1]}'],
         "requests": moves,

@@ -78,8 +78,8 @@ class SPILLWAY_API TileStore : public Tier {
   // removed. Tiles that the last `seal` did not call rewritten must still not be written. Blocks.
   // Other tiles may be in use. REQUIRES: nothing kept of the tile, no transfer of it in flight.
   virtual void free(TileId tile) = 0;
-  // Tells how many planes of the tile have bytes. Does not block, nor do those below.
   enum class Contents { kNone, kSomePlanes, kAllPlanes };
+  // Tells how many planes of the tile have bytes. Does not block, nor do those below.
   virtual Contents contents(TileId tile) const = 0;
   // True if a Transfer of the tile was neither waited for nor dropped.
   virtual bool in_flight(TileId tile) const = 0;
