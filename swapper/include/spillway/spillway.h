@@ -19,6 +19,7 @@
 #include <spillway/swapper/c/lock.h>
 #include <spillway/swapper/c/pool.h>
 #include <spillway/swapper/c/request.h>
+#include <spillway/swapper/c/saved.h>
 #include <spillway/swapper/c/schedule.h>
 #include <spillway/swapper/c/store.h>
 #include <spillway/swapper/c/stream.h>

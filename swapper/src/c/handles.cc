@@ -16,9 +16,9 @@ constexpr unsigned kKindBits = 4;
 constexpr std::uint64_t kLastGeneration = (std::uint64_t{1} << (64 - kPlaceBits - kKindBits)) - 1;
 
 const char* name_of(Kind kind) {
-  static constexpr const char* kNames[] = {"",         "engine",      "file",       "pool",
-                                           "lease",    "request",     "tile store", "lock",
-                                           "schedule", "striped file"};
+  static constexpr const char* kNames[] = {"",         "engine",       "file",           "pool",
+                                           "lease",    "request",      "tile store",     "lock",
+                                           "schedule", "striped file", "saved directory"};
   const auto number = static_cast<std::size_t>(kind);
   return number < std::size(kNames) ? kNames[number] : "";
 }

@@ -24,7 +24,8 @@ enum class Kind : std::uint8_t {
   kStore,
   kLock,
   kSchedule,
-  kStriped
+  kStriped,
+  kSaved
 };
 
 class Object {

@@ -47,4 +47,10 @@ void put_back(LeaseObject& lease, pinned_pool::Lease buffer) {
   lease.lease = std::move(buffer);
 }
 
+spillway_status no_such_tile(const swapper::Tier& tiles, std::uint32_t tile, const char* what) {
+  return failed(SPILLWAY_MISUSE, what,
+                "tile " + std::to_string(tile) + " of " + std::to_string(tiles.tile_count()) +
+                    " does not exist");
+}
+
 }  // namespace spillway::c

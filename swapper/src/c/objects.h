@@ -4,6 +4,7 @@
 #include <spillway/aio/engine.h>
 #include <spillway/aio/mutex.h>
 #include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/saved_tiles.h>
 #include <spillway/swapper/tile_store.h>
 
 #include <memory>
@@ -70,6 +71,13 @@ struct StoreObject : Object {
   std::uint64_t largest_tile_bytes = 0;
 };
 
+struct SavedObject : Object {
+  static constexpr Kind kKind = Kind::kSaved;
+  SavedObject() : Object(kKind) {}
+  Use<EngineObject> engine;
+  std::unique_ptr<swapper::SavedTiles> saved;
+};
+
 // Converts an option that was checked with want_choice().
 pinned_pool::Policy policy_of(std::int32_t value);
 aio::Direct direct_of(std::int32_t value);
@@ -81,6 +89,9 @@ std::optional<std::chrono::steady_clock::time_point> deadline_in(std::int64_t ti
 tl::expected<aio::Buffer, spillway_status> take_buffer(LeaseObject& lease, const char* operation);
 // Puts the buffer back.
 void put_back(LeaseObject& lease, pinned_pool::Lease buffer);
+
+// Records that the store or saved directory has no tile of that number.
+spillway_status no_such_tile(const swapper::Tier& tiles, std::uint32_t tile, const char* what);
 
 // Gives the object to the caller, as a new handle.
 template <typename Handle>

@@ -75,12 +75,6 @@ swapper::Layout layout_of(const spillway_store_options& given) {
   return swapper::Layout(std::move(planes));
 }
 
-spillway_status no_such_tile(const StoreObject& store, std::uint32_t tile, const char* what) {
-  return failed(SPILLWAY_MISUSE, what,
-                "tile " + std::to_string(tile) + " of " +
-                    std::to_string(store.store->tile_count()) + " does not exist");
-}
-
 spillway_status find_locks(const spillway_store_options& given, StoreObject& object,
                            swapper::TileStoreOptions& wanted) {
   for (std::size_t i = 0; i < given.lock_count; ++i) {
@@ -159,7 +153,7 @@ spillway_status spillway_store_tile_elements(spillway_store* store, uint32_t til
     auto object = find<StoreObject>(store, "tile elements");
     if (!object) return object.error();
     if (tile >= (*object)->store->tile_count()) {
-      return no_such_tile(**object, tile, "tile elements");
+      return no_such_tile(*(*object)->store, tile, "tile elements");
     }
     *elements = (*object)->store->tile_elements(tile);
     return SPILLWAY_OK;
@@ -174,7 +168,7 @@ spillway_status spillway_store_plane_offset(spillway_store* store, uint32_t tile
     auto object = find<StoreObject>(store, "plane offset");
     if (!object) return object.error();
     const swapper::TileStore& tiles = *(*object)->store;
-    if (tile >= tiles.tile_count()) return no_such_tile(**object, tile, "plane offset");
+    if (tile >= tiles.tile_count()) return no_such_tile(tiles, tile, "plane offset");
     if (plane >= tiles.layout().plane_count()) {
       return failed(SPILLWAY_MISUSE, "plane offset", "there is no such plane");
     }

@@ -77,6 +77,19 @@ spillway_status check_parts(const std::vector<CheckedPart>& parts) {
   return SPILLWAY_OK;
 }
 
+// A store that was saved may not be written as before.
+spillway_status check_writable(const std::vector<CheckedPart>& parts,
+                               const std::vector<std::uint32_t>& tiles) {
+  for (const CheckedPart& part : parts) {
+    if (part.access == swapper::Access::kRead) continue;
+    for (const std::uint32_t tile : tiles) {
+      const char* const why_not = part.store->store->why_not_writable(tile, part.planes);
+      if (why_not != nullptr) return misuse("tile " + std::to_string(tile) + ": " + why_not);
+    }
+  }
+  return SPILLWAY_OK;
+}
+
 spillway_status check_tiles(const spillway_stream_options& given,
                             const std::vector<CheckedPart>& parts,
                             std::vector<std::uint32_t>& tiles) {
@@ -180,6 +193,7 @@ spillway_status spillway_stream_run(const spillway_stream_options* options,
     if (auto status = check_parts(parts)) return status;
     std::vector<std::uint32_t> tiles;
     if (auto status = check_tiles(given, parts, tiles)) return status;
+    if (auto status = check_writable(parts, tiles)) return status;
     const std::vector<swapper::Item> items = items_of(parts, tiles);
     Caller caller(parts, tiles, compute, context);
     const auto done = swapper::TileStream::run(items, std::ref(caller));

@@ -31,8 +31,7 @@ tl::expected<Wanted, spillway_status> check(Move move, spillway_store* store,
   wanted.urgent = io.urgent != 0;
   const swapper::TileStore& tiles = *wanted.store->store;
   if (io.tile >= tiles.tile_count()) {
-    return misuse("tile " + std::to_string(io.tile) + " of " + std::to_string(tiles.tile_count()) +
-                  " does not exist");
+    return tl::unexpected(no_such_tile(tiles, io.tile, what));
   }
   const std::uint32_t planes = tiles.layout().plane_count();
   if (io.first_plane >= planes || io.plane_count > planes - io.first_plane) {
@@ -64,9 +63,12 @@ class TileOperation final : public Operation {
       return failed(SPILLWAY_IN_USE, what_,
                     "another transfer of tile " + std::to_string(wanted_.tile) + " is in flight");
     }
+    swapper::TileStore& tiles = *wanted_.store->store;
+    const char* const why_not =
+        move_ == Move::kWrite ? tiles.why_not_writable(wanted_.tile, wanted_.planes) : nullptr;
+    if (why_not != nullptr) return failed(SPILLWAY_MISUSE, what_, why_not);
     auto buffer = take_buffer(*wanted_.lease.get(), what_);
     if (!buffer) return buffer.error();
-    swapper::TileStore& tiles = *wanted_.store->store;
     pinned_pool::Lease moved(std::move(*buffer));
     if (move_ == Move::kRead) {
       const auto priority = wanted_.urgent ? aio::Priority::kUrgent : aio::Priority::kNormal;
