@@ -13,7 +13,7 @@ if command -v ccache > /dev/null; then  # as for our own targets: see cmake/Spil
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${source%/*}
 fi
 
-for example in "$source"/{fast_copy,stream_dataset,kv_cache} "$work/guide/hello"; do
+for example in "$source"/{fast_copy,stream_dataset,kv_cache,kv_spill} "$work/guide/hello"; do
   name=$(basename "$example")
   log=$work/$name.log
   if ! { cmake -S "$example" -B "$work/$name" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" \
