@@ -18,6 +18,7 @@ PRELUDE = """\
 #include <spillway/aio/engine.h>
 #include <spillway/aio/striped_file.h>
 #include <spillway/pinned_pool/pool.h>
+#include <spillway/swapper/saved_tiles.h>
 #include <spillway/swapper/tile_store.h>
 #include <spillway/swapper/tile_stream.h>
 #include <algorithm>
