@@ -1,9 +1,8 @@
 #include "stripe_manifest.h"
 
-#include <spillway/aio/stripe_map.h>
-
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 namespace spillway::aio {
@@ -64,7 +63,29 @@ bool parse(Reader& in, StripeManifest& manifest) {
   return true;
 }
 
+constexpr std::uint64_t kLargestFile = std::numeric_limits<std::int64_t>::max();  // off_t
+
 }  // namespace
+
+std::uint64_t member_file_bytes(const StripeMap& map, std::size_t member,
+                                std::uint64_t size_bytes) {
+  return kStripeHeadBytes + map.member_bytes(member, size_bytes);
+}
+
+std::string check_size(const StripeMap& map, std::uint64_t size_bytes) {
+  const std::string has = "size_bytes is " + std::to_string(size_bytes);
+  if (size_bytes > kLargestFile) {
+    return has + ", a file has at most " + std::to_string(kLargestFile);
+  }
+  // At most 2^63 + 2^30 + 2^20: nothing wraps around.
+  for (std::size_t member = 0; member < map.member_count(); ++member) {
+    const std::uint64_t bytes = member_file_bytes(map, member, size_bytes);
+    if (bytes <= kLargestFile) continue;
+    return has + ": member " + std::to_string(member) + " would have " + std::to_string(bytes) +
+           " bytes, a file has at most " + std::to_string(kLargestFile);
+  }
+  return {};
+}
 
 std::string encode(const StripeManifest& manifest) {
   std::string text = std::string(kTitle) + std::string(kVersion) + "\nset " + manifest.set;
@@ -96,6 +117,9 @@ Result<StripeManifest> decode_manifest(std::string_view head, const std::string&
   if (!map) return refuse(ErrorKind::kInvalid, "its manifest: " + map.error().detail);
   if (manifest.member >= manifest.weights.size()) {
     return refuse(ErrorKind::kInvalid, "its manifest: no such member");
+  }
+  if (const std::string wrong = check_size(*map, manifest.size_bytes); !wrong.empty()) {
+    return refuse(ErrorKind::kInvalid, "its manifest: " + wrong);
   }
   return manifest;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <spillway/aio/error.h>
+#include <spillway/aio/stripe_map.h>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -29,9 +30,15 @@ struct StripeManifest {
   bool operator==(const StripeManifest&) const = default;
 };
 
+// Returns the bytes of a member's file. REQUIRES: `check_size` accepts the size.
+std::uint64_t member_file_bytes(const StripeMap& map, std::size_t member, std::uint64_t size_bytes);
+// Checks that the logical file and each member end at an offset that a file can have: else a place
+// computed from an offset could wrap around, into a manifest. Returns what is wrong, or nothing.
+std::string check_size(const StripeMap& map, std::uint64_t size_bytes);
+
 std::string encode(const StripeManifest& manifest);
-// Decodes `head`, the first bytes of the member `path`. kInvalid if it is no member or of an
-// unknown version, kCorrupt if its text is damaged.
+// Decodes `head`, the first bytes of the member `path`. kInvalid if it is no member, of an unknown
+// version or of a size that no file can have, kCorrupt if its text is damaged.
 Result<StripeManifest> decode_manifest(std::string_view head, const std::string& path);
 
 // Checks that the manifests, one for each of `paths`, belong to one striped file in the order of

@@ -113,6 +113,7 @@ StripeMap::Extent StripeMap::extent_at(std::uint64_t offset, std::uint64_t size_
 
 std::uint64_t StripeMap::member_bytes(std::size_t member, std::uint64_t size_bytes) const {
   SPILLWAY_CHECK(member < weights_.size(), "no such member");
+  SPILLWAY_CHECK(size_bytes >> 63 == 0, "no file is of that many bytes");
   const std::uint64_t stripes = size_bytes / stripe_bytes_ + (size_bytes % stripe_bytes_ != 0);
   std::uint64_t mine = stripes / pattern_.size() * weights_[member];
   for (std::size_t i = 0; i < stripes % pattern_.size(); ++i) mine += pattern_[i].member == member;

@@ -74,11 +74,6 @@ Result<std::vector<double>> speeds_of(const std::vector<Engine*>& engines,
   return count > 1 ? speeds : std::vector<double>{1};
 }
 
-std::uint64_t member_file_bytes(const StripeMap& map, std::size_t member,
-                                std::uint64_t size_bytes) {
-  return kStripeHeadBytes + map.member_bytes(member, size_bytes);
-}
-
 // Directories of one filesystem share its space.
 Result<void> check_space(const StripedLocation& location, const StripeMap& map,
                          std::uint64_t size_bytes) {

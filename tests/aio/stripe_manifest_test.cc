@@ -67,6 +67,29 @@ TEST(StripeManifest, SaysWhatIsWrong) {
   EXPECT_THAT(reason(encode(odd)), HasSubstr("damaged"));
 }
 
+// Places are computed from offsets below the size: they must not wrap around, into the manifest.
+TEST(StripeManifest, ASizeThatNoFileCanHaveIsRefused) {
+  const auto reason_of_size = [](std::uint64_t size_bytes) {
+    StripeManifest odd = kManifest;
+    odd.size_bytes = size_bytes;
+    return reason(encode(odd));
+  };
+  constexpr std::uint64_t kLargest = INT64_MAX;
+  EXPECT_THAT(reason_of_size(UINT64_MAX),
+              HasSubstr("/b/data: not valid (its manifest: size_bytes is 18446744073709551615, a "
+                        "file has at most 9223372036854775807)"));
+  EXPECT_THAT(reason_of_size(kLargest + 1), HasSubstr("a file has at most"));
+  // A quarter and three quarters of it fit with their heads.
+  EXPECT_EQ(reason_of_size(kLargest), "accepted");
+  // All of it on one member fits without its head only.
+  StripeManifest alone = kManifest;
+  alone.weights = {0, 1};
+  alone.size_bytes = kLargest;
+  EXPECT_THAT(reason(encode(alone)), HasSubstr("member 1 would have 9223372036855824384 bytes"));
+  alone.size_bytes = kLargest - kStripeHeadBytes - 65536;
+  EXPECT_EQ(reason(encode(alone)), "accepted");
+}
+
 class CheckSet : public testing::Test {
  protected:
   std::string reason() const {

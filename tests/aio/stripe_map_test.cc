@@ -102,6 +102,12 @@ TEST(StripeMap, NoMemberDelaysTheOthersByMoreThanTwoPercent) {
   }
 }
 
+TEST(StripeMapDeathTest, NoProductWrapsAround) {
+  const StripeMap map = map_of({1, 3});
+  EXPECT_EQ(map.member_bytes(1, INT64_MAX), (std::uint64_t{1} << 61) * 3);
+  EXPECT_DEATH(map.member_bytes(1, std::uint64_t{INT64_MAX} + 1), "no file is of that many");
+}
+
 TEST(StripeMap, RefusesWhatMakesNoMap) {
   EXPECT_THAT(StripeMap::create(0, {1}).error().message(), HasSubstr("stripe_bytes is 0"));
   EXPECT_THAT(StripeMap::create(4095, {1}).error().message(), HasSubstr("multiple of 4096"));

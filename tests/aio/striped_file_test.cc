@@ -5,7 +5,9 @@
 
 #include <future>
 #include <thread>
+#include <tuple>
 
+#include "stripe_manifest.h"
 #include "support/striped_fixture.h"
 
 namespace spillway::aio {
@@ -184,6 +186,33 @@ TEST_F(Striped, OpenRefusesWhatIsNotTheSet) {
               HasSubstr("d2/other: not valid (is cut off: has 1048581 bytes of 1212416"));
 }
 
+// Of 2^64 - 1 bytes, a member's end wraps around to its head: with room for the manifest alone it
+// would be taken for whole, and a write near the end would go to the manifest.
+TEST_F(Striped, AManifestWithASizeThatNoFileCanHaveIsRefusedAndStays) {
+  std::filesystem::create_directory(scratch_ / "d0");
+  const std::filesystem::path path = scratch_ / "d0" / "data";
+  const std::string text = encode({.set = std::string(32, 'a'),
+                                   .member = 0,
+                                   .stripe_bytes = kStripe,
+                                   .size_bytes = UINT64_MAX,
+                                   .weights = {1}});
+  std::ofstream(path) << text;
+  std::filesystem::resize_file(path, kStripeHeadBytes);
+  auto file = StripedFile::open({engine_.get()}, location(1), {.writable = true});
+  if (file) {
+    file_.emplace(std::move(*file));
+    std::ignore = write(UINT64_MAX - kStripeHeadBytes, random_bytes(4096));
+  } else {
+    EXPECT_EQ(file.error().kind, ErrorKind::kInvalid);
+    EXPECT_THAT(file.error().message(), HasSubstr("size_bytes is 18446744073709551615"));
+    EXPECT_THAT(file.error().message(), HasSubstr("d0/data"));
+  }
+  EXPECT_FALSE(file_) << "opened";
+  std::string there(text.size(), ' ');
+  std::ifstream(path).read(there.data(), static_cast<std::streamsize>(there.size()));
+  EXPECT_EQ(there, text);
+}
+
 TEST_F(Striped, CreateRefusesAndLeavesNothingBehind) {
   const StripedLocation where = location(2);
   const auto reason = [&](const StripedCreateOptions& options) {
@@ -197,6 +226,7 @@ TEST_F(Striped, CreateRefusesAndLeavesNothingBehind) {
   EXPECT_THAT(reason({.size_bytes = free / 5 * 6, .speeds = {1, 1}}),
               HasSubstr("bytes of this filesystem, free are"));
   EXPECT_THAT(reason({.size_bytes = 0, .speeds = {1, 1}}), HasSubstr("size_bytes"));
+  EXPECT_THAT(reason({.size_bytes = UINT64_MAX, .speeds = {1, 1}}), HasSubstr("size_bytes"));
   EXPECT_THAT(reason({.size_bytes = 1, .stripe_bytes = 5}), HasSubstr("stripe_bytes is 5"));
   EXPECT_THAT(reason({.size_bytes = 1, .speeds = {1, -1}}), HasSubstr("speeds"));
   EXPECT_THAT(reason({.size_bytes = 1, .speeds = {1, 1, 1}}), HasSubstr("speeds"));

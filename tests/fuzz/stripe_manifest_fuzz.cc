@@ -34,8 +34,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const StripeManifest manifest = pick_manifest(in);
   const std::string text = encode(manifest);
   const auto same = decode_manifest(text + std::string(100, '\0'), "x");
-  const bool sound = StripeMap::create(manifest.stripe_bytes, manifest.weights).has_value() &&
-                     manifest.member < manifest.weights.size();
+  const auto map = StripeMap::create(manifest.stripe_bytes, manifest.weights);
+  const bool sound = map && manifest.member < manifest.weights.size() &&
+                     check_size(*map, manifest.size_bytes).empty();
+  SPILLWAY_CHECK(!same || manifest.size_bytes >> 63 == 0, "takes a size that no file can have");
   SPILLWAY_CHECK(same.has_value() == sound, "takes what is unsound, or refuses what is sound");
   SPILLWAY_CHECK(!same || *same == manifest, "decodes to something else");
   std::string changed = text;

@@ -44,6 +44,7 @@ class SPILLWAY_API StripeMap {
   Extent extent_at(std::uint64_t offset, std::uint64_t size_bytes) const;
 
   // Returns the bytes of whole stripes that `member` holds of a logical file of `size_bytes`.
+  // REQUIRES: size_bytes < 2^63, so that no product wraps around.
   std::uint64_t member_bytes(std::size_t member, std::uint64_t size_bytes) const;
 
  private:

@@ -81,7 +81,7 @@ class SPILLWAY_API StripedFile {
   static Result<StripedFile> create(std::vector<Engine*> engines, const StripedLocation& location,
                                     const StripedCreateOptions& options);
   // Opens existing members. Blocks. kNotFound, kInvalid or kCorrupt with the path of the bad
-  // member and the reason.
+  // member and the reason; a size that no file can have is kInvalid.
   static Result<StripedFile> open(std::vector<Engine*> engines, const StripedLocation& location,
                                   const OpenOptions& options = {});
 
