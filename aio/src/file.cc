@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -154,6 +155,12 @@ Result<void> File::make_direct(Direct policy) {
 
 // A new file that is to replace another lies under a name of its own until it has all its room.
 Result<File> File::create(const std::filesystem::path& path, const CreateOptions& options) {
+  constexpr std::uint64_t kLargest = std::numeric_limits<off_t>::max();
+  if (options.size_bytes > kLargest) {
+    return make_error(ErrorKind::kInvalid, "create", path.string(),
+                      "size_bytes is " + std::to_string(options.size_bytes) +
+                          ", a file has at most " + std::to_string(kLargest));
+  }
   std::string made_at = path.string();
   std::optional<struct stat> replaced;
   if (options.overwrite) {

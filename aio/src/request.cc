@@ -3,6 +3,7 @@
 #include <spillway/aio/check.h>
 #include <spillway/aio/patience.h>
 
+#include <limits>
 #include <utility>
 
 #include "work_queue.h"
@@ -33,6 +34,19 @@ Error deadline_passed() {
   error.kind = ErrorKind::kDeadline;
   error.detail = "the memory stays with the engine until the kernel is done with it";
   return error;
+}
+
+// To the kernel an offset is signed, and -1 is io_uring's "at the file's position".
+Error beyond_any_file() {
+  Error error;
+  error.kind = ErrorKind::kInvalid;
+  error.detail = "a file ends at 9223372036854775807 at the latest, the request does not";
+  return error;
+}
+
+bool within_a_file(std::uint64_t offset, std::size_t size_bytes) {
+  constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();  // off_t
+  return offset <= kLargest && size_bytes <= kLargest - offset;
 }
 
 // An ended request lets its File go first: who waited for it may expect that dropping his own
@@ -120,7 +134,12 @@ void PendingRequest::begin(Direction towards, const Engine::Request& request, Bu
   done.store(false, std::memory_order_relaxed);
   buffer_withheld = false;
   on_a_callers_thread = false;
-  if (direction == Direction::kWrite && has_edges()) open_page_cache();
+  if (!within_a_file(offset, size_bytes)) {
+    failure = beyond_any_file();
+    failed_at = offset;
+  } else if (direction == Direction::kWrite && has_edges()) {
+    open_page_cache();
+  }
 }
 
 bool PendingRequest::has_edges() const {

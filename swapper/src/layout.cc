@@ -1,5 +1,6 @@
 #include <spillway/aio/check.h>
 #include <spillway/swapper/layout.h>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -49,6 +50,23 @@ std::size_t Layout::range_bytes(PlaneRange range, std::uint64_t elements) const 
     bytes += padded_plane_bytes(plane, elements);
   }
   return bytes;
+}
+
+std::optional<std::uint64_t> Layout::bytes_of_tiles(std::span<const std::uint64_t> elements) const {
+  constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  std::uint64_t sum = 0;
+  for (const std::uint64_t count : elements) {
+    if (count > kLargest) return std::nullopt;
+    for (std::uint32_t plane = 0; plane < plane_count(); ++plane) {
+      // Below kLargest, the largest block (4 GiB) and the padding change nothing about 2^64.
+      const Plane& p = planes_[plane];
+      if (count / p.elements_per_block >= kLargest / p.bytes_per_block) return std::nullopt;
+      const std::uint64_t bytes = padded_plane_bytes(plane, count);
+      if (bytes > kLargest - sum) return std::nullopt;
+      sum += bytes;
+    }
+  }
+  return sum;
 }
 
 }  // namespace spillway::swapper

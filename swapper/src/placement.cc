@@ -111,16 +111,20 @@ Result<Placement> place_tiles(const Layout& layout, std::span<const std::uint64_
                               const PlacementOptions& options) {
   SPILLWAY_CHECK(!directories.empty(), "tiles need a directory");
   const std::vector<std::uint64_t> elements = with_spare(tile_elements, options.spare_fraction);
+  const std::optional<std::uint64_t> needed_bytes = layout.bytes_of_tiles(elements);
+  if (!needed_bytes) {
+    return make_error(ErrorKind::kInvalid, "place tiles", directories.front().path,
+                      std::to_string(elements.size()) +
+                          " places take more than 9223372036854775807 bytes: no storage has them");
+  }
   Stripes stripes(directories, options.segment_bytes);
   const std::uint64_t free_bytes = stripes.free_bytes();
-  std::uint64_t needed_bytes = 0;
-  for (const std::uint64_t count : elements) needed_bytes += layout.tile_bytes(count);
 
   Placement placement;
   for (const std::uint64_t count : elements) {
-    if (needed_bytes > free_bytes || !stripes.add(count, layout.tile_bytes(count), placement)) {
+    if (*needed_bytes > free_bytes || !stripes.add(count, layout.tile_bytes(count), placement)) {
       return no_space(directories, tile_elements.size(), elements.size() - tile_elements.size(),
-                      needed_bytes, free_bytes);
+                      *needed_bytes, free_bytes);
     }
   }
   return placement;

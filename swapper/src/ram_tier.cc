@@ -119,6 +119,11 @@ Result<std::unique_ptr<Tier>> make_ram_tier_within(pinned_pool::MemoryLimits& li
                                                    const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const RamTierOptions& options) {
+  if (!layout.bytes_of_tiles(tile_elements)) {
+    return make_error(
+        ErrorKind::kNoMemory, "make tiles in RAM", "",
+        std::to_string(tile_elements.size()) + " tiles take more than any machine can address");
+  }
   std::vector<std::size_t> offsets;
   offsets.reserve(tile_elements.size());
   std::size_t size_bytes = 0;

@@ -62,6 +62,24 @@ TEST(File, LeavesNothingBehindWhenTheSpaceCannotBeHad) {
 }
 
 // The full disk of a small filesystem, with the limit of file sizes in its place.
+TEST(File, RefusesASizeThatNoFileCanHave) {
+  Scratch scratch;
+  std::ofstream(scratch / "x") << "precious";
+  for (const bool overwrite : {false, true}) {
+    for (const std::uint64_t size_bytes : {std::uint64_t{INT64_MAX} + 1, UINT64_MAX}) {
+      auto file = File::create(scratch / (overwrite ? "x" : "y"),
+                               {.size_bytes = size_bytes, .overwrite = overwrite});
+      ASSERT_FALSE(file);
+      EXPECT_EQ(file.error().kind, ErrorKind::kInvalid);
+      EXPECT_NE(file.error().message().find("size_bytes is " + std::to_string(size_bytes)),
+                std::string::npos)
+          << file.error().message();
+    }
+  }
+  EXPECT_EQ(contents(scratch / "x"), "precious");
+  EXPECT_FALSE(std::filesystem::exists(scratch / "y"));
+}
+
 TEST(File, WhatIsToBeReplacedStaysUntilTheNewOneHasItsRoom) {
   Scratch scratch;
   std::ofstream(scratch / "x") << "precious";

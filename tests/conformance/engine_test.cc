@@ -317,6 +317,45 @@ TEST_P(EngineConformance, ReadingPastTheEndSaysWhereTheFileEndsAndGivesTheBytesB
   }
 }
 
+// To the kernel offsets are signed. Without O_DIRECT, -1 is io_uring's "at the file's position":
+// byte 0.
+TEST_P(EngineConformance, AnOffsetThatNoFileHasIsRefusedBeforeAnythingMoves) {
+  const Bytes before = random_bytes(3 * 4096 + 5);
+  write(0, before, 0);
+  struct Place {
+    std::uint64_t offset;
+    std::size_t size_bytes;
+  };
+  for (const Place place : {Place{UINT64_MAX, 1},
+                            {UINT64_MAX - 4095, 4096},
+                            {UINT64_MAX, 4096},
+                            {std::uint64_t{INT64_MAX} + 1, 0},
+                            {INT64_MAX, 1},
+                            {INT64_MAX - 4095, 4097},
+                            {0, SIZE_MAX / 2 + 1}}) {
+    SCOPED_TRACE(std::to_string(place.offset) + " + " + std::to_string(place.size_bytes));
+    for (const bool writing : {false, true}) {
+      // The length may be a lie: the memory is never looked at.
+      Bytes memory(8192, std::byte{0x5a});
+      Buffer buffer = Buffer::borrow({memory.data(), std::max<std::size_t>(place.size_bytes, 1)});
+      const Engine::Request request{
+          .file = &*file_, .offset = place.offset, .size_bytes = place.size_bytes};
+      Completion done = (writing ? engine_->write(request, std::move(buffer))
+                                 : engine_->read(request, std::move(buffer)))
+                            .wait();
+      ASSERT_FALSE(done.transferred) << "moved " << *done.transferred;
+      EXPECT_EQ(done.transferred.error().kind, ErrorKind::kInvalid);
+      EXPECT_EQ(done.transferred.error().got, 0u);
+      EXPECT_NE(done.transferred.error().message().find("a file ends at"), std::string::npos)
+          << done.transferred.error().message();
+      EXPECT_EQ(done.buffer.data(), memory.data());
+      EXPECT_EQ(memory, Bytes(8192, std::byte{0x5a}));
+    }
+  }
+  EXPECT_EQ(plain_contents(*file_), before);
+  EXPECT_EQ(engine_->stats().written_bytes, before.size());
+}
+
 TEST_P(EngineConformance, CountsWhatItMoves) {
   ASSERT_NO_FATAL_FAILURE(write(0, random_bytes(10 * kBlock), 0));
   read(0, 10 * kBlock, 0);

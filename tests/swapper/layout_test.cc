@@ -38,6 +38,23 @@ TEST(Layout, SizesPast32BitsAreExact) {
   EXPECT_EQ(layout.plane_bytes(0, std::uint64_t{1} << 32), std::uint64_t{1} << 34);
 }
 
+TEST(Layout, TilesOfMoreBytesThanAFileHasHaveNoSum) {
+  using Elements = std::vector<std::uint64_t>;
+  const Layout layout({{"scale", 4, 256}, {"param", 2}});
+  EXPECT_EQ(layout.bytes_of_tiles(Elements{}), 0u);
+  EXPECT_EQ(layout.bytes_of_tiles(Elements{1, 4096}), 8192u + 4096 + 8192);
+  EXPECT_FALSE(layout.bytes_of_tiles(Elements{UINT64_MAX}));
+  EXPECT_FALSE(layout.bytes_of_tiles(Elements{1, std::uint64_t{1} << 62}));
+  const std::uint64_t large = std::uint64_t{1} << 61;  // 4 EiB and its scales
+  EXPECT_TRUE(layout.bytes_of_tiles(Elements{large}));
+  EXPECT_FALSE(layout.bytes_of_tiles(Elements{large, large}));
+  const Layout sparse({{"mark", 1, UINT32_MAX}});
+  EXPECT_FALSE(sparse.bytes_of_tiles(Elements{UINT64_MAX}));
+  EXPECT_TRUE(sparse.bytes_of_tiles(Elements{INT64_MAX}));
+  const Layout wide({{"page", UINT32_MAX}});
+  EXPECT_FALSE(wide.bytes_of_tiles(Elements{std::uint64_t{1} << 32}));
+}
+
 TEST(Layout, TheLastTileTakesWhatIsLeft) {
   EXPECT_THAT(cut_into_tiles({.total_elements = 25, .tile_elements = 10}), ElementsAre(10, 10, 5));
   EXPECT_THAT(cut_into_tiles({.total_elements = 20, .tile_elements = 10}), ElementsAre(10, 10));

@@ -168,6 +168,17 @@ TEST(Placement, SaysHowMuchIsMissing) {
                 "/drive1: 14.0 MiB): 24.0 MiB short"));
 }
 
+// Together they would take 0 bytes, by arithmetic that wraps around.
+TEST(Placement, TilesOfMoreBytesThanAnyStorageHasAreRefused) {
+  const std::vector<std::uint64_t> elements(4, std::uint64_t{1} << 60);
+  const auto placed = place_tiles(kFloats, elements, directories({kMiB}), {.segment_bytes = kMiB});
+  ASSERT_FALSE(placed);
+  EXPECT_EQ(placed.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(placed.error().message(), HasSubstr("no storage has them"));
+  const std::vector<std::uint64_t> one(1, std::uint64_t{1} << 61);
+  EXPECT_FALSE(place_tiles(kFloats, one, directories({kMiB}), {.segment_bytes = kMiB}));
+}
+
 TEST(Placement, DirectoriesOfOneFilesystemShareItsSpace) {
   std::vector<DirectorySpace> spaces = directories({30 * kMiB, 30 * kMiB});
   spaces[1].device = spaces[0].device;

@@ -71,6 +71,15 @@ TEST(RamTier, WhatNoMachineHoldsIsRefusedWithTheArithmetic) {
   EXPECT_THAT(tier.error().message(), testing::HasSubstr("tiles in RAM"));
 }
 
+// Together they would take few bytes, by arithmetic that wraps around.
+TEST(RamTier, TilesOfMoreBytesThanAnyMachineHasAreRefused) {
+  const std::vector<std::uint64_t> elements(16, std::uint64_t{1} << 60);
+  const auto tier = make_ram_tier(Layout({{"moment", 1}}), elements, kPlain);
+  ASSERT_FALSE(tier);
+  EXPECT_EQ(tier.error().kind, ErrorKind::kNoMemory);
+  EXPECT_THAT(tier.error().message(), testing::HasSubstr("more than any machine can address"));
+}
+
 TEST(RamTierDeathTest, ABufferMustHoldThePlanes) {
   const auto tier = ram_tier({5000});
   EXPECT_DEATH((void)tier->read(0, kLayout.all(), heap_lease(4096)), "exceed the buffer");

@@ -71,7 +71,8 @@ class SPILLWAY_API Engine {
   // a callback. Offsets, lengths and memory may be unaligned: a page that a write covers in part
   // goes through the page cache and is written back at once, one that a read covers in part through
   // a bounce buffer. A write changes its bytes alone, and extends the file to its last byte at
-  // most, whoever else writes other bytes: other Files, Engines and processes too.
+  // most, whoever else writes other bytes: other Files, Engines and processes too. kInvalid, and
+  // nothing moves, if it does not end within 2^63 - 1 bytes.
   // REQUIRES: buffer_offset + size_bytes <= buffer.capacity(); the file writable for a write.
   Ticket read(const Request& request, Buffer buffer);
   Ticket write(const Request& request, Buffer buffer);

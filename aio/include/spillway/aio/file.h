@@ -43,7 +43,8 @@ class SPILLWAY_API File {
  public:
   // Creates `path` with exactly `size_bytes`. Never follows a symbolic link at `path`. After a
   // failure no new file is left. Errors: kBusy; kInvalid (something to be overwritten that is no
-  // regular file); kNoSpace; kUnsupported (Direct::kRequired); what the filesystem answers.
+  // regular file; a size above 2^63 - 1); kNoSpace; kUnsupported (Direct::kRequired); what the
+  // filesystem answers.
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);
   // Opens a regular file or a block device; anything else is kInvalid.
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});

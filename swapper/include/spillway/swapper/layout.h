@@ -10,6 +10,8 @@
 #include <spillway/aio/export.h>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,6 +80,9 @@ class SPILLWAY_API Layout {
   // Returns the bytes of a transfer of these planes, padding included.
   std::size_t range_bytes(PlaneRange range, std::uint64_t elements) const;
   std::size_t tile_bytes(std::uint64_t elements) const { return range_bytes(all(), elements); }
+  // Returns the bytes of a tile of each of these sizes, together; nothing if they are more than
+  // 2^63 - 1. The functions above are for tiles that were found to be less.
+  std::optional<std::uint64_t> bytes_of_tiles(std::span<const std::uint64_t> elements) const;
 
  private:
   std::vector<Plane> planes_;

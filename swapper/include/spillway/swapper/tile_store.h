@@ -50,10 +50,10 @@ struct TileStoreOptions {
 class SPILLWAY_API TileStore : public Tier {
  public:
   // Takes the locks, checks the space and preallocates all segments. kNoSpace, with the arithmetic,
-  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options. No
-  // later write meets a full disk, except that of a tile that was freed. `engine` must outlive the
-  // store. Reading a plane that was never written is kInvalid.
-  // REQUIRES: each tile has at least one element.
+  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options, and
+  // for tiles of more than 2^63 - 1 bytes. No later write meets a full disk, except that of a tile
+  // that was freed. `engine` must outlive the store. Reading a plane that was never written is
+  // kInvalid. REQUIRES: each tile has at least one element.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);
