@@ -39,8 +39,11 @@ class Descriptor {
   int fd_;
 };
 
-bool plain_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name != DirectoryLock::kFileName &&
+// A file of the directory itself, of a name that only this library gives. Whatever else a list
+// names, it is not removed.
+bool name_of_ours(const std::string& name) {
+  return name.starts_with(DirectoryLock::kNamePrefix) &&
+         name.ends_with(DirectoryLock::kNameSuffix) &&
          name.find_first_of(std::string_view("/\n\0", 3)) == std::string::npos;
 }
 
@@ -81,12 +84,30 @@ std::set<std::string> listed_files(const std::string& journal) {
   for (std::size_t end; (end = journal.find('\n', start)) != std::string::npos; start = end + 1) {
     if (end == start) continue;
     const std::string name = journal.substr(start + 1, end - start - 1);
-    // A name that leads out of the directory was not written by us.
-    if (!plain_name(name)) continue;
+    if (!name_of_ours(name)) continue;
     if (journal[start] == '+') names.insert(name);
     if (journal[start] == '-') names.erase(name);
   }
   return names;
+}
+
+// A list that another user can write would make this one remove files for him.
+Result<void> check_owner(int fd, const std::string& path, std::size_t files) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return errno_error("lock", path, errno);
+  const uid_t user = ::geteuid();
+  if (files == 0 || status.st_uid == user) return {};
+  return make_error(ErrorKind::kPermission, "lock", path,
+                    "it belongs to user " + std::to_string(status.st_uid) + ", this process to " +
+                        std::to_string(user) + ": the " + std::to_string(files) +
+                        " files that it lists are not removed. Remove them and the list as user " +
+                        std::to_string(status.st_uid) + ", or choose another directory");
+}
+
+tl::unexpected<Error> not_ours(const std::string& path) {
+  return make_error(ErrorKind::kInvalid, "lock", path,
+                    "a file of this name is there and is no lock of ours; it is left alone: move "
+                    "it away or choose another directory");
 }
 
 // Takes the flock on the file that has the lock's name now. A holder unlinks the file when it lets
@@ -95,7 +116,11 @@ Result<Descriptor> lock_file(int directory, const std::string& path) {
   for (;;) {
     Descriptor file(::openat(directory, DirectoryLock::kFileName,
                              O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+    if (file.get() < 0 && errno == ELOOP) return not_ours(path);
     if (file.get() < 0) return errno_error("lock", path, errno);
+    struct stat opened {};
+    if (::fstat(file.get(), &opened) != 0) return errno_error("lock", path, errno);
+    if (!S_ISREG(opened.st_mode)) return not_ours(path);
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) return errno_error("lock", path, errno);
       const std::string text = read_all(file.get(), path).value_or("");
@@ -103,9 +128,7 @@ Result<Descriptor> lock_file(int directory, const std::string& path) {
                         "the directory is in use by " + holder(text) +
                             "; wait for it or choose another directory");
     }
-    struct stat opened {};
     struct stat named {};
-    if (::fstat(file.get(), &opened) != 0) return errno_error("lock", path, errno);
     if (::fstatat(directory, DirectoryLock::kFileName, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
       return file;
@@ -170,12 +193,12 @@ Result<std::shared_ptr<DirectoryLock>> DirectoryLock::acquire(
 
   const auto journal = read_all(state->file.get(), state->path);
   if (!journal) return tl::unexpected(journal.error());
-  if (!journal->empty() && !journal->starts_with(kMagic)) {
-    return make_error(ErrorKind::kInvalid, "lock", state->path,
-                      "a file of this name is there and is no lock of ours; it is left alone: move "
-                      "it away or choose another directory");
+  if (!journal->empty() && !journal->starts_with(kMagic)) return not_ours(state->path);
+  const std::set<std::string> listed = listed_files(*journal);
+  if (auto ours = check_owner(state->file.get(), state->path, listed.size()); !ours) {
+    return tl::unexpected(std::move(ours.error()));
   }
-  for (const std::string& name : listed_files(*journal)) {
+  for (const std::string& name : listed) {
     const auto removed = state->remove_file(name);
     if (!removed) return tl::unexpected(removed.error());
     state->leftovers_removed += *removed ? 1 : 0;
@@ -206,7 +229,7 @@ Result<void> DirectoryLock::will_create(std::span<const std::string> file_names)
   const MutexLock guard(state_->mutex);
   std::string lines;
   for (const std::string& name : file_names) {
-    SPILLWAY_CHECK(plain_name(name), "a plain file name is needed");
+    SPILLWAY_CHECK(name_of_ours(name), "a file is listed by a name of this library's");
     struct stat status {};
     if (::fstatat(state_->directory_fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
       return make_error(ErrorKind::kBusy, "create", (state_->directory / name).string(),

@@ -53,12 +53,12 @@ Result<FileTileStore::NewPlaces> FileTileStore::add_places(
   if (!placement) return tl::unexpected(std::move(placement.error()));
   std::vector<SegmentFiles::File> files;
   for (const Segment& segment : placement->segments) {
-    files.push_back(
-        {.lock = options_.locks[segment.directory],
-         .name = "spillway-" + options_.name + "-" + std::to_string(segments_made_++) + ".seg",
-         .size_bytes = segment.size_bytes,
-         .directory = segment.directory,
-         .sparse = space == Space::kLater});
+    files.push_back({.lock = options_.locks[segment.directory],
+                     .name = DirectoryLock::kNamePrefix + options_.name + "-" +
+                             std::to_string(segments_made_++) + DirectoryLock::kNameSuffix,
+                     .size_bytes = segment.size_bytes,
+                     .directory = segment.directory,
+                     .sparse = space == Space::kLater});
   }
   auto segments = stored_->files().add(std::move(files));
   if (!segments) return tl::unexpected(std::move(segments.error()));

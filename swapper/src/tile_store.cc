@@ -3,6 +3,7 @@
 #include <spillway/swapper/tile_store.h>
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 #include "file_tile_store.h"
@@ -25,7 +26,8 @@ Result<void> validate(const TileStoreOptions& options) {
       (!options.speeds.empty() && options.speeds.size() != options.directories.size())) {
     return invalid("speeds: must be positive, one for each directory");
   }
-  if (options.name.empty() || options.name.find_first_of("/\n") != std::string::npos) {
+  if (options.name.empty() ||
+      options.name.find_first_of(std::string_view("/\n\0", 3)) != std::string::npos) {
     return invalid("name: must be part of a file name");
   }
   return {};

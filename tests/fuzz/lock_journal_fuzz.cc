@@ -14,7 +14,14 @@
 namespace spillway::swapper {
 namespace {
 
-const char* const kFiles[] = {"a", "b", "tiles.0", "notes.txt", "+", "-a"};
+const char* const kFiles[] = {"spillway-a.seg",
+                              "spillway-b.seg",
+                              "spillway-.seg",
+                              "notes.txt",
+                              "spillway-c.txt",
+                              "d.seg",
+                              "+",
+                              "-a"};
 
 std::string contents(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -23,10 +30,10 @@ std::string contents(const std::filesystem::path& path) {
 
 // A directory with files of a job, a folder, a link out of it, and a file outside.
 void populate(const Scratch& scratch) {
-  std::filesystem::create_directories(scratch / "swap/folder");
+  std::filesystem::create_directories(scratch / "swap/spillway-folder.seg");
   std::ofstream(scratch / "outside") << "outside";
   std::error_code exists;
-  std::filesystem::create_symlink(scratch / "outside", scratch / "swap/link", exists);
+  std::filesystem::create_symlink(scratch / "outside", scratch / "swap/spillway-link.seg", exists);
   for (const char* name : kFiles) std::ofstream(scratch / (std::string("swap/") + name)) << name;
 }
 
@@ -35,8 +42,11 @@ std::set<std::string> listed(const std::string& journal) {
   std::set<std::string> names;
   std::istringstream lines(journal.substr(0, journal.rfind('\n') + 1));
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("+")) names.insert(line.substr(1));
-    if (line.starts_with("-")) names.erase(line.substr(1));
+    if (line.empty()) continue;
+    const std::string name = line.substr(1);
+    if (!name.starts_with("spillway-") || !name.ends_with(".seg")) continue;
+    if (line.front() == '+') names.insert(name);
+    if (line.front() == '-') names.erase(name);
   }
   return names;
 }
@@ -48,8 +58,10 @@ void expect_only_removed(const Scratch& scratch, const std::set<std::string>& re
                    removed.contains(name) ? "a leftover stays" : "a file of somebody else is gone");
     SPILLWAY_CHECK(removed.contains(name) || contents(path) == name, "a file was changed");
   }
-  SPILLWAY_CHECK(std::filesystem::is_symlink(scratch / "swap/link"), "the link is gone");
-  SPILLWAY_CHECK(std::filesystem::is_directory(scratch / "swap/folder"), "the folder is gone");
+  SPILLWAY_CHECK(std::filesystem::is_symlink(scratch / "swap/spillway-link.seg"),
+                 "the link is gone");
+  SPILLWAY_CHECK(std::filesystem::is_directory(scratch / "swap/spillway-folder.seg"),
+                 "the folder is gone");
   SPILLWAY_CHECK(contents(scratch / "outside") == "outside", "a file outside was touched");
 }
 
@@ -76,14 +88,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   SPILLWAY_CHECK(contents(path) == "spillway-lock 1 " + std::to_string(::getpid()) + "\n",
                  "the journal is not ours now");
   // What this lock lists itself goes with it, and nothing else.
-  const std::string own[] = {"own.0", "own.1"};
+  const std::string own[] = {"spillway-own-0.seg", "spillway-own-1.seg"};
   SPILLWAY_CHECK((*lock)->will_create(own).has_value(), "cannot list files");
   for (const std::string& name : own) std::ofstream(scratch / ("swap/" + name)) << name;
   (*lock)->removed({own, 1});
   lock->reset();
   SPILLWAY_CHECK(!std::filesystem::exists(path), "the lock file stays");
-  SPILLWAY_CHECK(std::filesystem::remove(scratch / "swap/own.0"), "removed what was taken off");
-  SPILLWAY_CHECK(!std::filesystem::exists(scratch / "swap/own.1"), "a listed file stays");
+  SPILLWAY_CHECK(std::filesystem::remove(scratch / "swap/spillway-own-0.seg"),
+                 "removed what was taken off");
+  SPILLWAY_CHECK(!std::filesystem::exists(scratch / "swap/spillway-own-1.seg"),
+                 "a listed file stays");
   expect_only_removed(scratch, removed);
   return 0;
 }

@@ -116,7 +116,8 @@ def seeds():
     formats = trainer / "checkpoint" / "format"
     demo = (ROOT / "tools" / "demo" / "nvme.json").read_bytes()
     text = b"To be, or not to be, that is the question.\n"
-    journal = b"spillway-lock 1 123\n+a\n+b\n-a\n+tiles.0\n+folder\n+link\n"
+    journal = (b"spillway-lock 1 123\n+spillway-a.seg\n+spillway-b.seg\n-spillway-a.seg\n"
+               b"+spillway-folder.seg\n+spillway-link.seg\n+d.seg\n")
     moves = [bytes((i * 37 + j * 11) % 256 for i in range(200 + 300 * j)) for j in range(8)]
     files = {
         "config": [demo, CONFIG, CONFIG + b"\0aio.queue_depth=4\0optimizer.params.lr=auto", b"{}", b"{}\0seed=\xff"],
@@ -144,7 +145,7 @@ def seeds():
                         "4611686018427387904", "18446744073709551615"],
         "checkpoint_manifest": quoted([formats / "manifest.cc", formats / "shard_index.cc"]),
         "bench_files": quoted((ROOT / "tools" / "aio_bench").glob("*.cc")),
-        "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "tiles.0", "spillway.lock", "..", "folder"],
+        "lock_journal": ["spillway-lock 1 ", "\\x0a+", "\\x0a-", "spillway-a.seg", "spillway.lock", "..", ".seg"],
         "memory_limits": ["VmLck:", "VmPin:", " kB", "CapEff:", "Max locked memory", "max", "cgroup2", "memory", " - "],
     }
     return files, words

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spillway/swapper/directory_lock.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,11 +73,11 @@ TEST(DirectoryLock, RemovesItsFilesAndItselfWhenDropped) {
     const auto lock = DirectoryLock::acquire(directory.path());
     ASSERT_TRUE(lock) << lock.error().message();
     EXPECT_EQ((*lock)->leftovers_removed(), 0u);
-    const std::vector<std::string> names{"a.seg", "b.seg"};
+    const std::vector<std::string> names{"spillway-a.seg", "spillway-b.seg"};
     ASSERT_TRUE((*lock)->will_create(names));
-    write_file(directory / "a.seg");
+    write_file(directory / "spillway-a.seg");
     EXPECT_THAT(names_in(directory.path()),
-                UnorderedElementsAre("a.seg", "notes.txt", "spillway.lock"));
+                UnorderedElementsAre("spillway-a.seg", "notes.txt", "spillway.lock"));
   }
   EXPECT_THAT(names_in(directory.path()), ElementsAre("notes.txt"));
 }
@@ -139,38 +140,39 @@ TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {
   std::shared_ptr<DirectoryLock> held;
   OtherProcess other([&] {
     held = DirectoryLock::acquire(directory.path()).value_or(nullptr);
-    const std::vector<std::string> names{"one.seg", "two.seg", "never_made.seg", "gone.seg"};
+    const std::vector<std::string> names{"spillway-one.seg", "spillway-two.seg",
+                                         "spillway-never_made.seg", "spillway-gone.seg"};
     if (!held || !held->will_create(names)) return false;
-    held->removed(std::vector<std::string>{"gone.seg"});
-    write_file(directory / "one.seg");
-    write_file(directory / "two.seg");
+    held->removed(std::vector<std::string>{"spillway-gone.seg"});
+    write_file(directory / "spillway-one.seg");
+    write_file(directory / "spillway-two.seg");
     return true;
   });
   other.kill_it();
-  write_file(directory / "gone.seg", "a user's, made since");
+  write_file(directory / "spillway-gone.seg", "a user's, made since");
   {
     const auto lock = DirectoryLock::acquire(directory.path());
     ASSERT_TRUE(lock) << lock.error().message();
     EXPECT_EQ((*lock)->leftovers_removed(), 2u);
   }
   EXPECT_THAT(names_in(directory.path()),
-              UnorderedElementsAre("notes.txt", "spillway-optimizer-9.seg", "gone.seg"));
-  EXPECT_EQ(contents(directory / "gone.seg"), "a user's, made since");
+              UnorderedElementsAre("notes.txt", "spillway-optimizer-9.seg", "spillway-gone.seg"));
+  EXPECT_EQ(contents(directory / "spillway-gone.seg"), "a user's, made since");
 }
 
 TEST(DirectoryLock, AFileOfTheNameIsNeitherListedNorRemoved) {
   const Scratch directory;
-  write_file(directory / "b.seg", "the user's");
+  write_file(directory / "spillway-b.seg", "the user's");
   {
     const auto lock = DirectoryLock::acquire(directory.path());
     ASSERT_TRUE(lock);
-    const std::vector<std::string> names{"a.seg", "b.seg"};
+    const std::vector<std::string> names{"spillway-a.seg", "spillway-b.seg"};
     const auto listed = (*lock)->will_create(names);
     ASSERT_FALSE(listed);
     EXPECT_EQ(listed.error().kind, ErrorKind::kBusy);
-    EXPECT_THAT(listed.error().message(), HasSubstr("b.seg"));
+    EXPECT_THAT(listed.error().message(), HasSubstr("spillway-b.seg"));
   }
-  EXPECT_EQ(contents(directory / "b.seg"), "the user's");
+  EXPECT_EQ(contents(directory / "spillway-b.seg"), "the user's");
 }
 
 TEST(DirectoryLock, AForeignFileOfTheLocksNameIsLeftAlone) {
@@ -187,19 +189,61 @@ TEST(DirectoryLock, AListThatLeadsElsewhereRemovesNothingThere) {
   const Scratch elsewhere;
   write_file(elsewhere / "victim");
   write_file(directory / "real");
-  std::filesystem::create_directory(directory / "folder");
-  std::filesystem::create_symlink(elsewhere / "victim", directory / "link");
-  write_file(directory / "spillway.lock", "spillway-lock 1 1\n+../" +
-                                              elsewhere.path().filename().string() +
-                                              "/victim\n+folder\n+link\n+real\n+unfinished");
-  write_file(directory / "unfinished");
+  std::filesystem::create_directory(directory / "spillway-folder.seg");
+  std::filesystem::create_symlink(elsewhere / "victim", directory / "spillway-link.seg");
+  write_file(directory / "spillway.lock",
+             "spillway-lock 1 1\n+../" + elsewhere.path().filename().string() +
+                 "/victim\n+spillway-folder.seg\n+spillway-link.seg\n+real\n"
+                 "+spillway-a/../real.seg\n+spillway-real.seg\n+spillway-unfinished.seg");
+  write_file(directory / "spillway-real.seg");
+  write_file(directory / "spillway-unfinished.seg");
   {
     const auto lock = DirectoryLock::acquire(directory.path());
     ASSERT_TRUE(lock) << lock.error().message();
     EXPECT_EQ((*lock)->leftovers_removed(), 1u);
   }
   EXPECT_THAT(names_in(elsewhere.path()), ElementsAre("victim"));
-  EXPECT_THAT(names_in(directory.path()), UnorderedElementsAre("folder", "link", "unfinished"));
+  EXPECT_THAT(names_in(directory.path()),
+              UnorderedElementsAre("real", "spillway-folder.seg", "spillway-link.seg",
+                                   "spillway-unfinished.seg"));
+}
+
+// Whoever can write the list would else choose which of the directory's files go.
+TEST(DirectoryLock, AListRemovesFilesOfOurNamesOnly) {
+  const Scratch directory;
+  const std::vector<std::string> names{"thesis.tex",       "spillway-thesis.tex", "tiles-0.seg",
+                                       "spillway-0.seg~",  ".spillway-0.seg",     "spillway.lock",
+                                       "spillway.lock.seg"};
+  std::string list = "spillway-lock 1 1\n+spillway-tiles-0.seg\n";
+  for (const std::string& name : names) {
+    if (name != "spillway.lock") write_file(directory / name);
+    list += "+" + name + "\n";
+  }
+  write_file(directory / "spillway-tiles-0.seg");
+  write_file(directory / "spillway.lock", list);
+  const auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(lock) << lock.error().message();
+  EXPECT_EQ((*lock)->leftovers_removed(), 1u);
+  EXPECT_THAT(names_in(directory.path()), testing::UnorderedElementsAreArray(names));
+}
+
+TEST(DirectoryLock, WhatIsNoRegularFileIsNoLock) {
+  const Scratch directory;
+  const Scratch elsewhere;
+  write_file(elsewhere / "victim", "");
+  std::filesystem::create_symlink(elsewhere / "victim", directory / "spillway.lock");
+  auto lock = DirectoryLock::acquire(directory.path());
+  ASSERT_FALSE(lock);
+  EXPECT_EQ(lock.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(lock.error().message(), HasSubstr("no lock of ours"));
+  EXPECT_EQ(contents(elsewhere / "victim"), "");
+  std::filesystem::remove(directory / "spillway.lock");
+  ASSERT_EQ(mkfifo((directory / "spillway.lock").c_str(), 0600), 0);
+  lock = DirectoryLock::acquire(directory.path());
+  ASSERT_FALSE(lock);
+  EXPECT_EQ(lock.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(lock.error().message(), HasSubstr("no lock of ours"));
+  EXPECT_THAT(names_in(directory.path()), ElementsAre("spillway.lock"));
 }
 
 TEST(DirectoryLock, AMissingDirectoryIsNotMade) {
@@ -242,13 +286,14 @@ TEST(DirectoryLock, AReadOnlyDirectoryIsRefused) {
   EXPECT_EQ(WEXITSTATUS(status), kRefused);
 }
 
-TEST(DirectoryLockDeathTest, NamesArePlain) {
+TEST(DirectoryLockDeathTest, NamesAreOurs) {
   const Scratch directory;
   const auto lock = DirectoryLock::acquire(directory.path());
   ASSERT_TRUE(lock);
-  for (const char* name : {"", ".", "..", "a/b", "a\nb", "spillway.lock"}) {
+  for (const char* name : {"", ".", "..", "a.seg", "spillway-a", "spillway-a/b.seg",
+                           "spillway-a\nb.seg", "spillway.lock"}) {
     const std::vector<std::string> names{name};
-    EXPECT_DEATH((void)(*lock)->will_create(names), "plain file name");
+    EXPECT_DEATH((void)(*lock)->will_create(names), "a name of this library");
   }
 }
 

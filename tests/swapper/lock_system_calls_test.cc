@@ -21,6 +21,7 @@ namespace {
 
 std::function<void()> on_sync;
 std::atomic<int> unlinks_to_fail{0};  // of segment files
+std::atomic<uid_t> another_user{0};   // whose process this is, if not 0
 
 bool fails(std::string_view name) {
   return name.ends_with(".seg") && unlinks_to_fail > 0 && unlinks_to_fail-- > 0;
@@ -38,6 +39,9 @@ extern "C" {
 int fdatasync(int fd) {
   if (on_sync) on_sync();
   return static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+uid_t geteuid() noexcept {
+  return another_user != 0 ? another_user.load() : static_cast<uid_t>(::syscall(SYS_geteuid));
 }
 int unlink(const char* name) noexcept { return remove_name(AT_FDCWD, name, 0); }
 int unlinkat(int directory, const char* name, int flags) noexcept {
@@ -64,11 +68,11 @@ TEST(LockSystemCalls, TheListIsSyncedBeforeAFileOfItIsMade) {
   ASSERT_TRUE(lock) << lock.error().message();
   std::string synced;
   on_sync = [&] { synced = journal(directory); };
-  const std::vector<std::string> names{"a.seg", "b.seg"};
+  const std::vector<std::string> names{"spillway-a.seg", "spillway-b.seg"};
   const auto listed = (*lock)->will_create(names);
   on_sync = nullptr;
   ASSERT_TRUE(listed);
-  EXPECT_THAT(synced, HasSubstr("+a.seg\n+b.seg\n"));
+  EXPECT_THAT(synced, HasSubstr("+spillway-a.seg\n+spillway-b.seg\n"));
 }
 
 std::unique_ptr<TileStore> make_store(aio::Engine& engine, const Scratch& directory) {
@@ -102,6 +106,38 @@ TEST(LockSystemCalls, AFileThatCannotBeRemovedStaysOnTheListForTheNextJob) {
     EXPECT_EQ((*lock)->leftovers_removed(), 1u);
   }
   EXPECT_THAT(names_in(directory.path()), IsEmpty());
+}
+
+// Whoever can write the list would else have another user remove files.
+TEST(LockSystemCalls, TheListOfAnotherUserRemovesNothing) {
+  const Scratch directory;
+  std::ofstream(directory / "spillway-tiles-0.seg") << "data";
+  std::ofstream(directory / DirectoryLock::kFileName)
+      << "spillway-lock 1 1\n+spillway-tiles-0.seg\n+spillway-tiles-1.seg\n";
+  const std::string before = journal(directory);
+  another_user = ::geteuid() + 7;
+  const auto refused = DirectoryLock::acquire(directory.path());
+  another_user = 0;
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kPermission);
+  const std::string owner = std::to_string(::geteuid());
+  EXPECT_THAT(refused.error().message(), HasSubstr("belongs to user " + owner));
+  EXPECT_THAT(refused.error().message(), HasSubstr("the 2 files that it lists are not removed"));
+  EXPECT_EQ(journal(directory), before);
+  EXPECT_EQ(names_in(directory.path()).size(), 2u);
+  const auto owned = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(owned) << owned.error().message();
+  EXPECT_EQ((*owned)->leftovers_removed(), 1u);
+}
+
+// Nothing of his goes, and a directory of several users stays usable.
+TEST(LockSystemCalls, AnEmptyListOfAnotherUserIsTakenOver) {
+  const Scratch directory;
+  std::ofstream(directory / DirectoryLock::kFileName) << "spillway-lock 1 1\n";
+  another_user = ::geteuid() + 7;
+  const auto lock = DirectoryLock::acquire(directory.path());
+  another_user = 0;
+  EXPECT_TRUE(lock) << lock.error().message();
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 //
 // It holds flock on `<directory>/spillway.lock`, a file with the names of the files that the holder
 // creates. Acquiring the lock after a killed job removes exactly the files on that list, and never
-// another file. Dropping the lock removes the listed files that remain, and the lock file. A job
-// acquires the lock once and shares it among its stores. Threads: any; every call blocks.
+// another file: only regular ones whose names this library gives, and only if the list belongs to
+// the process's effective user. Dropping the lock removes the listed files that remain, and the
+// lock file. A job acquires the lock once and shares it among its stores. Threads: any; every call
+// blocks.
 #pragma once
 
 #include <spillway/aio/error.h>
@@ -18,9 +20,13 @@ namespace spillway::swapper {
 class SPILLWAY_API DirectoryLock {
  public:
   static constexpr const char* kFileName = "spillway.lock";
+  // How the names of all files on a list begin and end.
+  static constexpr const char* kNamePrefix = "spillway-";
+  static constexpr const char* kNameSuffix = ".seg";
 
   // Acquires the lock. kBusy, with the holder's process id, if another job or another object of
-  // this process holds it; kNotFound, kPermission; kInvalid if a foreign file has the lock's name.
+  // this process holds it; kNotFound; kPermission, also if a killed job of another user left
+  // files; kInvalid if a foreign file has the lock's name.
   static Result<std::shared_ptr<DirectoryLock>> acquire(const std::filesystem::path& directory);
   ~DirectoryLock();
   DirectoryLock(const DirectoryLock&) = delete;
@@ -28,7 +34,8 @@ class SPILLWAY_API DirectoryLock {
 
   const std::filesystem::path& directory() const noexcept;
   // Adds names to the list, durably, before the files are created. kBusy, and no name is added, if
-  // a file of one of the names exists: it belongs to somebody else. REQUIRES: plain file names.
+  // a file of one of the names exists: it belongs to somebody else. REQUIRES: file names with
+  // kNamePrefix and kNameSuffix.
   Result<void> will_create(std::span<const std::string> file_names);
   // Removes names from the list: their files were removed, or never created.
   void removed(std::span<const std::string> file_names) noexcept;
