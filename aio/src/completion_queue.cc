@@ -1,6 +1,7 @@
 #include <spillway/aio/check.h>
 #include <spillway/aio/completion_queue.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/aio/patience.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -23,7 +24,11 @@ class CompletionQueue::State {
     if (fd_ >= 0) ::close(fd_);
   }
 
+  // In a forked child no function below may lock.
+  const OwnerProcess& owner() const noexcept { return owner_; }
+
   void expect() {
+    if (!owner_.is_here()) return;
     const MutexLock lock(mutex_);
     SPILLWAY_CHECK(expected_ < entries_.size(), "the queue is full: take Completions first");
     ++expected_;
@@ -31,12 +36,14 @@ class CompletionQueue::State {
 
   // A callback was dropped before it was called.
   void expect_one_less() noexcept {
+    if (!owner_.is_here()) return;
     const MutexLock lock(mutex_);
     --expected_;
     changed_.notify_all();
   }
 
   void put(std::uint64_t tag, Completion completion) {
+    if (!owner_.is_here()) return;
     const MutexLock lock(mutex_);
     Entry& entry = entries_[(first_ + count_++) % entries_.size()];
     entry.tag = tag;
@@ -48,11 +55,13 @@ class CompletionQueue::State {
   }
 
   std::optional<Entry> try_take() {
+    if (!owner_.is_here()) return std::nullopt;
     const MutexLock lock(mutex_);
     return take();
   }
 
   std::optional<Entry> wait(std::chrono::nanoseconds timeout) {
+    if (!owner_.is_here()) return std::nullopt;
     const auto some = [this]() SPILLWAY_REQUIRES(mutex_) { return count_ > 0; };
     const auto deadline = Patience::after(timeout);
     MutexLock lock(mutex_);
@@ -70,11 +79,13 @@ class CompletionQueue::State {
   }
 
   std::size_t expected() const {
+    if (!owner_.is_here()) return 0;
     const MutexLock lock(mutex_);
     return expected_;
   }
 
   Result<int> fd() {
+    if (!owner_.is_here()) return tl::unexpected(owner_.error("make an eventfd"));
     const MutexLock lock(mutex_);
     if (fd_ >= 0) return fd_;
     fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -106,6 +117,7 @@ class CompletionQueue::State {
     }
   }
 
+  const OwnerProcess owner_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::vector<Entry> entries_ SPILLWAY_GUARDED_BY(mutex_);  // a ring
@@ -142,7 +154,14 @@ Result<std::unique_ptr<CompletionQueue>> CompletionQueue::create(std::size_t cap
 }
 
 CompletionQueue::CompletionQueue(std::unique_ptr<State> state) : state_(std::move(state)) {}
-CompletionQueue::~CompletionQueue() { state_->wait_for_all(); }
+CompletionQueue::~CompletionQueue() {
+  if (!state_->owner().is_here()) {
+    // A thread of the parent may have been about to change it.
+    [[maybe_unused]] const State* const kept = state_.release();
+    return;
+  }
+  state_->wait_for_all();
+}
 
 Callback CompletionQueue::callback(std::uint64_t tag) { return Place(state_.get(), tag); }
 std::size_t CompletionQueue::expected() const noexcept { return state_->expected(); }

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "callers_moves.h"
 #include "engine_thread.h"
+#include "forked_child.h"
 #include "request.h"
 #include "thread_affinity.h"
 #include "work_queue.h"
@@ -110,6 +112,11 @@ class Engine::Impl {
 
   PendingRequest* submit(Direction direction, const Request& request, Buffer buffer,
                          Callback callback, int references) {
+    if (!owner().is_here()) {
+      check(direction, request, buffer);
+      return refuse_in_child(owner(), direction, request, std::move(buffer), std::move(callback),
+                             /*wants_ticket=*/references > 1);
+    }
     PendingRequest* pending =
         prepare(direction, request, std::move(buffer), std::move(callback), references);
     if (pending->failure) {
@@ -127,6 +134,11 @@ class Engine::Impl {
       const auto part = batch.first(std::min(batch.size(), ready.size()));
       for (Submission& given : part) {
         SPILLWAY_CHECK(static_cast<bool>(given.callback), "the callback is empty");
+        if (!owner().is_here()) {
+          submit(given.direction, given.request, std::move(given.buffer), std::move(given.callback),
+                 1);
+          continue;
+        }
         PendingRequest* pending = prepare(given.direction, given.request, std::move(given.buffer),
                                           std::move(given.callback), 1);
         if (pending->failure) {
@@ -146,7 +158,7 @@ class Engine::Impl {
                    "a callback must not wait for a request of its own engine");
     std::byte* const data = buffer.data() + request.buffer_offset;
     const std::size_t most = std::size_t{options_.queue_depth} * options_.thread_count;
-    if (callers_may_move_ && callers_moves_.suits(direction, request, data) &&
+    if (callers_may_move_ && owner().is_here() && callers_moves_.suits(direction, request, data) &&
         queue_.begin_callers_move(most)) {
       const bool moved = callers_moves_.move(direction, request, data);
       queue_.end_callers_move();
@@ -155,9 +167,12 @@ class Engine::Impl {
     return Ticket(submit(direction, request, std::move(buffer), nullptr, 2)).wait();
   }
 
-  // Runs `function(thread)` on every engine thread, one after another.
+  const OwnerProcess& owner() const noexcept { return pool_->owner(); }
+
+  // Runs `function(thread)` on every engine thread, one after another; on none in a forked child.
   template <typename Function>
   void on_each_thread(Function function) {
+    if (!owner().is_here()) return;  // nobody would run it
     SPILLWAY_CHECK(!on_engine_thread(pool_.get()), "a callback must not wait for its own engine");
     for (auto& thread : threads_) {
       Command command{.run = [&] { function(*thread); }};
@@ -166,6 +181,7 @@ class Engine::Impl {
   }
 
   Result<void> register_memory(std::span<std::byte> memory) {
+    if (!owner().is_here()) return tl::unexpected(owner().error("register memory"));
     Result<void> result;
     on_each_thread([&](EngineThread& thread) {
       if (result) result = thread.register_memory(memory);
@@ -191,7 +207,11 @@ class Engine::Impl {
 };
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Engine::~Engine() = default;
+
+// In a forked child there are no threads to join, and the rings are the parent's.
+Engine::~Engine() {
+  if (!impl_->owner().is_here()) std::ignore = impl_.release();
+}
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
   return or_no_memory("make an engine", [&]() -> Result<std::unique_ptr<Engine>> {
@@ -276,6 +296,7 @@ void Engine::unregister_file(const File& file) {
 }
 
 LatencyHistogram Engine::latency(Direction direction) const noexcept {
+  if (!impl_->owner().is_here()) return {};
   LatencyHistogram sum = impl_->callers_moves_.latency(direction);
   for (const auto& thread : impl_->threads_) sum += thread->latency(direction);
   return sum;

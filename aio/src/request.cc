@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "forked_child.h"
 #include "work_queue.h"
 
 namespace spillway::aio {
@@ -260,28 +261,33 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() {
   if (request_ == nullptr) return;
+  if (!usable(*request_)) {
+    drop_in_child(request_);
+    return;
+  }
   if (!request_->done.load(std::memory_order_acquire)) request_->pool->cancel(request_);
   release(request_);
 }
 
 void Ticket::cancel() {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
-  request_->pool->cancel(request_);
+  if (usable(*request_)) request_->pool->cancel(request_);
 }
 
 void Ticket::expedite() {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
-  request_->pool->expedite(request_);
+  if (usable(*request_)) request_->pool->expedite(request_);
 }
 
 bool Ticket::done() const noexcept {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
-  return request_->done.load(std::memory_order_acquire);
+  return request_->done.load(std::memory_order_acquire) || !usable(*request_);
 }
 
 Completion Ticket::wait() {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
   PendingRequest* request = std::exchange(request_, nullptr);
+  if (!usable(*request)) return completion_in_child(request);
   {
     MutexLock lock(request->mutex);
     SPILLWAY_CHECK(request->done || !on_engine_thread(request->pool.get()),
@@ -295,6 +301,7 @@ Completion Ticket::wait() {
 
 bool Ticket::wait_for(std::chrono::nanoseconds timeout) {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
+  if (!usable(*request_)) return true;
   MutexLock lock(request_->mutex);
   SPILLWAY_CHECK(request_->done || !on_engine_thread(request_->pool.get()),
                  "a callback must not wait for a request of its own engine");
@@ -305,6 +312,7 @@ bool Ticket::wait_for(std::chrono::nanoseconds timeout) {
 Completion Ticket::wait_until(std::chrono::steady_clock::time_point deadline) {
   SPILLWAY_CHECK(valid(), "the Ticket was consumed or moved from");
   PendingRequest* request = std::exchange(request_, nullptr);
+  if (!usable(*request)) return completion_in_child(request);
   Completion completion;
   {
     MutexLock lock(request->mutex);

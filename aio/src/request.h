@@ -6,6 +6,7 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -103,6 +104,8 @@ class RequestPool {
   // Sets the queue through which Tickets reach the engine; nullptr once the engine is destroyed:
   // then it also waits for the callbacks that run on threads of those who cancelled.
   void set_queue(WorkQueue* queue);
+  // Returns the process of the engine: in another one no function of a Ticket may use the pool.
+  const OwnerProcess& owner() const noexcept { return owner_; }
   void callback_ended();
   void cancel(PendingRequest* request);
   void expedite(PendingRequest* request);
@@ -110,6 +113,7 @@ class RequestPool {
  private:
   RequestPool() = default;
 
+  const OwnerProcess owner_;
   Mutex queue_mutex_;  // taken before the WorkQueue's own lock
   WorkQueue* queue_ SPILLWAY_GUARDED_BY(queue_mutex_) = nullptr;
   std::size_t callers_callbacks_ SPILLWAY_GUARDED_BY(queue_mutex_) = 0;

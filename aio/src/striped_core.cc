@@ -67,6 +67,10 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
                  "the request does not fit into its Buffer");
   SPILLWAY_CHECK(direction == Direction::kRead || members_.front()->file.writable(),
                  "a write needs a StripedFile that was opened writable");
+  if (!owner_.is_here()) {
+    return refuse_in_child(direction, wanted, std::move(buffer), std::move(callback),
+                           /*wants_ticket=*/references > 1);
+  }
   // A callback may let another thread drop the StripedFile before this call is over.
   const std::shared_ptr<StripedCore> alive = shared_from_this();
   StripedRequest* const request = take_request();
@@ -96,6 +100,25 @@ StripedRequest* StripedCore::submit(Direction direction, const StripedFile::Requ
   }
   put_in_queue(request);
   pump();
+  return request;
+}
+
+// A request that has ended with the error of the owner, without any lock. It has no core.
+StripedRequest* StripedCore::refuse_in_child(Direction direction,
+                                             const StripedFile::Request& wanted, Buffer buffer,
+                                             Engine::Callback callback, bool wants_ticket) {
+  Error error = owner_.error(operation_of(direction), members_.front()->file.path());
+  error.offset = wanted.offset;
+  error.wanted = wanted.size_bytes;
+  if (callback) {
+    callback({.buffer = std::move(buffer), .transferred = tl::unexpected(std::move(error))});
+    return nullptr;
+  }
+  if (!wants_ticket) return nullptr;
+  auto* const request = new StripedRequest;
+  request->buffer = std::move(buffer);
+  request->transferred = tl::unexpected(std::move(error));
+  request->done = true;
   return request;
 }
 

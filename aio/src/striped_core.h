@@ -8,6 +8,7 @@
 #pragma once
 
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/aio/striped_file.h>
 #include <array>
 #include <atomic>
@@ -64,6 +65,7 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   const StripeMap& map() const noexcept { return map_; }
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
   std::vector<std::unique_ptr<Member>>& members() noexcept { return members_; }
+  const OwnerProcess& owner() const noexcept { return owner_; }
 
   // `references`: 2 with a ticket, 1 without.
   StripedRequest* submit(Direction direction, const StripedFile::Request& wanted, Buffer buffer,
@@ -75,6 +77,11 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   // Makes the error for a caller that stops waiting.
   Error error_of(const StripedRequest& request, ErrorKind kind, std::string detail) const;
   static void release(StripedRequest* request) noexcept;
+
+  // True if the StripedFile was made in this process: its tickets work.
+  static bool usable(const StripedRequest& request) noexcept {
+    return request.core != nullptr && request.core->owner_.is_here();
+  }
 
  private:
   struct Part {
@@ -88,6 +95,8 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
     bool cancelling = false;  // a thread uses the ticket
   };
 
+  StripedRequest* refuse_in_child(Direction direction, const StripedFile::Request& wanted,
+                                  Buffer buffer, Engine::Callback callback, bool wants_ticket);
   StripedRequest* take_request();
   void put_request(StripedRequest* request) noexcept;
   void pump();
@@ -104,6 +113,7 @@ class StripedCore : public std::enable_shared_from_this<StripedCore> {
   static void fail(StripedRequest* request, std::uint64_t at, Error error);
   void complete(StripedRequest* request);
 
+  const OwnerProcess owner_;
   const StripeMap map_;
   const std::uint64_t size_bytes_;
   std::vector<std::unique_ptr<Member>> members_;

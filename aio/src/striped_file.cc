@@ -250,6 +250,11 @@ StripedFile& StripedFile::operator=(StripedFile&& other) noexcept {
 
 StripedFile::~StripedFile() {
   if (core_ == nullptr) return;
+  if (!core_->owner().is_here()) {
+    // Its locks may be held for ever, and its memory is the parent's.
+    [[maybe_unused]] const auto* const kept = new std::shared_ptr<StripedCore>(std::move(core_));
+    return;
+  }
   core_->cancel_all();
   for (auto& member : core_->members()) member->engine->unregister_file(member->file);
 }
@@ -283,6 +288,7 @@ StripedTicket StripedFile::start(Direction direction, const Request& request, Bu
 }
 
 Result<void> StripedFile::sync() {
+  if (!core_->owner().is_here()) return tl::unexpected(core_->owner().error("sync"));
   for (auto& member : core_->members()) {
     if (auto synced = member->file.sync(); !synced) return synced;
   }
@@ -290,6 +296,7 @@ Result<void> StripedFile::sync() {
 }
 
 Result<void> StripedFile::remove() {
+  if (!core_->owner().is_here()) return tl::unexpected(core_->owner().error("remove"));
   Result<void> result;
   for (auto& member : core_->members()) {
     auto removed = member->file.remove();

@@ -14,6 +14,16 @@ Completion take_completion(StripedRequest* request) {
   return completion;
 }
 
+// Of a request that is not usable, in a forked child; one that was refused there has no core.
+Completion completion_in_child(StripedRequest* request) {
+  if (request->core != nullptr) {
+    return {.buffer = {}, .transferred = tl::unexpected(request->core->owner().error("wait"))};
+  }
+  Completion completion = take_completion(request);
+  delete request;
+  return completion;
+}
+
 }  // namespace
 
 StripedTicket::StripedTicket(StripedTicket&& other) noexcept
@@ -26,23 +36,28 @@ StripedTicket& StripedTicket::operator=(StripedTicket&& other) noexcept {
 
 StripedTicket::~StripedTicket() {
   if (request_ == nullptr) return;
+  if (!StripedCore::usable(*request_)) {
+    if (request_->core == nullptr) delete request_;
+    return;
+  }
   if (!done()) cancel();
   StripedCore::release(request_);
 }
 
 bool StripedTicket::done() const noexcept {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
-  return request_->done.load(std::memory_order_acquire);
+  return request_->done.load(std::memory_order_acquire) || !StripedCore::usable(*request_);
 }
 
 void StripedTicket::cancel() {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
-  request_->core->cancel(request_);
+  if (StripedCore::usable(*request_)) request_->core->cancel(request_);
 }
 
 Completion StripedTicket::wait() {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
   StripedRequest* const request = std::exchange(request_, nullptr);
+  if (!StripedCore::usable(*request)) return completion_in_child(request);
   {
     MutexLock guard(request->mutex);
     while (!request->done) request->completed.wait(guard);
@@ -54,6 +69,7 @@ Completion StripedTicket::wait() {
 
 bool StripedTicket::wait_for(std::chrono::nanoseconds timeout) {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
+  if (!StripedCore::usable(*request_)) return true;
   MutexLock guard(request_->mutex);
   return request_->completed.wait_running_until(guard, Patience::after(timeout),
                                                 [&] { return request_->done.load(); });
@@ -62,6 +78,7 @@ bool StripedTicket::wait_for(std::chrono::nanoseconds timeout) {
 Completion StripedTicket::wait_until(std::chrono::steady_clock::time_point deadline) {
   SPILLWAY_CHECK(valid(), "the ticket was consumed or moved from");
   StripedRequest* const request = std::exchange(request_, nullptr);
+  if (!StripedCore::usable(*request)) return completion_in_child(request);
   bool done = false;
   {
     MutexLock guard(request->mutex);

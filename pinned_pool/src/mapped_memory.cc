@@ -1,6 +1,7 @@
 #include "mapped_memory.h"
 
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <sys/mman.h>
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@ namespace {
 constexpr std::size_t kPage = 4096;
 
 // Of the whole process, as the limits are. It is never destroyed: slabs may end after it would be.
+// A forked child, which may make slabs of its own, inherits it free.
 struct Counted {
   Mutex mutex;
   std::vector<MappedMemory*> mappings SPILLWAY_GUARDED_BY(mutex);
@@ -22,9 +24,15 @@ Counted& counted() {
   return all;
 }
 
+// The functions that forks call, of which Clang cannot know that they come in pairs.
+void lock_counted() SPILLWAY_NO_THREAD_SAFETY_ANALYSIS { counted().mutex.lock(); }
+void unlock_counted() SPILLWAY_NO_THREAD_SAFETY_ANALYSIS { counted().mutex.unlock(); }
+
 }  // namespace
 
 void MappedMemory::count(std::byte* data, std::size_t size_bytes, int numa_node) {
+  static const bool held = (aio::hold_across_forks(&lock_counted, &unlock_counted), true);
+  static_cast<void>(held);
   const MutexLock lock(counted().mutex);
   counted().mappings.push_back(this);
   data_ = data;

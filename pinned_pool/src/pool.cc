@@ -2,6 +2,7 @@
 
 #include <spillway/aio/check.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -32,6 +33,7 @@ struct Pool::State {
   // aio::Buffer::Release: runs on whichever thread drops the buffer.
   static void give_back(void* owner, std::byte* data, std::size_t capacity) noexcept {
     State& state = *static_cast<State*>(owner);
+    if (!state.process.is_here()) return;  // the parent has the buffer
     ASAN_POISON_MEMORY_REGION(data, capacity);
     const MutexLock lock(state.mutex);
     state.free.push_back(data);  // within what was reserved: does not allocate
@@ -47,6 +49,7 @@ struct Pool::State {
     return Lease(aio::Buffer(data, stride, &give_back, this));
   }
 
+  const aio::OwnerProcess process;
   const PoolOptions options;
   const std::size_t stride;  // bytes of one buffer
   Slab slab;
@@ -129,6 +132,11 @@ std::atomic<Pool::State*> Pool::g_lost{nullptr};
 Pool::Pool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Pool::~Pool() {
+  if (!state_->process.is_here()) {
+    // Buffers that the parent lent point here, and the lock may be held for ever.
+    [[maybe_unused]] const State* const kept = state_.release();
+    return;
+  }
   {
     const MutexLock lock(state_->mutex);
     if (state_->free.size() == state_->options.buffer_count) return;
@@ -149,6 +157,7 @@ std::size_t Pool::buffer_count() const noexcept { return state_->options.buffer_
 const Slab& Pool::slab() const noexcept { return state_->slab; }
 
 std::size_t Pool::available() const noexcept {
+  if (!state_->process.is_here()) return 0;
   const MutexLock lock(state_->mutex);
   return state_->free.size();
 }
@@ -160,18 +169,26 @@ Result<void> Pool::can_hold(std::size_t size_bytes) const {
                         " are " + shape(state_->options, state_->stride));
 }
 
+Result<void> Pool::usable() const {
+  if (state_->process.is_here()) return {};
+  return tl::unexpected(state_->process.error("lease"));
+}
+
 Lease Pool::acquire() {
+  if (!state_->process.is_here()) return {};
   MutexLock lock(state_->mutex);
   while (state_->free.empty()) state_->came_free.wait(lock);
   return state_->take();
 }
 
 Lease Pool::try_acquire() {
+  if (!state_->process.is_here()) return {};
   const MutexLock lock(state_->mutex);
   return state_->free.empty() ? Lease() : state_->take();
 }
 
 Lease Pool::acquire_until(std::chrono::steady_clock::time_point deadline) {
+  if (!state_->process.is_here()) return {};
   MutexLock lock(state_->mutex);
   const bool free = state_->came_free.wait_running_until(
       lock, deadline, [this]() SPILLWAY_REQUIRES(state_->mutex) { return !state_->free.empty(); });

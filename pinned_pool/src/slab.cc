@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <spillway/aio/check.h>
+#include <spillway/aio/owner_process.h>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -30,6 +31,7 @@ struct Mapping {
   bool locked = false;
   std::vector<std::string> report;
   MappedMemory counted;  // plain pages only: huge ones are touched at once
+  aio::OwnerProcess owner;
 
   Mapping() = default;
   Mapping(const Mapping&) = delete;
@@ -38,7 +40,8 @@ struct Mapping {
 
   void unmap() {
     counted.forget();
-    if (data != nullptr) munmap(data, size_bytes);  // gives back the lock too
+    // In a forked child that the memory was kept from, others may be mapped there by now.
+    if (data != nullptr && owner.is_here()) munmap(data, size_bytes);  // gives back the lock too
     data = nullptr;
     size_bytes = 0;
   }
@@ -196,6 +199,7 @@ struct Slab::State {
   }
 
   ~State() {
+    if (!mapping.owner.is_here()) return;
     for (aio::Engine* engine : engines) {
       engine->unregister_memory({mapping.data, mapping.size_bytes});
     }
@@ -243,6 +247,8 @@ std::size_t Slab::huge_page_bytes() const noexcept { return state_->mapping.huge
 const std::vector<std::string>& Slab::report() const noexcept { return state_->mapping.report; }
 
 Result<void> Slab::register_with(aio::Engine& engine, Policy policy) {
+  const aio::OwnerProcess& owner = state_->mapping.owner;
+  if (!owner.is_here()) return tl::unexpected(owner.error("register memory"));
   return grant(policy, "registered buffers", state_->mapping.report, [&] {
     auto registered = engine.register_memory(memory());
     if (!registered) return registered;

@@ -60,6 +60,7 @@ class ChunkedCache final : public PlacedTier<CachedTier> {
   Result<void> seal(const std::vector<bool>& rewritten) override { return lower_->seal(rewritten); }
 
   Result<std::uint64_t> demote(std::uint64_t bytes, pinned_pool::Pool& pool) override {
+    if (auto usable = pool.usable(); !usable) return tl::unexpected(std::move(usable.error()));
     std::uint64_t freed = 0;
     while (freed < bytes && !chunks_.empty()) {
       Chunk& chunk = chunks_.back();

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/aio/signals.h>
 #include <spillway/swapper/directory_lock.h>
 #include <sys/file.h>
@@ -139,6 +140,7 @@ Result<Descriptor> lock_file(int directory, const std::string& path) {
 }  // namespace
 
 struct DirectoryLock::State {
+  const aio::OwnerProcess owner;
   std::filesystem::path directory;
   std::string path;  // of the lock file
   Descriptor directory_fd;
@@ -215,6 +217,8 @@ Result<std::shared_ptr<DirectoryLock>> DirectoryLock::acquire(
 DirectoryLock::DirectoryLock(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 DirectoryLock::~DirectoryLock() {
+  // The files and the lock are the parent's; closing a copy of the descriptor does not unlock.
+  if (!state_->owner.is_here()) return;
   // What cannot be removed now stays on the list, and the list stays with it for the next job.
   bool all_removed = true;
   for (const std::string& name : state_->names) {
@@ -226,10 +230,13 @@ DirectoryLock::~DirectoryLock() {
 const std::filesystem::path& DirectoryLock::directory() const noexcept { return state_->directory; }
 
 Result<void> DirectoryLock::will_create(std::span<const std::string> file_names) {
+  for (const std::string& name : file_names) {
+    SPILLWAY_CHECK(name_of_ours(name), "a file is listed by a name of this library's");
+  }
+  if (!state_->owner.is_here()) return tl::unexpected(state_->owner.error("create", state_->path));
   const MutexLock guard(state_->mutex);
   std::string lines;
   for (const std::string& name : file_names) {
-    SPILLWAY_CHECK(name_of_ours(name), "a file is listed by a name of this library's");
     struct stat status {};
     if (::fstatat(state_->directory_fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
       return make_error(ErrorKind::kBusy, "create", (state_->directory / name).string(),
@@ -244,6 +251,7 @@ Result<void> DirectoryLock::will_create(std::span<const std::string> file_names)
 }
 
 void DirectoryLock::removed(std::span<const std::string> file_names) noexcept {
+  if (!state_->owner.is_here()) return;
   const MutexLock guard(state_->mutex);
   std::string lines;
   for (const std::string& name : file_names) {

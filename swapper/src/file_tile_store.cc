@@ -83,7 +83,7 @@ Transfer FileTileStore::write(TileId tile, PlaneRange planes, pinned_pool::Lease
 }
 
 std::unique_ptr<RangeChecks> FileTileStore::range_checks(TileId tile, PlaneRange planes) {
-  if (!stored_->has_checksums()) return nullptr;
+  if (!stored_->has_checksums() || in_child()) return nullptr;
   const std::size_t place = present_place(tile);
   return std::make_unique<FileRangeChecks>(FileRangeChecks::Use{
       .stored = stored_,
@@ -94,6 +94,7 @@ std::unique_ptr<RangeChecks> FileTileStore::range_checks(TileId tile, PlaneRange
 }
 
 bool FileTileStore::keeps_generations(TileId tile) const noexcept {
+  if (in_child()) return false;
   const MutexLock guard(spare_mutex_);
   return spare_.contains(entry(tile).elements);
 }
@@ -102,6 +103,7 @@ Result<void> FileTileStore::keep_generation(TileId tile) {
   Entry& tile_entry = entry(tile);
   SPILLWAY_CHECK(!tile_entry.kept, "one generation of a tile is kept at a time");
   check_idle(tile_entry);
+  if (in_child()) return tl::unexpected(stored_->files().owner().error("keep a generation"));
   // The place may become a spare one, and those have their space.
   if (auto taken = stored_->take_space(tile_entry.place); !taken) return taken;
   tile_entry.moved = false;
@@ -126,6 +128,8 @@ Result<void> FileTileStore::keep_generation(TileId tile) {
 void FileTileStore::drop_kept(TileId tile) {
   Entry& tile_entry = entry(tile);
   check_idle(tile_entry);
+  kept_place(tile_entry);
+  if (in_child()) return;
   // Not written since: the kept bytes are still the present ones, the reserved place goes back.
   if (!tile_entry.moved) std::swap(kept_place(tile_entry), tile_entry.place);
   leave_sealed(kept_place(tile_entry));
@@ -136,7 +140,9 @@ void FileTileStore::drop_kept(TileId tile) {
 void FileTileStore::roll_back(TileId tile) {
   Entry& tile_entry = entry(tile);
   check_idle(tile_entry);
-  const std::size_t dropped = std::exchange(tile_entry.place, kept_place(tile_entry));
+  const std::size_t kept = kept_place(tile_entry);
+  if (in_child()) return;
+  const std::size_t dropped = std::exchange(tile_entry.place, kept);
   give_back(tile_entry, dropped);
   tile_entry.kept.reset();
 }

@@ -91,6 +91,8 @@ class FileTileStore final : public TileStore {
   };
   enum class Space { kNow, kLater };  // whether places have their space, or take it when written
 
+  // True in a forked child: the places are the parent's.
+  bool in_child() const noexcept { return !stored_->files().owner().is_here(); }
   const Entry& entry(TileId tile) const;
   Entry& entry(TileId tile) { return const_cast<Entry&>(std::as_const(*this).entry(tile)); }
   std::size_t begin_write(TileId tile, PlaneRange planes);

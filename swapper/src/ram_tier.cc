@@ -1,4 +1,5 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/pinned_pool/limits.h>
 #include <spillway/swapper/ram_tier.h>
 #include <atomic>
@@ -40,12 +41,14 @@ class RamTier final : public Tier {
 
   Transfer read(TileId tile, PlaneRange planes, pinned_pool::Lease lease, aio::Priority) override {
     const std::size_t bytes = check_transfer(tile, planes, lease);
+    if (!owner_.is_here()) return Transfer::completed(tl::unexpected(owner_.error("read")));
     std::memcpy(lease.data(), resident(tile, planes.first), bytes);
     read_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     return Transfer::completed(std::move(lease));
   }
   Transfer write(TileId tile, PlaneRange planes, pinned_pool::Lease lease) override {
     const std::size_t bytes = check_transfer(tile, planes, lease);
+    if (!owner_.is_here()) return Transfer::completed(tl::unexpected(owner_.error("write")));
     std::memcpy(resident(tile, planes.first), lease.data(), bytes);
     written_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     return Transfer::completed(std::move(lease));
@@ -55,6 +58,7 @@ class RamTier final : public Tier {
   Result<void> keep_generation(TileId tile) override {
     SPILLWAY_CHECK(tile < kept_.size(), "no such tile");
     SPILLWAY_CHECK(kept_[tile] == nullptr, "one generation of a tile is kept at a time");
+    if (!owner_.is_here()) return tl::unexpected(owner_.error("keep a generation"));
     const std::size_t bytes = layout_.tile_bytes(tile_elements(tile));
     kept_[tile].reset(new (std::nothrow) std::byte[bytes]);
     if (kept_[tile] == nullptr) {
@@ -74,6 +78,7 @@ class RamTier final : public Tier {
   void roll_back(TileId tile) override {
     SPILLWAY_CHECK(tile < kept_.size() && kept_[tile] != nullptr,
                    "no generation of this tile is kept");
+    if (!owner_.is_here()) return;
     std::memcpy(resident(tile, 0), kept_[tile].get(), layout_.tile_bytes(tile_elements(tile)));
     drop_kept(tile);
   }
@@ -96,6 +101,7 @@ class RamTier final : public Tier {
     return bytes;
   }
 
+  const aio::OwnerProcess owner_;  // a forked child may not have the memory
   const Layout layout_;
   const std::vector<std::uint64_t> tile_elements_;
   const std::vector<std::size_t> offsets_;          // of each tile in the slab

@@ -107,6 +107,7 @@ void FileTileStore::move_out(const Sealing& sealing, const NewPlaces& made) {
 
 Result<void> FileTileStore::seal(const std::vector<bool>& rewritten) {
   SPILLWAY_CHECK(rewritten.size() == tiles_.size(), "each tile is written again or not");
+  if (in_child()) return tl::unexpected(stored_->files().owner().error("seal"));
   for (const Entry& tile : tiles_) {
     SPILLWAY_CHECK(!tile.kept, "nothing is kept when tiles are sealed");
     check_idle(tile);

@@ -11,6 +11,7 @@
 namespace spillway::swapper {
 
 Result<void> SealedSegment::sync() {
+  if (!owner_.is_here()) return tl::unexpected(owner_.error("sync", path()));
   const MutexLock guard(mutex_);
   if (!synced_) synced_ = file_.sync();
   return *synced_;

@@ -8,6 +8,7 @@
 
 #include <spillway/aio/engine.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/swapper/directory_lock.h>
 #include <spillway/swapper/sealed_tile.h>
 #include <spillway/swapper/tier.h>
@@ -90,6 +91,8 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   std::uint64_t storage_bytes(std::size_t directory) const noexcept;
   // Records that a waiter gave up on a request: `close` does not wait for it again.
   void overrun() noexcept { overrun_.store(true, std::memory_order_relaxed); }
+  // Returns the process of the store: in another one only `close` and the destructor may be called.
+  const aio::OwnerProcess& owner() const noexcept { return owner_; }
 
  private:
   struct Segment {
@@ -111,6 +114,7 @@ class SegmentFiles : public std::enable_shared_from_this<SegmentFiles> {
   void count(aio::Direction direction, const Region& region, const aio::Completion& completion);
   void one_less_in_flight();
 
+  const aio::OwnerProcess owner_;
   aio::Engine& engine_;
   const aio::Direct direct_;
   std::deque<Segment> segments_;     // with stable addresses; unused if not open

@@ -26,17 +26,19 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   }
   ~FileTransfer() override { --under_way_; }
 
-  bool done() const noexcept override { return pending_->done(); }
+  bool done() const noexcept override { return !usable() || pending_->done(); }
   void expedite() noexcept override { pending_->expedite(); }
   void cancel() noexcept override { pending_->cancel(); }
   void when_done(std::function<void()> function) override {
     pending_->when_done(std::move(function));
   }
   std::optional<std::chrono::steady_clock::time_point> ended() const noexcept override {
+    if (!usable()) return std::nullopt;
     return pending_->ended();
   }
 
   Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point deadline) override {
+    if (!usable()) return tl::unexpected(store_->files_->owner().error("wait"));
     std::optional<aio::Completion> completion = pending_->wait_until(deadline);
     if (!completion) return overrun();
     if (!completion->transferred) return failed(std::move(completion->transferred.error()));
@@ -49,6 +51,8 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   }
 
  private:
+  bool usable() const noexcept { return store_->files_->owner().is_here(); }
+
   tl::unexpected<Error> overrun() {
     store_->files_->overrun();
     const SegmentFiles::Region region = store_->region(stored_, planes_);
@@ -178,6 +182,11 @@ void StoredTiles::restore(std::size_t place, Owner owner, const Sums& sums) {
 Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                            aio::Priority priority, Verify verify) {
   const Stored& stored = places_[place];
+  const aio::OwnerProcess& owner = files_->owner();
+  if (!owner.is_here()) {
+    return Transfer::completed(
+        tl::unexpected(owner.error("read", files_->path(stored.at.segment))));
+  }
   for (std::uint32_t plane = planes.first; plane < planes.first + planes.count; ++plane) {
     if (stored.written[plane] != 0) continue;
     return Transfer::completed(make_error(
@@ -191,6 +200,11 @@ Transfer StoredTiles::read(std::size_t place, PlaneRange planes, pinned_pool::Le
 
 Transfer StoredTiles::write(std::size_t place, PlaneRange planes, pinned_pool::Lease lease,
                             const Sums* sums) {
+  const aio::OwnerProcess& owner = files_->owner();
+  if (!owner.is_here()) {
+    return Transfer::completed(
+        tl::unexpected(owner.error("write", files_->path(places_[place].at.segment))));
+  }
   if (auto taken = take_space(place); !taken) {
     return Transfer::completed(tl::unexpected(std::move(taken.error())));
   }

@@ -218,6 +218,7 @@ class TileStream::Run {
   // buffer at all, and waits for those that others have taken from the pool.
   Result<void> start_first(std::size_t item) {
     if (start(item)) return {};
+    if (auto usable = missing_->usable(); !usable) return usable;
     const Stopwatch watch(stats_.write_wait_seconds);
     while (!writes_.empty()) {
       if (auto written = finish_oldest_write(); !written) return written;

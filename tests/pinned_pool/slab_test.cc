@@ -6,14 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "spillway/pinned_pool/cuda_runtime.h"
 #include "spillway/pinned_pool/limits.h"
 #include "spillway/pinned_pool/pool.h"
+#include "support/child.h"
 
 namespace spillway::pinned_pool {
 namespace {
@@ -165,6 +168,48 @@ TEST(Slab, AChildSharesWhatIsLockedAndHasNothingThatIsRegistered) {
   EXPECT_EQ(first_byte_in_a_child(*slab), 0);
   EXPECT_EQ(slab->data()[0], std::byte{7});
   slab = Slab::create({.size_bytes = kMiB});  // the engine outlives the registered one
+}
+
+// The address range of memory that a child does not have may be somebody else's there.
+TEST(Slab, TheDestructorInAChildUnmapsNothing) {
+  auto engine = aio::Engine::create({});
+  ASSERT_TRUE(engine) << engine.error().message();
+  auto slab = Slab::create({.size_bytes = kMiB, .huge_pages = Policy::kOff});
+  ASSERT_TRUE(slab) << slab.error().message();
+  const auto registered = slab->register_with(**engine, Policy::kRequired);
+  if (!registered || (*engine)->backend_name() == std::string_view("threads")) {
+    GTEST_SKIP() << "no memory is registered with a ring here: " << (*engine)->choice();
+  }
+  const auto body = [&]() -> std::string {
+    void* const theirs = mmap(slab->data(), 4096, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (theirs != slab->data()) return "the child has the memory";
+    { const Slab gone = std::move(*slab); }
+    unsigned char page = 0;
+    return mincore(theirs, 4096, &page) == 0 ? "" : "unmapped what is not its own";
+  };
+  EXPECT_EQ(in_child(body, 10), "");
+  slab = Slab::create({.size_bytes = kMiB});  // the engine outlives the registered one
+}
+
+// While a thread of the parent is inside of the count of all mappings.
+TEST(Slab, AChildMayMakeOneOfItsOwn) {
+  std::atomic<bool> over{false};
+  std::thread busy([&] {
+    while (!over) EXPECT_TRUE(Slab::create({.size_bytes = 4096, .huge_pages = Policy::kOff}));
+  });
+  for (int i = 0; i < 50; ++i) {
+    const std::string problem = in_child(
+        []() -> std::string {
+          const auto own = Slab::create({.size_bytes = 4096, .huge_pages = Policy::kOff});
+          return own ? "" : own.error().message();
+        },
+        10);
+    EXPECT_EQ(problem, "");
+    if (!problem.empty()) break;
+  }
+  over = true;
+  busy.join();
 }
 
 TEST(Slab, IsForgottenByTheEngineWhenItGoes) {

@@ -133,29 +133,23 @@ TEST_F(GenerationsDeathTest, ATileUnderWayIsNeitherKeptNorDropped) {
   ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 1)));
   ASSERT_TRUE(ok(write_tile(*tiles, 1, kAll, 1)));
   const std::size_t bytes = tiles->layout().tile_bytes(5000);
-  EXPECT_DEATH(
-      {
-        const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
-        (void)tiles->keep_generation(0);
-      },
-      "under way");
+  {
+    const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
+    EXPECT_DEATH((void)tiles->keep_generation(0), "under way");
+  }
   {
     const Transfer other = tiles->read(1, kAll, heap_lease(bytes));
     ASSERT_TRUE(tiles->keep_generation(0));
   }
-  EXPECT_DEATH(
-      {
-        const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
-        tiles->roll_back(0);
-      },
-      "under way");
+  {
+    const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
+    EXPECT_DEATH(tiles->roll_back(0), "under way");
+  }
   ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 2)));
-  EXPECT_DEATH(
-      {
-        const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
-        tiles->drop_kept(0);
-      },
-      "under way");
+  {
+    const Transfer read = tiles->read(0, kAll, heap_lease(bytes));
+    EXPECT_DEATH(tiles->drop_kept(0), "under way");
+  }
   tiles->drop_kept(0);
   EXPECT_TRUE(ok(check_tile(*tiles, 0, kAll, 2)));
 }

@@ -152,14 +152,15 @@ TEST_F(TileStreamTest, PartsOfSeveralTiersAndPlaneRanges) {
 }
 
 TEST_F(TileStreamTest, ThePartOfAPlaneOutsideTheRangeIsRefused) {
-  const auto pool = make_pool(1);
-  const std::vector<Item> items{{{&tier_, 0, {.first = 1, .count = 1}, Access::kRead, pool.get()}}};
-  EXPECT_DEATH((void)TileStream::run(items,
-                                     [](auto, auto parts) {
-                                       (void)parts[0].plane(0);
-                                       return Result<void>{};
-                                     }),
-               "not in the part's range");
+  const auto run = [&] {
+    const auto pool = make_pool(1);  // the child's own
+    const Part part{&tier_, 0, {.first = 1, .count = 1}, Access::kRead, pool.get()};
+    (void)TileStream::run(std::vector<Item>{{part}}, [](auto, auto parts) {
+      (void)parts[0].plane(0);
+      return Result<void>{};
+    });
+  };
+  EXPECT_DEATH(run(), "not in the part's range");
 }
 
 Error error_named(const std::string& detail, ErrorKind kind = ErrorKind::kIo) {
@@ -361,8 +362,8 @@ TEST_F(TileStreamDeathTest, RefusesWhatCouldHangOrRace) {
 }
 
 TEST_F(TileStreamDeathTest, APartShowsItsOwnPlanesAndElements) {
-  const auto pool = make_pool(1);
   const auto look = [&](auto&& at) {
+    const auto pool = make_pool(1);  // the child's own
     const Part part{&tier_, 0, {.first = 1, .count = 1}, Access::kRead, pool.get()};
     (void)TileStream::run(std::vector<Item>{{part}}, [&](auto, auto parts) {
       at(parts[0]);

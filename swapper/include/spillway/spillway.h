@@ -10,7 +10,9 @@
 // Ownership: the creator destroys. Destroying an object that others depend on (an engine with a
 // pool) returns SPILLWAY_IN_USE and does nothing. Options are zeroed structs with `size` set to
 // their sizeof: zero is every default, and later versions append fields and read older structs.
-// Strings are UTF-8 and are copied. Threads: any thread may make any call.
+// Strings are UTF-8 and are copied. Threads: any thread may make any call. A child made by fork()
+// cannot use its parent's handles: each call returns SPILLWAY_BAD_HANDLE at once. It may create
+// objects of its own.
 #pragma once
 
 #include <spillway/swapper/c/engine.h>

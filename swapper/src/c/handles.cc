@@ -1,6 +1,7 @@
 #include "handles.h"
 
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 
 #include <optional>
 #include <string>
@@ -35,9 +36,20 @@ struct Table {
 };
 
 // Never destroyed: a host may use handles until its very end.
-Table& table() {
+Table& the_table() {
   static Table* const table = new Table;
   return *table;
+}
+
+// The functions that forks call, of which Clang cannot know that they come in pairs.
+void lock_table() SPILLWAY_NO_THREAD_SAFETY_ANALYSIS { the_table().mutex.lock(); }
+void unlock_table() SPILLWAY_NO_THREAD_SAFETY_ANALYSIS { the_table().mutex.unlock(); }
+
+// A forked child finds it unlocked.
+Table& table() {
+  static const bool held = (aio::hold_across_forks(&lock_table, &unlock_table), true);
+  static_cast<void>(held);
+  return the_table();
 }
 
 std::uint64_t number_of(std::uint64_t generation, Kind kind, std::uint32_t place) {
@@ -63,6 +75,12 @@ spillway_status bad_handle(const void* handle, Kind kind, const char* operation)
                 "that is no " + wanted + ": of another kind, gone already, or never made");
 }
 
+spillway_status made_elsewhere(const Object& object, const char* operation) {
+  return failed(SPILLWAY_BAD_HANDLE, operation,
+                "the " + std::string(name_of(object.kind())) + " was " +
+                    object.owner.error(operation).detail);
+}
+
 }  // namespace
 
 void* add_object(std::shared_ptr<Object> object) {
@@ -83,13 +101,16 @@ void* add_object(std::shared_ptr<Object> object) {
 
 tl::expected<std::shared_ptr<Object>, spillway_status> find_object(const void* handle, Kind kind,
                                                                    const char* operation) {
+  std::shared_ptr<Object> object;
   {
     Table& t = table();
     const MutexLock lock(t.mutex);
     const auto place = place_of(t, handle);
-    if (place && t.places[*place].object->kind() == kind) return t.places[*place].object;
+    if (place && t.places[*place].object->kind() == kind) object = t.places[*place].object;
   }
-  return tl::unexpected(bad_handle(handle, kind, operation));
+  if (!object) return tl::unexpected(bad_handle(handle, kind, operation));
+  if (!object->owner.is_here()) return tl::unexpected(made_elsewhere(*object, operation));
+  return object;
 }
 
 spillway_status remove_object(const void* handle, Kind kind, const char* operation) {
@@ -102,7 +123,7 @@ spillway_status remove_object(const void* handle, Kind kind, const char* operati
     if (place && t.places[*place].object->kind() == kind) {
       object = t.places[*place].object;
       users = object->users.load();
-      if (users == 0) {
+      if (users == 0 && object->owner.is_here()) {
         Place& at = t.places[*place];
         at.object.reset();
         at.generation = at.generation == kLastGeneration ? 1 : at.generation + 1;
@@ -111,6 +132,7 @@ spillway_status remove_object(const void* handle, Kind kind, const char* operati
     }
   }
   if (!object) return bad_handle(handle, kind, operation);
+  if (!object->owner.is_here()) return made_elsewhere(*object, operation);
   if (users == 0) return SPILLWAY_OK;
   return failed(SPILLWAY_IN_USE, operation,
                 "the " + std::string(name_of(kind)) + " is needed by " + std::to_string(users) +

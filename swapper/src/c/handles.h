@@ -3,8 +3,10 @@
 // A handle is (generation, kind, place), written as a pointer and never dereferenced. Destroying an
 // object frees its place for the next generation, so an old handle is always detected, until a
 // place was used 2^36 times. A call shares its objects: an object that another thread destroys
-// meanwhile ends with that call. Threads: any.
+// meanwhile ends with that call. Threads: any. A forked child has handles of its own.
 #pragma once
+
+#include <spillway/aio/owner_process.h>
 
 #include <atomic>
 #include <cstdint>
@@ -35,6 +37,7 @@ class Object {
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
   Kind kind() const noexcept { return kind_; }
+  const aio::OwnerProcess owner;  // in a forked child the object is nobody's
   // Number of objects that depend on this one.
   std::atomic<std::uint32_t> users{0};
 
@@ -68,7 +71,8 @@ class Use {
 
 // Adds an object; returns its handle.
 void* add_object(std::shared_ptr<Object> object);
-// Returns the object of a handle, or SPILLWAY_BAD_HANDLE.
+// Returns the object of a handle, or SPILLWAY_BAD_HANDLE; also if another process made it, whose
+// forked child this is.
 tl::expected<std::shared_ptr<Object>, spillway_status> find_object(const void* handle, Kind kind,
                                                                    const char* operation);
 // Frees the handle and drops the object. SPILLWAY_IN_USE while it has users.

@@ -4,7 +4,7 @@
 // A request gets `callback(tag)` instead of a Ticket. When it ends, its Completion arrives here
 // with that tag, in the order in which requests end. `fd` is for programs that wait for other
 // things too. Threads: any. Ownership: the requests' Buffers pass through it; the destructor waits
-// for the requests.
+// for the requests. In a forked child nothing arrives: `wait` returns nothing at once.
 #pragma once
 
 #include <spillway/aio/callback.h>

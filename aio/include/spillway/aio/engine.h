@@ -8,7 +8,8 @@
 // requests and Tickets are alive.
 //
 // Threads: any thread may submit, wait and poll. Callbacks run on an engine thread; they may submit
-// but must not block. Ownership: the Engine outlives what is registered with it.
+// but must not block. Ownership: the Engine outlives what is registered with it. In a forked child
+// every request fails at once (OwnerProcess), and the destructor does nothing.
 #pragma once
 
 #include <spillway/aio/backend.h>

@@ -7,9 +7,9 @@
 // Errors name the failed member; `open` refuses a missing, foreign, truncated or misplaced one. Two
 // concurrent writes must not share a block of 4096 bytes.
 //
-// Threads and ownership: as Engine. The Engines must outlive the StripedFile; dropping it cancels
-// its requests, which then complete in the Engines. No heap memory per request once the largest
-// number of concurrent requests was reached.
+// Threads, forked children and ownership: as Engine. The Engines must outlive the StripedFile;
+// dropping it cancels its requests, which then complete in the Engines. No heap memory per request
+// once the largest number of concurrent requests was reached.
 #pragma once
 
 #include <spillway/aio/engine.h>

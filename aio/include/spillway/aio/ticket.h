@@ -1,7 +1,8 @@
 // Ticket: a handle on one request in flight. Completion: its outcome.
 //
 // Threads: any thread may use a Ticket, one at a time. A callback must not call `wait`, `wait_for`
-// or `wait_until` for its own engine.
+// or `wait_until` for its own engine. In a forked child a Ticket of the parent is `done`, `wait`
+// returns kInvalid without a Buffer, and the other calls do nothing (OwnerProcess).
 #pragma once
 
 #include <spillway/aio/buffer.h>

@@ -4,6 +4,9 @@
 // back-pressure of the pipelines. An I/O consumes a Lease and its completion returns it; dropping
 // a Lease returns the buffer to the pool. Under AddressSanitizer a returned buffer is poisoned.
 //
+// In a forked child the pool lends nothing: `acquire` returns an empty Lease at once, `usable` says
+// why, and the destructors of the pool and its Leases do nothing (aio::OwnerProcess).
+//
 // Threads: any. Ownership: the engine must outlive the Pool. If a Pool is destroyed while an I/O
 // that never completed holds a Lease, all its memory stays mapped, because a device may still write
 // into it.
@@ -68,6 +71,8 @@ class SPILLWAY_API Pool {
   std::size_t available() const noexcept;
   const Slab& slab() const noexcept;
 
+  // Checks that this is the process that made the pool; kInvalid in a forked child.
+  Result<void> usable() const;
   // Checks that one buffer can hold `size_bytes`; kInvalid, with the arithmetic, if not.
   Result<void> can_hold(std::size_t size_bytes) const;
 

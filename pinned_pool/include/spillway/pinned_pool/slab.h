@@ -4,7 +4,8 @@
 // It takes the requested bytes, rounded up to the page size only. `report()` names each policy that
 // was not met, with the reason. Move-only. The destructor unregisters the memory from CUDA and from
 // every engine, and unmaps it. A forked child does not have memory that is registered, and touching
-// it there is a SIGSEGV: the fork would have to copy it all. Ownership: engines must outlive the
+// it there is a SIGSEGV: the fork would have to copy it all. The destructor does nothing there.
+// Ownership: engines must outlive the
 // Slab. Threads: one at a time; the memory itself may be used by any.
 #pragma once
 

@@ -5,7 +5,8 @@
 // another file: only regular ones whose names this library gives, and only if the list belongs to
 // the process's effective user. Dropping the lock removes the listed files that remain, and the
 // lock file. A job acquires the lock once and shares it among its stores. Threads: any; every call
-// blocks.
+// blocks. In a forked child calls fail and the destructor removes nothing: the lock stays the
+// parent's.
 #pragma once
 
 #include <spillway/aio/error.h>

@@ -8,6 +8,7 @@
 #include <spillway/aio/export.h>
 #include <spillway/aio/file.h>
 #include <spillway/aio/mutex.h>
+#include <spillway/aio/owner_process.h>
 #include <spillway/swapper/layout.h>
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +31,7 @@ class SPILLWAY_API SealedSegment {
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
   int fd() const noexcept { return file_.fd(); }  // to clone from, not to write
   // Calls fdatasync once and returns that outcome ever after, because the kernel may mark lost
-  // pages clean once it has reported them.
+  // pages clean once it has reported them. kInvalid in a forked child.
   Result<void> sync();
   // Makes a hard link `name` in an open directory, of the file itself, whatever its path names by
   // now. kUnsupported where no link is possible (another filesystem, one without links, too many
@@ -43,6 +44,7 @@ class SPILLWAY_API SealedSegment {
  private:
   aio::File file_;
   std::uint64_t size_bytes_;
+  const aio::OwnerProcess owner_;
   Mutex mutex_;
   std::optional<Result<void>> synced_ SPILLWAY_GUARDED_BY(mutex_);
 };

@@ -27,6 +27,8 @@ struct TierStats {
   std::uint64_t written_bytes = 0;  // moved to it
 };
 
+// In a forked child of the process that made the tier, no transfer moves anything: each fails at
+// once, and what cannot fail does nothing (aio::OwnerProcess). Memory may not be there at all.
 class SPILLWAY_API Tier {
  public:
   virtual ~Tier() = default;

@@ -8,7 +8,8 @@
 // (kCorrupt) names file, tile, plane and offset.
 //
 // Threads: as Tier. Ownership: a store locks its directories (kBusy for a second job) and removes
-// the files of a killed job. Its destructor waits for transfers in flight.
+// the files of a killed job. Its destructor waits for transfers in flight. In a forked child every
+// transfer fails at once (aio::OwnerProcess), and the destructor leaves the parent's files alone.
 #pragma once
 
 #include <spillway/aio/engine.h>

@@ -27,7 +27,7 @@ typedef enum spillway_status {
   SPILLWAY_INVALID = 12,        // the input (option, file) is wrong
   // Mistakes of the caller.
   SPILLWAY_MISUSE = 13,      // a bad argument: NULL, no size, more than fits
-  SPILLWAY_BAD_HANDLE = 14,  // NULL, destroyed, already waited for, or of another kind
+  SPILLWAY_BAD_HANDLE = 14,  // NULL, destroyed, waited for, of another kind, or a parent process's
   SPILLWAY_IN_USE = 15,      // a request or another object still needs the object
   // Neither.
   SPILLWAY_WAIT_TIMEOUT = 16,  // not yet: the object is unchanged; wait again
