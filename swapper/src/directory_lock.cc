@@ -15,6 +15,8 @@
 #include <string_view>
 #include <utility>
 
+#include "locked_directory.h"
+
 namespace spillway::swapper {
 namespace {
 
@@ -111,6 +113,13 @@ tl::unexpected<Error> not_ours(const std::string& path) {
                     "it away or choose another directory");
 }
 
+tl::unexpected<Error> held_by_this_process(const std::string& path) {
+  return make_error(ErrorKind::kBusy, "lock", path,
+                    "this process has the lock already: give that DirectoryLock to every store of "
+                    "the directory (TileStoreOptions::locks), or let all of them share one "
+                    "(DirectoryLock::share, TileStoreOptions::share_locks)");
+}
+
 // Takes the flock on the file that has the lock's name now. A holder unlinks the file when it lets
 // go, so the one opened here may have lost its name before the flock came: then again.
 Result<Descriptor> lock_file(int directory, const std::string& path) {
@@ -141,6 +150,7 @@ Result<Descriptor> lock_file(int directory, const std::string& path) {
 
 struct DirectoryLock::State {
   const aio::OwnerProcess owner;
+  std::shared_ptr<LockedDirectory> entry;  // of the locks in this process
   std::filesystem::path directory;
   std::string path;  // of the lock file
   Descriptor directory_fd;
@@ -148,6 +158,7 @@ struct DirectoryLock::State {
   std::size_t leftovers_removed = 0;
   Mutex mutex;
   std::set<std::string> names SPILLWAY_GUARDED_BY(mutex);
+  std::set<std::string> stores SPILLWAY_GUARDED_BY(mutex);
   off_t end SPILLWAY_GUARDED_BY(mutex) = 0;  // of the journal
 
   // Only regular files: a name on the list that has become something else is not ours.
@@ -182,13 +193,41 @@ struct DirectoryLock::State {
 
 Result<std::shared_ptr<DirectoryLock>> DirectoryLock::acquire(
     const std::filesystem::path& directory) {
+  return take(directory, /*shareable=*/false);
+}
+
+Result<std::shared_ptr<DirectoryLock>> DirectoryLock::share(
+    const std::filesystem::path& directory) {
+  return take(directory, /*shareable=*/true);
+}
+
+Result<std::shared_ptr<DirectoryLock>> DirectoryLock::take(const std::filesystem::path& directory,
+                                                           bool shareable) {
   auto state = std::make_unique<State>();
   state->directory = directory;
   state->path = (directory / kFileName).string();
   state->directory_fd = Descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (state->directory_fd.get() < 0) {
+  struct stat status {};
+  if (state->directory_fd.get() < 0 || ::fstat(state->directory_fd.get(), &status) != 0) {
     return errno_error("lock", directory.string(), errno, "an existing directory is needed");
   }
+  state->entry = locked_directory(status);
+  LockedDirectory& entry = *state->entry;
+  MutexLock guard(entry.mutex);
+  while (shareable && entry.held && entry.shareable) {
+    if (auto shared = entry.shared.lock()) return shared;
+    entry.released.wait(guard);  // it is about to let go
+  }
+  if (entry.held) return held_by_this_process(state->path);
+  auto lock = make(std::move(state));
+  if (!lock) return lock;
+  entry.held = true;
+  entry.shareable = shareable;
+  if (shareable) entry.shared = *lock;
+  return lock;
+}
+
+Result<std::shared_ptr<DirectoryLock>> DirectoryLock::make(std::unique_ptr<State> state) {
   auto file = lock_file(state->directory_fd.get(), state->path);
   if (!file) return tl::unexpected(std::move(file.error()));
   state->file = std::move(*file);
@@ -225,6 +264,13 @@ DirectoryLock::~DirectoryLock() {
     all_removed = state_->remove_file(name).has_value() && all_removed;
   }
   if (all_removed) ::unlinkat(state_->directory_fd.get(), kFileName, 0);
+  // Not by closing alone: a forked child may have a copy of the descriptor.
+  ::flock(state_->file.get(), LOCK_UN);
+  state_->file = Descriptor();
+  LockedDirectory& entry = *state_->entry;
+  const MutexLock guard(entry.mutex);
+  entry.held = false;
+  entry.released.notify_all();
 }
 
 const std::filesystem::path& DirectoryLock::directory() const noexcept { return state_->directory; }
@@ -238,6 +284,10 @@ Result<void> DirectoryLock::will_create(std::span<const std::string> file_names)
   std::string lines;
   for (const std::string& name : file_names) {
     struct stat status {};
+    if (state_->names.contains(name)) {
+      return make_error(ErrorKind::kBusy, "create", (state_->directory / name).string(),
+                        "another store of this process has a file of this name");
+    }
     if (::fstatat(state_->directory_fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
       return make_error(ErrorKind::kBusy, "create", (state_->directory / name).string(),
                         "a file of this name exists already; it is left alone");
@@ -259,6 +309,21 @@ void DirectoryLock::removed(std::span<const std::string> file_names) noexcept {
   }
   // Not synced, and a failure is harmless: the next job then looks for files that are not there.
   (void)state_->append(lines);
+}
+
+Result<void> DirectoryLock::add_store(const std::string& name) {
+  if (!state_->owner.is_here()) return tl::unexpected(state_->owner.error("lock", state_->path));
+  const MutexLock guard(state_->mutex);
+  if (state_->stores.insert(name).second) return {};
+  return make_error(ErrorKind::kBusy, "create a tile store", state_->directory.string(),
+                    "another store of this process has the name '" + name +
+                        "' in this directory: give each a `name` of its own");
+}
+
+void DirectoryLock::remove_store(const std::string& name) noexcept {
+  if (!state_->owner.is_here()) return;
+  const MutexLock guard(state_->mutex);
+  state_->stores.erase(name);
 }
 
 std::size_t DirectoryLock::leftovers_removed() const noexcept { return state_->leftovers_removed; }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "placement.h"
+#include "store_names.h"
 #include "stored_tiles.h"
 
 namespace spillway::swapper {
@@ -27,6 +28,7 @@ class FileTileStore final : public TileStore {
     std::vector<std::shared_ptr<DirectoryLock>> locks;  // of each directory
     std::vector<DirectorySpace> directories;            // with their speeds
     std::string name;
+    StoreNames names;  // given back once the files are removed
     std::uint64_t segment_bytes = 0;
   };
   FileTileStore(std::vector<std::uint64_t> tile_elements, std::shared_ptr<StoredTiles> stored,

@@ -47,9 +47,12 @@ Result<std::vector<std::shared_ptr<DirectoryLock>>> lock_directories(
     } else if (const auto twice = std::ranges::find_if(locks, held); twice != locks.end()) {
       locks.push_back(*twice);
     } else {
-      auto lock = DirectoryLock::acquire(directory);
+      auto lock =
+          options.share_locks ? DirectoryLock::share(directory) : DirectoryLock::acquire(directory);
       if (!lock) return tl::unexpected(std::move(lock.error()));
-      if (const std::size_t removed = (*lock)->leftovers_removed(); removed > 0) {
+      const bool is_new = lock->use_count() == 1;  // else another store has reported it
+      const std::size_t removed = (*lock)->leftovers_removed();
+      if (is_new && removed > 0) {
         options.log(aio::LogLevel::kInfo, directory.string() + ": removed " +
                                               std::to_string(removed) +
                                               " files that a killed job left behind");
@@ -84,6 +87,8 @@ Result<std::unique_ptr<TileStore>> make_store(aio::Engine& engine, const Layout&
   if (auto valid = validate(options); !valid) return tl::unexpected(std::move(valid.error()));
   auto locks = lock_directories(options);
   if (!locks) return tl::unexpected(std::move(locks.error()));
+  auto names = StoreNames::take(*locks, options.name);
+  if (!names) return tl::unexpected(std::move(names.error()));
   std::vector<DirectorySpace> directories;
   for (const std::filesystem::path& directory : options.directories) {
     directories.push_back({.path = directory.string()});
@@ -99,6 +104,7 @@ Result<std::unique_ptr<TileStore>> make_store(aio::Engine& engine, const Layout&
       FileTileStore::Options{.locks = std::move(*locks),
                              .directories = std::move(directories),
                              .name = options.name,
+                             .names = std::move(*names),
                              .segment_bytes = options.segment_bytes});
   if (auto made = store->make_places(options.spare_fraction); !made) {
     return tl::unexpected(std::move(made.error()));

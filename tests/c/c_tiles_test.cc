@@ -106,6 +106,26 @@ TEST_P(CTiles, AStreamReadsWhatStreamsWrote) {
   EXPECT_GT(info.written_bytes, info.read_bytes / 2);
 }
 
+TEST_P(CTiles, TwoStoresUseOneDirectoryUnderTwoNames) {
+  fill();
+  spillway_store* second = nullptr;
+  auto options = good_options();
+  EXPECT_STATUS(SPILLWAY_BUSY, spillway_store_create(engine_, &options, &second));
+  EXPECT_NE(last_detail().find("has the name 'tiles' in this directory"), std::string::npos)
+      << last_detail();
+  options.name = "others";
+  ASSERT_OK(spillway_store_create(engine_, &options, &second));
+  spillway_lease* const memory = lease();
+  std::memset(memory_of(memory), 0x11, kBuffer);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_write(second, 3, memory));
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_read(store_, 3, memory));
+  EXPECT_EQ(reinterpret_cast<std::uint64_t*>(memory_of(memory))[5], 3 * kElements + 5);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_read(second, 3, memory));
+  EXPECT_EQ(memory_of(memory)[5], 0x11);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_lease_release(memory));
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_destroy(second));
+}
+
 TEST_P(CTiles, SingleTilesComeBackToo) {
   fill();
   spillway_lease* memory = lease();
@@ -192,7 +212,7 @@ TEST_P(CTiles, StoresThatMakeNoSense) {
     EXPECT_STATUS(status, spillway_store_create(engine_, &options, &store));
     EXPECT_EQ(store, nullptr);
   };
-  refused(SPILLWAY_BUSY, [](auto&) {});  // the directory has a job already
+  refused(SPILLWAY_BUSY, [](auto& options) { options.name = "tiles"; });  // of the first store
   refused(SPILLWAY_MISUSE, [](auto& options) { options.planes = nullptr; });
   refused(SPILLWAY_MISUSE, [](auto& options) { options.plane_count = 0; });
   const spillway_plane nameless{nullptr, 1, 1}, empty{"x", 0, 1};

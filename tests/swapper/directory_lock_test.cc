@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "names_in.h"
+#include "support/child.h"
 #include "support/scratch.h"
 
 namespace spillway::swapper {
@@ -89,8 +90,83 @@ TEST(DirectoryLock, ASecondOneInThisProcessIsRefusedUntilTheFirstIsDropped) {
   const auto second = DirectoryLock::acquire(directory.path());
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(second.error().message(), HasSubstr("this process has the lock already"));
+  EXPECT_THAT(second.error().message(), HasSubstr("TileStoreOptions::locks"));
+  EXPECT_THAT(second.error().message(), testing::Not(HasSubstr("wait for it")));
   first->reset();
   EXPECT_TRUE(DirectoryLock::acquire(directory.path()));
+}
+
+TEST(DirectoryLock, IsSharedWithinAProcessByAnyPathUntilTheLastOneIsDropped) {
+  const Scratch directory;
+  const Scratch elsewhere;
+  std::filesystem::create_directory_symlink(std::filesystem::absolute(directory.path()),
+                                            elsewhere / "link");
+  auto first = DirectoryLock::share(directory.path());
+  ASSERT_TRUE(first) << first.error().message();
+  auto second = DirectoryLock::share(elsewhere / "link");
+  ASSERT_TRUE(second) << second.error().message();
+  EXPECT_EQ(*first, *second);
+  EXPECT_FALSE(DirectoryLock::acquire(directory.path()));
+  EXPECT_TRUE(DirectoryLock::share(elsewhere.path())) << "another directory";
+  first->reset();
+  EXPECT_THAT(names_in(directory.path()), ElementsAre("spillway.lock"));
+  EXPECT_FALSE(DirectoryLock::acquire(directory.path()));
+  second->reset();
+  EXPECT_TRUE(names_in(directory.path()).empty());
+  const auto alone = DirectoryLock::acquire(directory.path());
+  ASSERT_TRUE(alone) << alone.error().message();
+  const auto refused = DirectoryLock::share(directory.path());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(refused.error().message(), HasSubstr("this process has the lock already"));
+}
+
+// One may be about to let go of the lock, or about to take it, when another asks.
+TEST(DirectoryLock, ManyThreadsShareItAndNoneIsRefused) {
+  const Scratch directory;
+  std::atomic<int> refused{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 50; ++round) {
+        refused += DirectoryLock::share(directory.path()) ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(refused, 0);
+  EXPECT_TRUE(names_in(directory.path()).empty());
+}
+
+TEST(DirectoryLock, IsNotSharedBetweenProcesses) {
+  const Scratch directory;
+  const auto lock = DirectoryLock::share(directory.path());
+  ASSERT_TRUE(lock);
+  const std::string holder = "in use by process " + std::to_string(getpid()) + ";";
+  EXPECT_EQ(in_child(
+                [&]() -> std::string {
+                  const auto second = DirectoryLock::share(directory.path());
+                  if (second) return "shared with the child";
+                  const std::string message = second.error().message();
+                  return message.find(holder) == std::string::npos ? message : "";
+                },
+                10),
+            "");
+}
+
+TEST(DirectoryLock, AStoresNameIsReservedUntilItIsGivenBack) {
+  const Scratch directory;
+  const auto lock = DirectoryLock::share(directory.path());
+  ASSERT_TRUE(lock);
+  EXPECT_TRUE((*lock)->add_store("a"));
+  EXPECT_TRUE((*lock)->add_store("b"));
+  const auto twice = (*lock)->add_store("a");
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(twice.error().message(), HasSubstr("has the name 'a' in this directory"));
+  (*lock)->remove_store("a");
+  EXPECT_TRUE((*lock)->add_store("a"));
 }
 
 TEST(DirectoryLock, NamesTheProcessThatHoldsIt) {

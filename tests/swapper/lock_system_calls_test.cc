@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <spillway/swapper/directory_lock.h>
 #include <spillway/swapper/tile_store.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -106,6 +108,25 @@ TEST(LockSystemCalls, AFileThatCannotBeRemovedStaysOnTheListForTheNextJob) {
     EXPECT_EQ((*lock)->leftovers_removed(), 1u);
   }
   EXPECT_THAT(names_in(directory.path()), IsEmpty());
+}
+
+// The child has a copy of the descriptor, and with it the lock, until it ends or closes it.
+TEST(LockSystemCalls, AForkedChildDoesNotKeepTheLock) {
+  const Scratch directory;
+  const auto engine = make_engine(aio::BackendKind::kAuto);
+  auto store = make_store(*engine, directory);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(10);
+    ::pause();
+    ::_exit(0);
+  }
+  unlinks_to_fail = 2;  // so that the lock file stays
+  store.reset();
+  const auto lock = DirectoryLock::acquire(directory.path());
+  EXPECT_TRUE(lock) << lock.error().message();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
 }
 
 // Whoever can write the list would else have another user remove files.

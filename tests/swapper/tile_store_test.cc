@@ -161,6 +161,7 @@ TEST_F(TileStoreTest, ASecondStoreNeedsTheFirstOnesLock) {
   const auto same_name = create({5000}, {.locks = {*lock}, .name = "a"});
   ASSERT_FALSE(same_name);
   EXPECT_EQ(same_name.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(same_name.error().message(), HasSubstr("give each a `name` of its own"));
   // The first store's file is still on the list of what a next job has to remove.
   std::ifstream list(directory_ / "spillway.lock");
   EXPECT_THAT(std::string(std::istreambuf_iterator<char>(list), {}),
@@ -171,6 +172,39 @@ TEST_F(TileStoreTest, ASecondStoreNeedsTheFirstOnesLock) {
   EXPECT_THAT(names_in(directory_.path()),
               UnorderedElementsAre("spillway-a-0.seg", "spillway.lock"));
   EXPECT_TRUE(ok(check_tile(*first, 0, {.first = 0, .count = 3}, 1)));
+}
+
+TEST_F(TileStoreTest, StoresShareTheLockOfADirectoryUnderNamesOfTheirOwn) {
+  auto first = store({5000}, {.share_locks = true, .name = "a"});
+  auto second = store({5000}, {.share_locks = true, .name = "b"});
+  const auto same_name = create({5000}, {.share_locks = true, .name = "a"});
+  ASSERT_FALSE(same_name);
+  EXPECT_EQ(same_name.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(same_name.error().message(), HasSubstr("another store of this process has the name"));
+  EXPECT_FALSE(create({5000}, {.name = "c"})) << "one that does not share";
+  ASSERT_TRUE(ok(write_tile(*first, 0, {.first = 0, .count = 3}, 1)));
+  ASSERT_TRUE(ok(write_tile(*second, 0, {.first = 0, .count = 3}, 2)));
+  first.reset();
+  EXPECT_TRUE(ok(check_tile(*second, 0, {.first = 0, .count = 3}, 2)));
+  first = store({5000}, {.share_locks = true, .name = "a"});
+  first.reset();
+  second.reset();
+  EXPECT_THAT(names_in(directory_.path()), IsEmpty());
+}
+
+// Its first segments are gone: only the name tells that its next ones would meet another store's.
+TEST_F(TileStoreTest, TheNameOfAStoreIsTakenWhateverFilesItHas) {
+  const auto lock = DirectoryLock::acquire(directory_.path());
+  ASSERT_TRUE(lock);
+  auto first = store({5000}, {.locks = {*lock}, .name = "a"});
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(ok(write_tile(*first, 0, {.first = 0, .count = 3}, 1)));
+    ASSERT_TRUE(first->seal({true}));
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "spillway-a-0.seg"));
+  EXPECT_FALSE(create({5000}, {.locks = {*lock}, .name = "a"}));
+  first.reset();
+  EXPECT_TRUE(create({5000}, {.locks = {*lock}, .name = "a"}));
 }
 
 TEST_F(TileStoreTest, AUsersFileOfASegmentsNameIsLeftAlone) {

@@ -109,6 +109,7 @@ spillway_status spillway_store_create(spillway_engine* engine,
     swapper::TileStoreOptions wanted;
     wanted.directories.assign(given.directories, given.directories + given.directory_count);
     if (given.name != nullptr) wanted.name = given.name;
+    wanted.share_locks = true;
     wanted.direct = direct_of(given.direct);
     wanted.log = object->log.callback();
     if (auto status = find_locks(given, *object, wanted)) return status;

@@ -29,6 +29,9 @@ class SPILLWAY_API DirectoryLock {
   // this process holds it; kNotFound; kPermission, also if a killed job of another user left
   // files; kInvalid if a foreign file has the lock's name.
   static Result<std::shared_ptr<DirectoryLock>> acquire(const std::filesystem::path& directory);
+  // Returns the lock that an earlier `share` of this process made and that still exists, or
+  // acquires it. Errors as `acquire`; kBusy also if this process has the lock by `acquire`.
+  static Result<std::shared_ptr<DirectoryLock>> share(const std::filesystem::path& directory);
   ~DirectoryLock();
   DirectoryLock(const DirectoryLock&) = delete;
   DirectoryLock& operator=(const DirectoryLock&) = delete;
@@ -40,12 +43,18 @@ class SPILLWAY_API DirectoryLock {
   Result<void> will_create(std::span<const std::string> file_names);
   // Removes names from the list: their files were removed, or never created.
   void removed(std::span<const std::string> file_names) noexcept;
+  // Reserves a store's name, the prefix of its files, until `remove_store`. kBusy if it is taken.
+  Result<void> add_store(const std::string& name);
+  void remove_store(const std::string& name) noexcept;
   // Returns the number of files of a killed job that were removed.
   std::size_t leftovers_removed() const noexcept;
 
  private:
   struct SPILLWAY_LOCAL State;
   explicit DirectoryLock(std::unique_ptr<State> state);
+  SPILLWAY_LOCAL static Result<std::shared_ptr<DirectoryLock>> take(
+      const std::filesystem::path& directory, bool shareable);
+  SPILLWAY_LOCAL static Result<std::shared_ptr<DirectoryLock>> make(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -37,8 +37,9 @@ struct TileStoreOptions {
   std::vector<double> speeds = {};
   bool measure_speeds = false;
   // Locks that the caller holds, for several stores on one directory. The store locks the other
-  // directories itself.
+  // directories itself: alone, or if `share_locks` together with other such stores of the process.
   std::vector<std::shared_ptr<DirectoryLock>> locks = {};
+  bool share_locks = false;
   std::string name = "tiles";  // prefix of the segment files: "optimizer"
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;  // minimum; a larger tile gets its own
   double spare_fraction = 0.0;  // space for second generations, as a share of the tiles (0 to 1)
@@ -51,10 +52,11 @@ struct TileStoreOptions {
 class SPILLWAY_API TileStore : public Tier {
  public:
   // Takes the locks, checks the space and preallocates all segments. kNoSpace, with the arithmetic,
-  // before a byte is written; kBusy if a file has a segment's name; kInvalid for bad options, and
-  // for tiles of more than 2^63 - 1 bytes. No later write meets a full disk, except that of a tile
-  // that was freed. `engine` must outlive the store. Reading a plane that was never written is
-  // kInvalid. REQUIRES: each tile has at least one element.
+  // before a byte is written; kBusy if another job or store has a directory, a file has a segment's
+  // name, or a store of this process has `name` there; kInvalid for bad options, and for tiles of
+  // more than 2^63 - 1 bytes. No later write meets a full disk, except that of a tile that was
+  // freed. `engine` must outlive the store. Reading a plane that was never written is kInvalid.
+  // REQUIRES: each tile has at least one element.
   static Result<std::unique_ptr<TileStore>> create(aio::Engine& engine, const Layout& layout,
                                                    std::vector<std::uint64_t> tile_elements,
                                                    const TileStoreOptions& options);

@@ -29,7 +29,7 @@ typedef struct spillway_store_options {
   const char* const* directories;  // existing ones, on which the tiles are spread
   uint64_t element_count;          // of all tiles together
   uint64_t tile_elements;          // of each tile; the last one takes the rest
-  const char* name;                // prefix of the files; default "tiles"
+  const char* name;                // prefix of the files; default "tiles"; unique in a directory
   int32_t direct;                  // spillway_policy of direct I/O
   spillway_log log;                // leftovers removed, no direct I/O; NULL: silent
   void* log_context;
@@ -49,7 +49,8 @@ typedef struct spillway_store_info {
 } spillway_store_info;
 
 // Preallocates all files. SPILLWAY_NO_SPACE, with the arithmetic, before a byte is written;
-// SPILLWAY_BUSY if another job uses a directory.
+// SPILLWAY_BUSY if another job uses a directory, or another store of this process has the same
+// `name` in one. Stores of one process may use the same directories.
 SPILLWAY_API spillway_status spillway_store_create(spillway_engine* engine,
                                                    const spillway_store_options* options,
                                                    spillway_store** store);

@@ -1,0 +1,43 @@
+#include "locked_directory.h"
+
+#include <spillway/aio/owner_process.h>
+
+#include <atomic>
+#include <map>
+#include <utility>
+
+namespace spillway::swapper {
+namespace {
+
+struct Registry {
+  const aio::OwnerProcess owner;
+  Mutex mutex;
+  std::map<std::pair<dev_t, ino_t>, std::weak_ptr<LockedDirectory>> entries
+      SPILLWAY_GUARDED_BY(mutex);
+};
+
+// Of the whole process, as the locks are. It is never destroyed: locks may end after it would be. A
+// forked child, in which a mutex may be locked for ever, makes another one.
+Registry& registry() {
+  static std::atomic<Registry*> current{nullptr};
+  Registry* now = current.load();
+  while (now == nullptr || !now->owner.is_here()) {
+    auto made = std::make_unique<Registry>();
+    if (current.compare_exchange_strong(now, made.get())) return *made.release();
+  }
+  return *now;
+}
+
+}  // namespace
+
+std::shared_ptr<LockedDirectory> locked_directory(const struct stat& directory) {
+  Registry& all = registry();
+  const MutexLock lock(all.mutex);
+  std::erase_if(all.entries, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<LockedDirectory>& known = all.entries[{directory.st_dev, directory.st_ino}];
+  auto entry = known.lock();
+  if (!entry) known = entry = std::make_shared<LockedDirectory>();
+  return entry;
+}
+
+}  // namespace spillway::swapper
