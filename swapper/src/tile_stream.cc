@@ -272,8 +272,16 @@ class TileStream::Run {
 
   Result<pinned_pool::Lease> finish(Transfer& transfer, std::size_t span) {
     std::optional<Clock::time_point> ended;
-    auto lease = transfer.wait(Transfer::kDefaultTimeout, &ended);
+    auto lease = wait_for(transfer, &ended);
     busy_.end(span, ended);
+    return lease;
+  }
+
+  // An error of its own kind alone tells nothing: the compute function, and a device that has
+  // ended, may say kDeadline too.
+  Result<pinned_pool::Lease> wait_for(Transfer& transfer, std::optional<Clock::time_point>* ended) {
+    auto lease = transfer.wait(Transfer::kDefaultTimeout, ended);
+    overrun_ |= !lease && lease.error().kind == ErrorKind::kDeadline && !ended->has_value();
     return lease;
   }
 
@@ -293,13 +301,14 @@ class TileStream::Run {
     return {};
   }
 
-  // Waits for all transfers in flight. After a deadline it does not: the next wait would run into
-  // it too, and Transfers may be dropped.
+  // Waits for all transfers in flight. After one that is not over in time it does not: the next
+  // wait would take as long, and Transfers may be dropped.
   Result<void> drain(Result<void> outcome) {
     const Stopwatch watch(stats_.write_wait_seconds);
     const auto settle = [&](Transfer& transfer) {
-      if (!transfer.valid() || (!outcome && outcome.error().kind == ErrorKind::kDeadline)) return;
-      auto lease = transfer.wait();
+      if (!transfer.valid() || overrun_) return;
+      std::optional<Clock::time_point> ended;
+      auto lease = wait_for(transfer, &ended);
       if (!lease && outcome) outcome = tl::unexpected(std::move(lease.error()));
     };
     for (Held& held : ahead_) {
@@ -323,6 +332,7 @@ class TileStream::Run {
   const Written& written_;
   std::optional<std::size_t> named_;  // the item to start next
   bool ended_ = false;
+  bool overrun_ = false;      // a transfer was not over in time
   std::deque<Held> ahead_;    // items started and not yet computed, in order
   std::deque<Write> writes_;  // oldest first
   std::vector<Held> shells_;

@@ -30,7 +30,9 @@ class ManualTier final : public Tier {
   std::set<TileId> resident_tiles;
   // Called with "read 3" when a transfer starts. If it returns an Error, the wait fails.
   std::function<std::optional<Error>(const std::string&)> on_start;
-  std::vector<std::string> log;  // "read 3", "end read 3", ...
+  bool tells_when_it_ended = false;  // as a medium does
+  std::vector<std::string> log;      // "read 3", "end read 3", ...
+  int abandoned = 0;                 // dropped in flight
   int in_flight = 0;
   int most_in_flight = 0;
 
@@ -68,7 +70,14 @@ class ManualTier final : public Tier {
           error_(std::move(error)) {
       if (tier_.finish_at_once) end();
     }
-    ~ManualTransfer() override { end(); }
+    ~ManualTransfer() override {
+      tier_.abandoned += ended_ ? 0 : 1;
+      end();
+    }
+    std::optional<std::chrono::steady_clock::time_point> ended() const noexcept override {
+      if (!tier_.tells_when_it_ended) return std::nullopt;
+      return std::chrono::steady_clock::now();
+    }
     bool done() const noexcept override { return ended_; }
     Result<pinned_pool::Lease> finish(std::chrono::steady_clock::time_point) override {
       end();
