@@ -82,7 +82,20 @@ void inherit(int fd, const struct stat& old) {
   [[maybe_unused]] const int mode = ::fchmod(fd, old.st_mode & 0777);
 }
 
+bool same_file(int fd, int other) {
+  struct stat one {};
+  struct stat two {};
+  return ::fstat(fd, &one) == 0 && ::fstat(other, &two) == 0 && one.st_dev == two.st_dev &&
+         one.st_ino == two.st_ino;
+}
+
 }  // namespace
+
+std::filesystem::path path_from_root(const std::filesystem::path& path) {
+  std::error_code failed;
+  std::filesystem::path absolute = std::filesystem::absolute(path, failed);
+  return failed ? path : absolute;
+}
 
 File::Open::~Open() {
   if (page_cache_fd >= 0) ::close(page_cache_fd);
@@ -97,11 +110,8 @@ Result<int> File::Open::page_cache() {
   const std::string self = "/proc/self/fd/" + std::to_string(fd);
   int opened = ::open(self.c_str(), O_WRONLY | O_CLOEXEC);
   if (opened < 0 && errno == ENOENT) {
-    opened = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    struct stat mine {};
-    struct stat named {};
-    if (opened >= 0 && (::fstat(fd, &mine) != 0 || ::fstat(opened, &named) != 0 ||
-                        mine.st_dev != named.st_dev || mine.st_ino != named.st_ino)) {
+    opened = ::open(from_root.c_str(), O_WRONLY | O_CLOEXEC);
+    if (opened >= 0 && !same_file(fd, opened)) {
       ::close(opened);
       return make_error(ErrorKind::kIo, "write", path,
                         "the name is another file's by now, and /proc is not mounted: the pages "
@@ -121,6 +131,7 @@ File::File(const std::string& open_at, std::string path, bool writable, int flag
            std::uint32_t permissions)
     : open_(std::make_shared<Open>()) {
   open_->path = std::move(path);
+  open_->from_root = path_from_root(open_->path).string();
   open_->writable = writable;
   open_->id = next_id();
   open_->fd = ::open(open_at.c_str(), flags | O_CLOEXEC, static_cast<mode_t>(permissions));
@@ -195,9 +206,28 @@ Result<File> File::create(const std::filesystem::path& path, const CreateOptions
 }
 
 Result<File> File::open(const std::filesystem::path& path, const OpenOptions& options) {
+  return open_at(path.string(), path.string(), options);
+}
+
+Result<File> File::reopen(const OpenOptions& options) const {
+  SPILLWAY_CHECK(fd() >= 0, "the File was moved from");
+  auto opened = open_at("/proc/self/fd/" + std::to_string(fd()), path(), options);
+  if (!opened && opened.error().errno_value == ENOENT) {  // /proc is not mounted
+    opened = open_at(open_->from_root, path(), options);
+    if (opened && !same_file(fd(), opened->fd())) {
+      return make_error(ErrorKind::kIo, "open", path(),
+                        "the name is another file's by now, and /proc is not mounted");
+    }
+  }
+  if (opened) opened->open_->from_root = open_->from_root;
+  return opened;
+}
+
+Result<File> File::open_at(const std::string& open_at, std::string path,
+                           const OpenOptions& options) {
   // Not to wait for whoever opens the other end of a FIFO.
   const int flags = (options.writable ? O_RDWR : O_RDONLY) | O_NONBLOCK;
-  File file(path.string(), path.string(), options.writable, flags);
+  File file(open_at, std::move(path), options.writable, flags);
   if (file.fd() < 0) return errno_error("open", file.path(), errno);
   struct stat status {};
   if (::fstat(file.fd(), &status) != 0) return errno_error("open", file.path(), errno);
@@ -232,7 +262,7 @@ Result<void> File::sync() {
 
 Result<void> File::remove() {
   SPILLWAY_CHECK(fd() >= 0, "the File was moved from");
-  if (::unlink(path().c_str()) != 0) return errno_error("unlink", path(), errno);
+  if (::unlink(open_->from_root.c_str()) != 0) return errno_error("unlink", path(), errno);
   return {};
 }
 

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <spillway/aio/check.h>
+#include <spillway/aio/file.h>
 #include <spillway/aio/mutex.h>
 #include <spillway/aio/owner_process.h>
 #include <spillway/aio/signals.h>
@@ -204,8 +205,8 @@ Result<std::shared_ptr<DirectoryLock>> DirectoryLock::share(
 Result<std::shared_ptr<DirectoryLock>> DirectoryLock::take(const std::filesystem::path& directory,
                                                            bool shareable) {
   auto state = std::make_unique<State>();
-  state->directory = directory;
-  state->path = (directory / kFileName).string();
+  state->directory = aio::path_from_root(directory);
+  state->path = (state->directory / kFileName).string();
   state->directory_fd = Descriptor(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat status {};
   if (state->directory_fd.get() < 0 || ::fstat(state->directory_fd.get(), &status) != 0) {

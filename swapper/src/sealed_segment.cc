@@ -23,7 +23,8 @@ Result<void> SealedSegment::read(std::uint64_t offset, std::span<std::byte> to) 
   return aio::read_exactly(file_.fd(), offset, to, path());
 }
 
-// By way of /proc the open file itself is linked. Without /proc the path must still be its name.
+// By way of /proc the open file itself is linked; AT_EMPTY_PATH would do the same for those who
+// have CAP_DAC_READ_SEARCH only (linkat(2)). Without /proc the path must still be its name.
 Result<void> SealedSegment::link(int directory_fd, const std::string& name) const {
   const std::string self = "/proc/self/fd/" + std::to_string(fd());
   if (::linkat(AT_FDCWD, self.c_str(), directory_fd, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {

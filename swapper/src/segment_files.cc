@@ -121,7 +121,7 @@ Result<std::vector<std::uint32_t>> SegmentFiles::open_saved(std::span<const Save
 Result<void> SegmentFiles::seal(std::span<const std::uint32_t> segments) {
   std::vector<aio::File> reading;
   for (const std::uint32_t segment : segments) {
-    auto opened = aio::File::open(path(segment), {.writable = false, .direct = direct_});
+    auto opened = segments_[segment].open->reopen({.writable = false, .direct = direct_});
     if (!opened) return tl::unexpected(std::move(opened.error()));
     reading.push_back(std::move(*opened));
   }

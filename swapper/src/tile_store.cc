@@ -91,7 +91,8 @@ Result<std::unique_ptr<TileStore>> make_store(aio::Engine& engine, const Layout&
   if (!names) return tl::unexpected(std::move(names.error()));
   std::vector<DirectorySpace> directories;
   for (const std::filesystem::path& directory : options.directories) {
-    directories.push_back({.path = directory.string()});
+    // Its space is asked for again by a seal, which may follow a chdir().
+    directories.push_back({.path = aio::path_from_root(directory).string()});
   }
   // After the locks: what a killed job left behind counts as free again.
   if (auto speeds = find_speeds(engine, options, directories); !speeds) {

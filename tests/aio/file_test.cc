@@ -272,6 +272,43 @@ TEST(File, SyncsAndRemoves) {
   EXPECT_EQ(file->remove().error().kind, ErrorKind::kNotFound);
 }
 
+TEST(File, AChangeOfTheWorkingDirectoryMisleadsNothing) {
+  Scratch scratch;
+  for (const char* name : {"a", "b"}) std::filesystem::create_directory(scratch / name);
+  std::ofstream(scratch / "b" / "x") << "another";
+  EXPECT_EQ(in_child([&]() -> std::string {
+              const std::filesystem::path root = std::filesystem::absolute(scratch.path());
+              if (::chdir((root / "a").c_str()) != 0) return "chdir failed";
+              auto file = File::create("x", {.size_bytes = 4096});
+              if (!file) return file.error().message();
+              if (file->path() != "x") return "the path is not as it was given";
+              if (::chdir((root / "b").c_str()) != 0) return "chdir failed";
+              auto again = file->reopen({});
+              if (!again) return again.error().message();
+              if (again->size_bytes().value_or(0) != 4096) return "another file was opened";
+              if (again->writable()) return "it is writable";
+              if (auto removed = again->remove(); !removed) return removed.error().message();
+              return "";
+            }),
+            "");
+  EXPECT_FALSE(std::filesystem::exists(scratch / "a" / "x"));
+  EXPECT_EQ(contents(scratch / "b" / "x"), "another");
+}
+
+TEST(File, IsReopenedByItsDescriptorWhateverBecameOfItsName) {
+  Scratch scratch;
+  auto file = File::create(scratch / "x", {.size_bytes = 8192});
+  ASSERT_TRUE(file);
+  std::filesystem::rename(scratch / "x", scratch / "y");
+  std::ofstream(scratch / "x") << "another";
+  auto again = file->reopen({.writable = true});
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(*again->size_bytes(), 8192u);
+  EXPECT_TRUE(again->writable());
+  EXPECT_EQ(again->path(), file->path());
+  EXPECT_NE(again->id(), file->id());
+}
+
 TEST(ReadExactly, GivesAllThatWasAskedForOrSaysWhatWasMissing) {
   Scratch scratch;
   const std::filesystem::path path = scratch / "x";

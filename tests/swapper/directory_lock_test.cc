@@ -236,6 +236,18 @@ TEST(DirectoryLock, RemovesWhatAKilledProcessLeftAndNothingElse) {
   EXPECT_EQ(contents(directory / "spillway-gone.seg"), "a user's, made since");
 }
 
+TEST(DirectoryLock, KnowsItsDirectoryAfterAChangeOfTheWorkingDirectory) {
+  const Scratch directory;
+  const std::filesystem::path root = std::filesystem::absolute(directory.path());
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(root);
+  auto lock = DirectoryLock::acquire(".");
+  std::filesystem::current_path(before);
+  ASSERT_TRUE(lock) << lock.error().message();
+  EXPECT_TRUE((*lock)->directory().is_absolute());
+  EXPECT_TRUE(std::filesystem::equivalent((*lock)->directory(), root));
+}
+
 TEST(DirectoryLock, AFileOfTheNameIsNeitherListedNorRemoved) {
   const Scratch directory;
   write_file(directory / "spillway-b.seg", "the user's");

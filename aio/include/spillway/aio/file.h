@@ -48,6 +48,8 @@ class SPILLWAY_API File {
   static Result<File> create(const std::filesystem::path& path, const CreateOptions& options);
   // Opens a regular file or a block device; anything else is kInvalid.
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});
+  // Opens the same file again, by its descriptor: wherever its name points by now.
+  Result<File> reopen(const OpenOptions& options) const;
 
   File(File&&) noexcept = default;
   File& operator=(File&&) noexcept = default;
@@ -69,7 +71,8 @@ class SPILLWAY_API File {
   Result<std::uint64_t> size_bytes() const;
   // Calls fdatasync. A failure is final: afterwards the contents of the file are unknown.
   Result<void> sync();
-  // Unlinks the path; the descriptor stays usable until the File is dropped.
+  // Unlinks the path, from the root as it was when the file was opened; the descriptor stays usable
+  // until the File is dropped.
   Result<void> remove();
 
  private:
@@ -90,7 +93,8 @@ class SPILLWAY_API File {
     bool direct = false;
     std::uint32_t memory_alignment = 1;
     std::uint32_t offset_alignment = 1;
-    std::string path;
+    std::string path;       // as it was given
+    std::string from_root;  // valid after a change of the working directory
     std::string why_not_direct;
   };
 
@@ -102,10 +106,16 @@ class SPILLWAY_API File {
     file.open_ = open_;
     return file;
   }
+  static Result<File> open_at(const std::string& open_at, std::string path,
+                              const OpenOptions& options);
   Result<void> make_direct(Direct policy);
 
   std::shared_ptr<Open> open_;
 };
+
+// Returns the path from the root as of now, which a later chdir() does not change; the path itself
+// if the working directory is gone.
+SPILLWAY_API std::filesystem::path path_from_root(const std::filesystem::path& path);
 
 // Fills all of `to` with pread, from a descriptor opened in any way. kShortTransfer if the file
 // ends before. `path` is for the error. Blocks.

@@ -36,6 +36,7 @@ class SPILLWAY_API DirectoryLock {
   DirectoryLock(const DirectoryLock&) = delete;
   DirectoryLock& operator=(const DirectoryLock&) = delete;
 
+  // Returns the path from the root as it was when the lock was made.
   const std::filesystem::path& directory() const noexcept;
   // Adds names to the list, durably, before the files are created. kBusy, and no name is added, if
   // a file of one of the names exists: it belongs to somebody else. REQUIRES: file names with

@@ -26,16 +26,18 @@ class SPILLWAY_API SealedSegment {
   SealedSegment(aio::File written, std::uint64_t size_bytes)
       : file_(std::move(written)), size_bytes_(size_bytes) {}
 
-  // Returns the file's name. Gone once a later `seal`, or `free`, finds no tile in it.
+  // Returns the file's name, from the root. Gone once a later `seal`, or `free`, finds no tile in
+  // it.
   const std::string& path() const noexcept { return file_.path(); }
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }
   int fd() const noexcept { return file_.fd(); }  // to clone from, not to write
   // Calls fdatasync once and returns that outcome ever after, because the kernel may mark lost
   // pages clean once it has reported them. kInvalid in a forked child.
   Result<void> sync();
-  // Makes a hard link `name` in an open directory, of the file itself, whatever its path names by
-  // now. kUnsupported where no link is possible (another filesystem, one without links, too many
-  // links): the bytes must be copied then. Durable after `sync` and an fsync of the directory.
+  // Makes a hard link `name` in an open directory (or AT_FDCWD), of the file itself, whatever its
+  // path names by now. Errors: as link(2), in `errno_value`; kUnsupported where no link is possible
+  // (another filesystem, one without links, too many links): the bytes must be copied then. Durable
+  // after `sync` and an fsync of the directory.
   Result<void> link(int directory_fd, const std::string& name) const;
   // Reads exactly `to.size()` bytes, even after the file was unlinked. REQUIRES: offset, size and
   // address are multiples of kPlaneAlignment.
