@@ -114,6 +114,21 @@ tl::unexpected<Error> not_ours(const std::string& path) {
                     "it away or choose another directory");
 }
 
+// The kernel has no flock here, or nobody answers it.
+bool no_flock(int errno_value) {
+  return errno_value == ENOSYS || errno_value == EOPNOTSUPP || errno_value == ENOLCK;
+}
+
+tl::unexpected<Error> no_locks(const std::string& path, int errno_value) {
+  auto error =
+      errno_error("lock", path, errno_value,
+                  "this filesystem has no flock, which keeps two jobs apart: mount Lustre with -o "
+                  "flock (localflock if no other node uses the directory), NFS with its lock "
+                  "service or -o local_lock=flock, or choose another directory");
+  error.value().kind = ErrorKind::kUnsupported;
+  return error;
+}
+
 tl::unexpected<Error> held_by_this_process(const std::string& path) {
   return make_error(ErrorKind::kBusy, "lock", path,
                     "this process has the lock already: give that DirectoryLock to every store of "
@@ -133,7 +148,14 @@ Result<Descriptor> lock_file(int directory, const std::string& path) {
     if (::fstat(file.get(), &opened) != 0) return errno_error("lock", path, errno);
     if (!S_ISREG(opened.st_mode)) return not_ours(path);
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK) return errno_error("lock", path, errno);
+      const int reason = errno;
+      if (no_flock(reason)) {
+        // Ours if it is empty: without flock nobody holds it.
+        if (opened.st_size == 0) ::unlinkat(directory, DirectoryLock::kFileName, 0);
+        return no_locks(path, reason);
+      }
+      if (reason == EINTR) continue;
+      if (reason != EWOULDBLOCK) return errno_error("lock", path, reason);
       const std::string text = read_all(file.get(), path).value_or("");
       return make_error(ErrorKind::kBusy, "lock", path,
                         "the directory is in use by " + holder(text) +

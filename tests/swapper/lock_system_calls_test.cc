@@ -22,8 +22,9 @@
 namespace {
 
 std::function<void()> on_sync;
-std::atomic<int> unlinks_to_fail{0};  // of segment files
-std::atomic<uid_t> another_user{0};   // whose process this is, if not 0
+std::atomic<int> unlinks_to_fail{0};   // of segment files
+std::atomic<uid_t> another_user{0};    // whose process this is, if not 0
+std::atomic<int> flock_fails_with{0};  // an errno, if not 0
 
 bool fails(std::string_view name) {
   return name.ends_with(".seg") && unlinks_to_fail > 0 && unlinks_to_fail-- > 0;
@@ -44,6 +45,11 @@ int fdatasync(int fd) {
 }
 uid_t geteuid() noexcept {
   return another_user != 0 ? another_user.load() : static_cast<uid_t>(::syscall(SYS_geteuid));
+}
+int flock(int fd, int operation) noexcept {
+  if (flock_fails_with == 0) return static_cast<int>(::syscall(SYS_flock, fd, operation));
+  errno = flock_fails_with;
+  return -1;
 }
 int unlink(const char* name) noexcept { return remove_name(AT_FDCWD, name, 0); }
 int unlinkat(int directory, const char* name, int flags) noexcept {
@@ -127,6 +133,29 @@ TEST(LockSystemCalls, AForkedChildDoesNotKeepTheLock) {
   EXPECT_TRUE(lock) << lock.error().message();
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
+}
+
+TEST(LockSystemCalls, WhereFlockIsNotThereTheErrorNamesTheWayOut) {
+  const Scratch directory;
+  for (const int reason : {ENOSYS, EOPNOTSUPP, ENOLCK}) {
+    flock_fails_with = reason;
+    const auto lock = DirectoryLock::acquire(directory.path());
+    flock_fails_with = 0;
+    ASSERT_FALSE(lock);
+    EXPECT_EQ(lock.error().kind, ErrorKind::kUnsupported);
+    EXPECT_EQ(lock.error().errno_value, reason);
+    EXPECT_THAT(lock.error().message(), HasSubstr("mount Lustre with -o flock (localflock"));
+    EXPECT_THAT(lock.error().message(), HasSubstr("local_lock=flock"));
+    EXPECT_THAT(lock.error().message(), HasSubstr("choose another directory"));
+    EXPECT_THAT(names_in(directory.path()), IsEmpty()) << "a lock file of nobody stays";
+  }
+  // Of a job that was killed where flock was there: its list stays.
+  std::ofstream(directory / DirectoryLock::kFileName) << "spillway-lock 1 1\n+spillway-a-0.seg\n";
+  flock_fails_with = ENOLCK;
+  EXPECT_FALSE(DirectoryLock::acquire(directory.path()));
+  flock_fails_with = 0;
+  EXPECT_THAT(journal(directory), HasSubstr("+spillway-a-0.seg"));
+  EXPECT_TRUE(DirectoryLock::acquire(directory.path()));
 }
 
 // Whoever can write the list would else have another user remove files.

@@ -27,7 +27,8 @@ class SPILLWAY_API DirectoryLock {
 
   // Acquires the lock. kBusy, with the holder's process id, if another job or another object of
   // this process holds it; kNotFound; kPermission, also if a killed job of another user left
-  // files; kInvalid if a foreign file has the lock's name.
+  // files; kInvalid if a foreign file has the lock's name; kUnsupported, with the way
+  // out, on a filesystem without flock (some mounts of Lustre and NFS).
   static Result<std::shared_ptr<DirectoryLock>> acquire(const std::filesystem::path& directory);
   // Returns the lock that an earlier `share` of this process made and that still exists, or
   // acquires it. Errors as `acquire`; kBusy also if this process has the lock by `acquire`.
