@@ -124,6 +124,11 @@ tl::unexpected<Error> errno_error(std::string operation, std::string path, int e
   error.path = std::move(path);
   error.errno_value = errno_value;
   error.detail = std::move(detail);
+  if (errno_value == EDQUOT) {
+    // Only a project's limit is in what statvfs tells beforehand.
+    error.detail += error.detail.empty() ? "" : "; ";
+    error.detail += "the quota of the user, the group or the directory's project is used up";
+  }
   return tl::unexpected<Error>(std::move(error));
 }
 

@@ -1,13 +1,11 @@
 #include <spillway/aio/check.h>
+#include <spillway/aio/free_space.h>
 #include <spillway/aio/path_speed.h>
 #include <spillway/aio/striped_file.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -74,23 +72,30 @@ Result<std::vector<double>> speeds_of(const std::vector<Engine*>& engines,
   return count > 1 ? speeds : std::vector<double>{1};
 }
 
-// Directories of one filesystem share its space.
+// Directories of one filesystem share its space, and those of one project of it the project's
+// limit.
 Result<void> check_space(const StripedLocation& location, const StripeMap& map,
                          std::uint64_t size_bytes) {
-  std::map<std::uint64_t, std::uint64_t> needed;  // by device
+  std::map<std::uint64_t, std::uint64_t> of_filesystem;  // bytes needed
+  std::map<std::pair<std::uint64_t, std::uint32_t>, std::uint64_t> of_project;
   for (std::size_t i = 0; i < location.directories.size(); ++i) {
     const std::string path = location.directories[i].string();
-    struct stat status {};
-    struct statvfs space {};
-    if (::stat(path.c_str(), &status) != 0 || ::statvfs(path.c_str(), &space) != 0) {
-      return errno_error("create", path, errno);
+    const auto space = free_space(path);
+    if (!space) return tl::unexpected(space.error());
+    const std::uint64_t bytes = member_file_bytes(map, i, size_bytes);
+    const std::uint64_t wanted = of_filesystem[space->filesystem] += bytes;
+    const std::uint64_t in_project = of_project[{space->filesystem, space->project}] += bytes;
+    if (space->project != 0 && in_project > space->free_bytes) {
+      return make_error(ErrorKind::kNoSpace, "create", path,
+                        "the striped file takes " + std::to_string(in_project) +
+                            " bytes of quota project " + std::to_string(space->project) +
+                            ", free are " + std::to_string(space->free_bytes));
     }
-    const std::uint64_t free = std::uint64_t{space.f_bavail} * space.f_frsize;
-    const std::uint64_t wanted = needed[status.st_dev] += member_file_bytes(map, i, size_bytes);
-    if (wanted <= free) continue;
+    if (wanted <= space->filesystem_free_bytes) continue;
     return make_error(ErrorKind::kNoSpace, "create", path,
                       "the striped file takes " + std::to_string(wanted) +
-                          " bytes of this filesystem, free are " + std::to_string(free));
+                          " bytes of this filesystem, free are " +
+                          std::to_string(space->filesystem_free_bytes));
   }
   return {};
 }

@@ -1,9 +1,7 @@
 #include "file_tile_store.h"
 
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-
 #include <spillway/aio/check.h>
+#include <spillway/aio/free_space.h>
 #include <algorithm>
 #include <cerrno>
 #include <limits>
@@ -274,14 +272,12 @@ void FileTileStore::check_transfer(TileId tile, PlaneRange planes,
 
 Result<void> measure_free_space(std::vector<DirectorySpace>& directories) {
   for (DirectorySpace& directory : directories) {
-    struct statvfs filesystem {};
-    struct stat status {};
-    if (::statvfs(directory.path.c_str(), &filesystem) != 0 ||
-        ::stat(directory.path.c_str(), &status) != 0) {
-      return errno_error("ask for free space", directory.path, errno);
-    }
-    directory.device = status.st_dev;
-    directory.free_bytes = std::uint64_t{filesystem.f_bavail} * filesystem.f_frsize;
+    const auto space = aio::free_space(directory.path);
+    if (!space) return tl::unexpected(space.error());
+    directory.device = space->filesystem;
+    directory.project = space->project;
+    directory.free_bytes = space->free_bytes;
+    directory.device_free_bytes = space->filesystem_free_bytes;
   }
   return {};
 }

@@ -2,6 +2,7 @@
 
 #include <spillway/aio/check.h>
 #include <spillway/pinned_pool/limits.h>
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -30,13 +31,23 @@ class Stripes {
   Stripes(std::span<const DirectorySpace> directories, std::uint64_t segment_bytes)
       : directories_(directories), segment_bytes_(segment_bytes), stripes_(directories.size()) {
     for (const DirectorySpace& directory : directories) {
-      free_bytes_[directory.device] = directory.free_bytes;
+      std::uint64_t& device = free_bytes_[directory.device];
+      device = std::max({device, directory.free_bytes, directory.device_free_bytes});
+      limits_[group_of(directory)] = directory.free_bytes;
     }
   }
 
+  // Saturates: some network filesystems have more than anybody counts.
   std::uint64_t free_bytes() const {
+    std::map<std::uint64_t, std::uint64_t> of_device;
+    for (const auto& [group, bytes] : limits_) {
+      std::uint64_t& sum = of_device[group.first];
+      sum = std::min(sum + bytes, free_bytes_.at(group.first));
+    }
     std::uint64_t sum = 0;
-    for (const auto& [device, bytes] : free_bytes_) sum += bytes;
+    for (const auto& [device, bytes] : of_device) {
+      if (__builtin_add_overflow(sum, bytes, &sum)) return ~std::uint64_t{0};
+    }
     return sum;
   }
 
@@ -45,6 +56,7 @@ class Stripes {
     const std::optional<std::size_t> chosen = done_first_with(size_bytes);
     if (!chosen) return false;
     free_bytes_[directories_[*chosen].device] -= size_bytes;
+    limits_[group_of(directories_[*chosen])] -= size_bytes;
     Stripe& stripe = stripes_[*chosen];
     stripe.used_bytes += size_bytes;
     // A tile as large as a segment gets a file of its own; the open one goes on being filled.
@@ -65,6 +77,12 @@ class Stripes {
   }
 
  private:
+  // Directories that share a limit below their filesystem's: of one project. Those of none share
+  // what the filesystem has.
+  using Group = std::pair<std::uint64_t, std::uint32_t>;
+  static Group group_of(const DirectorySpace& directory) {
+    return {directory.device, directory.project};
+  }
   struct Stripe {
     std::uint64_t used_bytes = 0;
     std::optional<std::uint32_t> open_segment;
@@ -74,7 +92,10 @@ class Stripes {
     std::optional<std::size_t> best;
     double earliest = 0;
     for (std::size_t i = 0; i < directories_.size(); ++i) {
-      if (free_bytes_.at(directories_[i].device) < size_bytes) continue;
+      const DirectorySpace& directory = directories_[i];
+      const std::uint64_t room =
+          std::min(free_bytes_.at(directory.device), limits_.at(group_of(directory)));
+      if (room < size_bytes) continue;
       const double done = double(stripes_[i].used_bytes + size_bytes) / directories_[i].speed;
       if (best && done >= earliest) continue;
       best = i;
@@ -87,6 +108,7 @@ class Stripes {
   std::uint64_t segment_bytes_;
   std::vector<Stripe> stripes_;                        // one a directory
   std::map<std::uint64_t, std::uint64_t> free_bytes_;  // by device
+  std::map<Group, std::uint64_t> limits_;
 };
 
 tl::unexpected<Error> no_space(std::span<const DirectorySpace> directories, std::size_t tiles,
@@ -97,6 +119,9 @@ tl::unexpected<Error> no_space(std::span<const DirectorySpace> directories, std:
   for (std::size_t i = 0; i < directories.size(); ++i) {
     if (i > 0) detail += ", ";
     detail += directories[i].path + ": " + format_bytes(directories[i].free_bytes);
+    if (directories[i].project != 0) {
+      detail += " in quota project " + std::to_string(directories[i].project);
+    }
   }
   detail += needed > free ? "): " + format_bytes(needed - free) + " short"
                           : "): no directory has room for one more whole tile";

@@ -33,9 +33,12 @@ struct Placement {
 
 struct DirectorySpace {
   std::string path;
-  std::uint64_t device = 0;  // directories of one filesystem share their free space
-  std::uint64_t free_bytes = 0;
-  double speed = 1;  // positive, in any unit that all directories share
+  std::uint64_t device = 0;      // directories of one filesystem share their free space
+  std::uint64_t free_bytes = 0;  // of the directory: those of its project, if that has a limit
+  double speed = 1;              // positive, in any unit that all directories share
+  // Directories of one quota project of a filesystem share its limit; 0: of none.
+  std::uint32_t project = 0;
+  std::uint64_t device_free_bytes = 0;  // 0: as much as the directories have
 };
 
 struct PlacementOptions {

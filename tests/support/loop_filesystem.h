@@ -19,9 +19,9 @@ namespace spillway {
 class LoopFilesystem {
  public:
   // `kind`: "ext4", or "xfs", which needs at least 300 MiB (of a sparse file).
-  // `sector_bytes`: of the device, 512 or 4096.
+  // `sector_bytes`: of the device, 512 or 4096. `options`: of the mount.
   explicit LoopFilesystem(std::uint64_t size_bytes, const std::string& kind = "ext4",
-                          std::uint32_t sector_bytes = 512) {
+                          std::uint32_t sector_bytes = 512, const std::string& options = "") {
     if (::geteuid() != 0) {
       why_not_ = "mounting a loop device needs root";
       return;
@@ -35,8 +35,9 @@ class LoopFilesystem {
     device_ = output("losetup -f --show --direct-io=on --sector-size " +
                      std::to_string(sector_bytes) + " '" + image().string() + "'");
     if (device_.empty() ||
-        ::mount(device_.c_str(), mount_point().c_str(), kind.c_str(), 0, "") != 0) {
+        ::mount(device_.c_str(), mount_point().c_str(), kind.c_str(), 0, options.c_str()) != 0) {
       why_not_ = "loop devices with " + kind + " cannot be mounted here";
+      if (!options.empty()) why_not_ += " with " + options;
       return;
     }
     mounted_ = true;

@@ -188,6 +188,47 @@ TEST(Placement, DirectoriesOfOneFilesystemShareItsSpace) {
   EXPECT_THAT(placed.error().message(), HasSubstr("take 40.0 MiB, free are 30.0 MiB"));
 }
 
+// Two directories in project 7, one in none, all on one filesystem.
+TEST(Placement, DirectoriesOfOneQuotaProjectShareItsLimit) {
+  auto three = directories({2 * kMiB, 2 * kMiB, 100 * kMiB});
+  for (DirectorySpace& directory : three) directory.device = 5;
+  three[0].project = three[1].project = 7;
+  const std::vector<std::uint64_t> elements(20, kMiB / 4);  // 1 MiB each
+  const auto placed = place_tiles(kFloats, elements, three, {.segment_bytes = kMiB});
+  ASSERT_TRUE(placed) << placed.error().message();
+  std::map<std::size_t, std::uint64_t> bytes;
+  for (const Segment& segment : placed->segments) bytes[segment.directory] += segment.size_bytes;
+  EXPECT_EQ(bytes[0] + bytes[1], 2 * kMiB);
+  EXPECT_EQ(bytes[2], 18 * kMiB);
+}
+
+TEST(Placement, ProjectsTogetherHaveNoMoreThanTheirFilesystem) {
+  auto two = directories({10 * kMiB, 10 * kMiB});
+  for (DirectorySpace& directory : two) {
+    directory.device = 5;
+    directory.device_free_bytes = 12 * kMiB;
+  }
+  two[0].project = 1;
+  two[1].project = 2;
+  const auto tiles = [&](std::size_t count) {
+    return place_tiles(kFloats, std::vector<std::uint64_t>(count, kMiB / 4), two,
+                       {.segment_bytes = kMiB});
+  };
+  EXPECT_TRUE(tiles(12));
+  const auto refused = tiles(13);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kNoSpace);
+  EXPECT_THAT(refused.error().message(), HasSubstr("free are 12.0 MiB"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("/drive0: 10.0 MiB in quota project 1"));
+}
+
+TEST(Placement, FreeSpaceThatNobodyCountsIsEnough) {
+  const std::uint64_t endless = INT64_MAX;
+  const auto three = directories({endless, endless, endless});
+  EXPECT_TRUE(
+      place_tiles(kFloats, std::vector<std::uint64_t>(3, kMiB), three, {.segment_bytes = kMiB}));
+}
+
 TEST(Placement, ATileThatNoDriveHoldsAloneIsRefused) {
   const std::vector<std::uint64_t> elements(3, kMiB);
   const auto placed =
