@@ -206,6 +206,7 @@ void FileTileStore::free(TileId tile) {
   Entry& tile_entry = entry(tile);
   SPILLWAY_CHECK(!tile_entry.kept, "nothing is kept of a tile that is freed");
   check_idle(tile_entry);
+  if (in_child()) return;
   if (in_sealed(tile_entry.place)) {
     const std::size_t left = leave_sealed(tile_entry.place);
     if (left == 0) stored_->files().drop(stored_->segment(tile_entry.place));

@@ -30,6 +30,7 @@ class StoredTiles::FileTransfer final : public Transfer::Impl {
   void expedite() noexcept override { pending_->expedite(); }
   void cancel() noexcept override { pending_->cancel(); }
   void when_done(std::function<void()> function) override {
+    if (!usable()) return function();  // nobody would call it
     pending_->when_done(std::move(function));
   }
   std::optional<std::chrono::steady_clock::time_point> ended() const noexcept override {

@@ -16,7 +16,7 @@ class Scratch {
   Scratch() {
     static std::atomic<int> last{0};
     const char* base = std::getenv("TMPDIR");
-    path_ = std::filesystem::path(base != nullptr ? base : ".") /
+    path_ = (base != nullptr ? std::filesystem::path(base) : std::filesystem::current_path()) /
             ("scratch." + std::to_string(::getpid()) + "." + std::to_string(++last));
     std::filesystem::create_directories(path_);
   }

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 #include <spillway/swapper/cached_tier.h>
 #include <spillway/swapper/ram_tier.h>
+#include <spillway/swapper/saved_tiles.h>
 #include <spillway/swapper/tile_stream.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <thread>
@@ -88,6 +90,27 @@ TEST_F(ForkedStore, KeptGenerationsStayAsTheyAre) {
   store_->roll_back(1);
 }
 
+TEST_F(ForkedStore, FreedAndSavedTilesAreTheParents) {
+  expect_in_child([&]() -> std::string {
+    store_->free(0);
+    const std::string problem = wrong(save_tiles(*store_, directory_ / "saved"), "save_tiles");
+    if (!problem.empty()) return problem;
+    return std::filesystem::exists(directory_ / "saved") ? "something was saved" : "";
+  });
+  EXPECT_TRUE(ok(check_tile(*store_, 0, kLayout.all(), 0)));
+  ASSERT_TRUE(ok(save_tiles(*store_, directory_ / "saved")));
+  auto saved = SavedTiles::open(*engine_, directory_ / "saved");
+  ASSERT_TRUE(saved) << saved.error().message();
+  expect_in_child([&]() -> std::string {
+    const std::size_t bytes = kLayout.tile_bytes(kElements);
+    const std::string problem =
+        wrong((*saved)->read(0, kLayout.all(), heap_lease(bytes)).wait(), "a read");
+    saved->reset();
+    return problem;
+  });
+  EXPECT_TRUE(ok(check_tile(**saved, 0, kLayout.all(), 0)));
+}
+
 // In flight at the fork: one of them is dropped there, both end in the parent.
 TEST_F(ForkedStore, TransfersOfTheParentEndInTheChildAndGoOnInTheParent) {
   Transfer read = store_->read(0, kLayout.all(), pool_->acquire());
@@ -95,6 +118,10 @@ TEST_F(ForkedStore, TransfersOfTheParentEndInTheChildAndGoOnInTheParent) {
   expect_in_child([&]() -> std::string {
     if (!read.done()) return "a transfer would be waited for";
     read.expedite();
+    bool told = false;
+    read.when_done([&] { told = true; });
+    if (!told) return "nobody tells that it is done";
+    read.cancel();
     { const Transfer over = std::move(dropped); }
     return wrong(read.wait(), "wait");
   });

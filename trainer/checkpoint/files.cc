@@ -90,7 +90,9 @@ class PlainFiles final : public CheckpointFiles {
   }
   Result<void> link(const swapper::SealedSegment& segment,
                     const std::filesystem::path& to) override {
-    if (::link(segment.path().c_str(), to.c_str()) != 0) return cannot("link", to, errno);
+    if (auto linked = segment.link(AT_FDCWD, to); !linked) {
+      return cannot("link", to, linked.error().errno_value);
+    }
     // A swap file is its owner's alone; what is linked is readable by whom the directory lets in.
     struct stat directory {};
     if (::stat(to.parent_path().c_str(), &directory) != 0 ||
