@@ -2,9 +2,11 @@
 #include "piece.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <numeric>
 
+#include "bounce_buffers.h"
 #include "registered_memory.h"
 #include "support/scratch.h"
 
@@ -127,6 +129,23 @@ TEST(Pieces, ThePageCacheNeedsNoEdges) {
 }
 
 std::byte* at(std::uintptr_t address) { return reinterpret_cast<std::byte*>(address); }
+
+// A device may still write into one of them.
+TEST(BounceBuffers, StayMappedOnceTheyAreLeaked) {
+  const auto is_mapped = [](std::byte* page) { return ::msync(page, 4096, MS_ASYNC) == 0; };
+  std::byte* kept = nullptr;
+  std::byte* gone = nullptr;
+  {
+    BounceBuffers leaked(2), dropped(2);
+    ASSERT_TRUE(leaked.map());
+    ASSERT_TRUE(dropped.map());
+    kept = leaked.take();
+    gone = dropped.take();
+    leaked.leak();
+  }
+  EXPECT_TRUE(is_mapped(kept));
+  EXPECT_FALSE(is_mapped(gone));
+}
 
 TEST(RegisteredMemory, FindsTheSlotThatHoldsAllOfAnOperation) {
   RegisteredMemory memory(16);
