@@ -148,6 +148,38 @@ TEST_F(FreeTest, ASealedFileStaysAndGoesWithItsLastTile) {
   EXPECT_EQ(tiles->storage_bytes(), kTile);
 }
 
+TEST_F(FreeTest, ASealedFileGoesWhicheverWayItsTilesLeft) {
+  const auto tiles = store(3, 1);
+  for (TileId tile = 0; tile < 3; ++tile) ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, tile)));
+  ASSERT_TRUE(ok(tiles->seal(all(*tiles))));
+  const std::filesystem::path sealed = tiles->sealed(0)->segment->path();
+  ASSERT_EQ(tiles->sealed(2)->segment->path(), sealed);
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 10)));
+  ASSERT_TRUE(ok(tiles->keep_generation(1)));
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, kAll, 11)));
+  tiles->drop_kept(1);
+  EXPECT_TRUE(std::filesystem::exists(sealed));
+  tiles->free(2);
+  EXPECT_FALSE(std::filesystem::exists(sealed));
+  for (TileId tile = 0; tile < 2; ++tile)
+    EXPECT_TRUE(ok(check_tile(*tiles, tile, kAll, 10 + tile)));
+}
+
+TEST_F(FreeTest, ASealedFileWhoseLastTileWasWrittenGoesWithTheNextSeal) {
+  const auto tiles = store(2);
+  for (TileId tile = 0; tile < 2; ++tile) ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, tile)));
+  ASSERT_TRUE(ok(tiles->seal({false, true})));
+  const std::filesystem::path sealed = tiles->sealed(0)->segment->path();
+  tiles->free(0);
+  ASSERT_TRUE(ok(write_tile(*tiles, 1, kAll, 11)));
+  ASSERT_TRUE(ok(tiles->seal(all(*tiles))));
+  EXPECT_FALSE(std::filesystem::exists(sealed));
+  EXPECT_EQ(tiles->storage_bytes(), 2 * kTile) << "the sealed tile, and its place to be written";
+  ASSERT_TRUE(ok(write_tile(*tiles, 0, kAll, 20)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 0, kAll, 20)));
+  EXPECT_TRUE(ok(check_tile(*tiles, 1, kAll, 11)));
+}
+
 TEST_F(FreeTest, ASealedTileGivesItsReservedSpaceBackToo) {
   const auto tiles = store(3);
   for (TileId tile = 0; tile < 3; ++tile) ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, tile)));
@@ -163,7 +195,7 @@ TEST_F(FreeTest, ASealedTileGivesItsReservedSpaceBackToo) {
 }
 
 TEST_F(FreeTest, ASealAsksNoRoomForFreedTiles) {
-  const auto tiles = store(6);  // two segments of three
+  const auto tiles = store(6);  // in two segments
   for (TileId tile = 0; tile < 6; ++tile) ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, tile)));
   for (const TileId tile : {0u, 1u, 4u}) tiles->free(tile);
   ASSERT_TRUE(ok(tiles->seal(std::vector<bool>(6, false))));
@@ -253,6 +285,7 @@ TEST_F(FreeTest, RandomUseAgainstAModel) {
       case 3:
       case 4:
       case 5:
+        if (tiles->why_not_writable(tile, kAll) != nullptr) break;
         ASSERT_TRUE(ok(write_tile(*tiles, tile, kAll, version[tile] = ++last)));
         break;
       case 6:
@@ -276,7 +309,9 @@ TEST_F(FreeTest, RandomUseAgainstAModel) {
         break;
       default:
         for (TileId each = 0; each < kTiles; ++each) settle(each);
-        ASSERT_TRUE(ok(tiles->seal(all(*tiles))));
+        std::vector<bool> rewritten(kTiles);
+        for (TileId each = 0; each < kTiles; ++each) rewritten[each] = draw() % 4 != 0;
+        ASSERT_TRUE(ok(tiles->seal(rewritten)));
     }
     for (TileId each = 0; each < kTiles; ++each) {
       if (version[each] == 0) {
