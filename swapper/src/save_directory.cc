@@ -111,7 +111,8 @@ Result<void> SaveDirectory::lock() {
     return make_error(ErrorKind::kBusy, kWhat, path_.string(),
                       "another process is saving to it; wait for it or choose another name");
   }
-  return errno_error(kWhat, file_path(kLockName), errno);
+  return errno_error(kWhat, file_path(kLockName), errno,
+                     "a save needs flock there; mount the filesystem with it, or choose another");
 }
 
 // Whoever held the lock before may have removed or renamed what was opened.

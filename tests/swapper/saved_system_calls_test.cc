@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <thread>
 
 #include "saved_fixture.h"
@@ -24,7 +25,8 @@ std::atomic<bool> watched{false};
 std::atomic<int> calls{0};
 std::atomic<int> kill_before{0};  // the call of this number; 0: none
 std::atomic<int> fail_at{0};
-int link_error = 0;                 // of every link; 0: it links
+int link_error = 0;  // of every link; 0: it links
+std::function<void()> before_rename;
 std::vector<ino_t> synced;          // in the order of the calls
 std::vector<ino_t> synced_in_time;  // before the rename
 
@@ -76,6 +78,7 @@ int linkat(int from, const char* old_name, int to, const char* name, int flags) 
 int renameat2(int from, const char* old_name, int to, const char* name,
               unsigned int flags) noexcept {
   synced_in_time = std::exchange(synced, {});
+  if (before_rename) before_rename();
   return call(SYS_renameat2, from, old_name, to, name, flags);
 }
 ssize_t pwrite(int fd, const void* bytes, size_t count, off_t offset) {
@@ -245,6 +248,14 @@ TEST_P(SavedWithoutLinks, TheTilesAreCopied) {
 }
 INSTANTIATE_TEST_SUITE_P(Errors, SavedWithoutLinks,
                          testing::Values(EXDEV, EPERM, EMLINK, EOPNOTSUPP, ENOENT));
+
+TEST_F(SavedSystemCallsOnce, WhatIsMadeMeanwhileIsNotReplaced) {
+  const std::string outcome =
+      save(1, [&] { before_rename = [&] { std::filesystem::create_directory(saved_); }; });
+  EXPECT_THAT(outcome, testing::HasSubstr("was made meanwhile"));
+  EXPECT_TRUE(std::filesystem::is_empty(saved_));
+  EXPECT_THAT(names_in(scratch_.path()), testing::UnorderedElementsAre("saved", "swap"));
+}
 
 TEST_F(SavedSystemCallsOnce, AnotherErrorOfALinkIsAFailure) {
   link_error = EIO;
