@@ -178,6 +178,9 @@ TEST_F(CHeld, AnAbandonedWriteEndsAtOnceAndKeepsItsTile) {
   fill(memory, 2);
   const auto io = io_of_tile(0, memory);
   EXPECT_STATUS(SPILLWAY_IN_USE, spillway_store_start_write(store_, &io, &request));
+  EXPECT_STATUS(SPILLWAY_IN_USE, spillway_store_free(store_, 0));
+  EXPECT_STATUS(SPILLWAY_IN_USE,
+                spillway_store_save(store_, (scratch_ / "saved").c_str(), nullptr));
   gate_->open = kAll;
   spillway_status again = SPILLWAY_IN_USE;
   const auto late = std::chrono::steady_clock::now() + 60s;

@@ -1,6 +1,9 @@
 // Saved and freed tiles through the C interface, and all that is refused about them.
 #include <spillway/swapper/c/saved.h>
 
+#include <atomic>
+#include <thread>
+
 #include "c_fixture.h"
 
 namespace spillway {
@@ -172,6 +175,49 @@ TEST_P(CSaved, NeitherBesideAStream) {
   ASSERT_OK(spillway_stream_run(&options, compute, &context, nullptr));
   EXPECT_EQ(context.seen, int(kTiles));
   EXPECT_FALSE(std::filesystem::exists(saved_path_));
+}
+
+TEST_P(CSaved, BesideTransfersOfOtherThreadsIsAStatus) {
+  write_all(10);
+  std::atomic<bool> stop{false};
+  const auto all_expected = [](std::vector<spillway_status> seen) {
+    return std::all_of(seen.begin(), seen.end(), [](spillway_status status) {
+      return status == SPILLWAY_OK || status == SPILLWAY_IN_USE;
+    });
+  };
+  std::thread reader([&] {
+    spillway_lease* memory = lease();
+    std::vector<spillway_status> seen;
+    while (!stop) seen.push_back(spillway_store_read(store_, 1, memory));
+    EXPECT_TRUE(all_expected(seen));
+    EXPECT_STATUS(SPILLWAY_OK, spillway_lease_release(memory));
+  });
+  std::thread streamer([&] {
+    const spillway_part read{store_, pool_, SPILLWAY_ACCESS_READ, 0, 0};
+    auto options = zeroed<spillway_stream_options>();
+    options.parts = &read;
+    options.part_count = 1;
+    const auto nothing = [](void*, std::uint32_t, const spillway_part_view*) { return 0; };
+    std::vector<spillway_status> seen;
+    while (!stop) {
+      seen.push_back(spillway_stream_run(&options, nothing, nullptr, nullptr));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_TRUE(all_expected(seen));
+  });
+  std::vector<spillway_status> seen;
+  for (int i = 0; i < 300; ++i) {
+    const std::string path = saved_path_ + std::to_string(i);
+    seen.push_back(spillway_store_save(store_, path.c_str(), nullptr));
+    if (seen.back() == SPILLWAY_OK) std::filesystem::remove_all(path);
+  }
+  stop = true;
+  reader.join();
+  streamer.join();
+  EXPECT_TRUE(all_expected(seen));
+  ASSERT_OK(spillway_store_save(store_, saved_path_.c_str(), nullptr));
+  ASSERT_OK(spillway_store_read(store_, 1, memory_));
+  EXPECT_EQ(memory_of(memory_)[0], 11);
 }
 
 TEST_P(CSaved, WhatMakesNoSense) {

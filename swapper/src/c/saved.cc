@@ -13,11 +13,6 @@ namespace {
 
 constexpr const char* kSave = "save tiles";
 
-spillway_status in_use(std::uint32_t tile, const char* what) {
-  return failed(SPILLWAY_IN_USE, what,
-                "a transfer of tile " + std::to_string(tile) + " must end first");
-}
-
 spillway_status check_tile(const swapper::Tier& tiles, std::uint32_t tile, const char* what) {
   if (tile < tiles.tile_count()) return SPILLWAY_OK;
   return no_such_tile(tiles, tile, what);
@@ -76,7 +71,12 @@ spillway_status spillway_store_free(spillway_store* store, uint32_t tile) {
     if (!found) return found.error();
     const Use<StoreObject> object(std::move(*found));
     if (auto status = check_tile(*object->store, tile, kWhat)) return status;
-    if (object->store->in_flight(tile)) return in_use(tile, kWhat);
+    // The first knows abandoned transfers, too, the second those of streams.
+    const auto claim = object->claims->claim(tile, object->store->layout().all());
+    if (claim == nullptr || object->store->in_flight(tile)) {
+      return failed(SPILLWAY_IN_USE, kWhat,
+                    "a transfer of tile " + std::to_string(tile) + " must end first");
+    }
     object->store->free(tile);
     return SPILLWAY_OK;
   });
@@ -91,13 +91,11 @@ spillway_status spillway_store_save(spillway_store* store, const char* directory
     auto found = find<StoreObject>(store, kSave);
     if (!found) return found.error();
     const Use<StoreObject> object(std::move(*found));
-    if (object->users.load() > 1) {
+    const auto claim = object->claims->claim_all();
+    if (claim == nullptr) {
       return failed(SPILLWAY_IN_USE, kSave, "a transfer or a stream of the store must end first");
     }
     swapper::TileStore& tiles = *object->store;
-    for (std::uint32_t tile = 0; tile < tiles.tile_count(); ++tile) {
-      if (tiles.in_flight(tile)) return in_use(tile, kSave);
-    }
     swapper::SaveOptions wanted;
     if (auto status = read_tiles(given, tiles, wanted)) return status;
     auto saved = swapper::save_tiles(tiles, directory, wanted);

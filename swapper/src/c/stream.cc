@@ -18,6 +18,7 @@ spillway_status misuse(const std::string& detail) { return failed(SPILLWAY_MISUS
 // A part with what its handles stand for, which nobody can destroy meanwhile.
 struct CheckedPart {
   Use<StoreObject> store;
+  TileClaims::Claim claim;
   Use<PoolObject> pool;
   swapper::PlaneRange planes;
   swapper::Access access = swapper::Access::kRead;
@@ -29,6 +30,10 @@ spillway_status check_part(const spillway_part& given, CheckedPart& part) {
   auto pool = find<PoolObject>(given.pool, kWhat);
   if (!pool) return pool.error();
   part.store = Use(std::move(*store));
+  part.claim = part.store->claims->claim_stream();
+  if (part.claim == nullptr) {
+    return failed(SPILLWAY_IN_USE, kWhat, "a part's store is being saved");
+  }
   part.pool = Use(std::move(*pool));
   const std::uint32_t planes = part.store->store->layout().plane_count();
   if (given.first_plane >= planes || given.plane_count > planes - given.first_plane) {

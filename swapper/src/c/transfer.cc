@@ -61,7 +61,8 @@ class TileOperation final : public Operation {
     claim_ = wanted_.store->claims->claim(wanted_.tile, wanted_.planes);
     if (claim_ == nullptr) {
       return failed(SPILLWAY_IN_USE, what_,
-                    "another transfer of tile " + std::to_string(wanted_.tile) + " is in flight");
+                    "another transfer of tile " + std::to_string(wanted_.tile) +
+                        " is in flight, or the store is being saved");
     }
     swapper::TileStore& tiles = *wanted_.store->store;
     const char* const why_not =
@@ -127,7 +128,7 @@ class TileOperation final : public Operation {
   const Wanted wanted_;
   const char* const what_;
   RequestObject* request_ = nullptr;  // which owns this; null if the call itself waits
-  std::shared_ptr<const void> claim_;
+  TileClaims::Claim claim_;
   swapper::Transfer transfer_;
 };
 
