@@ -96,6 +96,37 @@ TEST_P(CIo, AReadPastTheEndIsShort) {
   EXPECT_STATUS(SPILLWAY_OK, spillway_lease_release(memory));
 }
 
+// One block is moved by this thread, more than one and parts of pages by the engine's.
+TEST_P(CIo, OneAtATimeNeedsNoRequest) {
+  make_file(kBuffer);
+  spillway_lease* memory = lease();
+  for (const std::size_t size : {std::size_t{4096}, std::size_t{64} << 10, kBuffer, kBuffer - 7}) {
+    auto io = io_of(memory, size);
+    std::memset(memory_of(memory), static_cast<int>(size % 251), kBuffer);
+    std::size_t moved = 0;
+    ASSERT_OK(spillway_write_and_wait(engine_, &io, &moved));
+    EXPECT_EQ(moved, size);
+    std::memset(memory_of(memory), 0, kBuffer);
+    ASSERT_OK(spillway_read_and_wait(engine_, &io, nullptr));
+    EXPECT_EQ(memory_of(memory)[0], size % 251);
+    EXPECT_EQ(memory_of(memory)[size - 1], size % 251);
+  }
+  std::vector<unsigned char> own(4096, 1);
+  auto io = io_of(nullptr, own.size());
+  io.memory = own.data();
+  ASSERT_OK(spillway_read_and_wait(engine_, &io, nullptr));
+  EXPECT_EQ(own[0], (kBuffer - 7) % 251);
+  std::size_t moved = 1;
+  auto past = io_of(memory, kBuffer, kBuffer / 2);
+  EXPECT_STATUS(SPILLWAY_SHORT_TRANSFER, spillway_read_and_wait(engine_, &past, &moved));
+  EXPECT_EQ(moved, kBuffer / 2);
+  memory_of(memory);  // usable again
+  EXPECT_STATUS(SPILLWAY_MISUSE, spillway_write_and_wait(engine_, nullptr, &moved));
+  EXPECT_EQ(moved, 0u);
+  EXPECT_STATUS(SPILLWAY_BAD_HANDLE, spillway_read_and_wait(nullptr, &io, nullptr));
+  EXPECT_STATUS(SPILLWAY_OK, spillway_lease_release(memory));
+}
+
 TEST_P(CIo, ACancelledRequestEndsAndGivesItsLeaseBack) {
   make_file(kBuffer);
   for (int round = 0; round < 20; ++round) {

@@ -33,6 +33,14 @@ SPILLWAY_API spillway_status spillway_read(spillway_engine* engine, const spillw
 SPILLWAY_API spillway_status spillway_write(spillway_engine* engine, const spillway_io* io,
                                             spillway_request** request);
 
+// Moves the bytes and returns when that is done, with the outcome of spillway_wait(). Cheaper for
+// one request at a time: while the engine is idle, the calling thread moves whole pages of at most
+// one block itself. `moved_bytes` may be NULL. Block.
+SPILLWAY_API spillway_status spillway_read_and_wait(spillway_engine* engine, const spillway_io* io,
+                                                    size_t* moved_bytes);
+SPILLWAY_API spillway_status spillway_write_and_wait(spillway_engine* engine, const spillway_io* io,
+                                                     size_t* moved_bytes);
+
 // Tells whether spillway_wait() would return at once. Does not block.
 SPILLWAY_API spillway_status spillway_request_done(spillway_request* request, int* done);
 // Waits for the end of the request (`timeout_ms` negative: for ever), returns its outcome and the
