@@ -98,6 +98,32 @@ class CHeld : public CTransferFixture<HeldBase> {
   std::vector<spillway_request*> requests_;
 };
 
+// Neither while its transfer waits for the device, nor when nobody waits for the transfer any more.
+TEST_F(CHeld, ATileInFlightIsNeitherFreedNorSaved) {
+  write_all();
+  const std::string saved = (scratch_ / "saved").string();
+  spillway_lease* memory = lease();
+  fill(memory, 9);
+  spillway_request* request = nullptr;
+  start(&spillway_store_start_write, io_of_tile(5, memory), &request);
+  const auto refused = [&] {
+    EXPECT_STATUS(SPILLWAY_IN_USE, spillway_store_free(store_, 5));
+    EXPECT_STATUS(SPILLWAY_IN_USE, spillway_store_save(store_, saved.c_str(), nullptr));
+  };
+  refused();
+  ASSERT_OK(spillway_cancel(request));
+  EXPECT_STATUS(SPILLWAY_CANCELLED, spillway_wait(request, -1, nullptr));
+  refused();
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_free(store_, 4)) << "of another tile";
+  gate_->open = kAll;
+  spillway_status freed = SPILLWAY_IN_USE;
+  while (freed == SPILLWAY_IN_USE) freed = spillway_store_free(store_, 5);
+  EXPECT_EQ(freed, SPILLWAY_OK);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_store_save(store_, saved.c_str(), nullptr));
+  std::filesystem::remove_all(saved);
+  EXPECT_STATUS(SPILLWAY_OK, spillway_lease_release(memory));
+}
+
 TEST_F(CHeld, AnUrgentReadGoesFirst) {
   const auto at = write_all();
   start_reads();
