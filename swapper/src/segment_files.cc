@@ -55,8 +55,8 @@ Result<void> SegmentFiles::make(std::span<const std::uint32_t> segments) {
     auto opened = make(segment.file);
     if (!opened) return tl::unexpected(std::move(opened.error()));
     engine_.register_file(*opened);
-    segment.path = opened->path();
     segment.open.emplace(std::move(*opened));
+    segment.path = segment.open->path();  // after it: where the heap ends, the file is removed
     if (!segment.file.sparse) take(segment, std::int64_t(segment.file.size_bytes));
   }
   return {};
