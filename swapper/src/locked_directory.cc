@@ -12,8 +12,7 @@ namespace {
 struct Registry {
   const aio::OwnerProcess owner;
   Mutex mutex;
-  std::map<std::pair<dev_t, ino_t>, std::weak_ptr<LockedDirectory>> entries
-      SPILLWAY_GUARDED_BY(mutex);
+  std::map<LockedDirectory::Key, std::weak_ptr<LockedDirectory>> entries SPILLWAY_GUARDED_BY(mutex);
 };
 
 // Of the whole process, as the locks are. It is never destroyed: locks may end after it would be. A
@@ -31,13 +30,23 @@ Registry& registry() {
 }  // namespace
 
 std::shared_ptr<LockedDirectory> locked_directory(const struct stat& directory) {
+  const LockedDirectory::Key key(directory.st_dev, directory.st_ino);
+  // Before the lock, which its destructor takes.
+  const auto made = std::make_shared<LockedDirectory>(key);
   Registry& all = registry();
   const MutexLock lock(all.mutex);
-  std::erase_if(all.entries, [](const auto& entry) { return entry.second.expired(); });
-  std::weak_ptr<LockedDirectory>& known = all.entries[{directory.st_dev, directory.st_ino}];
-  auto entry = known.lock();
-  if (!entry) known = entry = std::make_shared<LockedDirectory>();
-  return entry;
+  std::weak_ptr<LockedDirectory>& known = all.entries[key];
+  if (auto entry = known.lock()) return entry;
+  known = made;
+  return made;
+}
+
+// Another one may have its place by now.
+LockedDirectory::~LockedDirectory() {
+  Registry& all = registry();
+  const MutexLock lock(all.mutex);
+  const auto known = all.entries.find(key);
+  if (known != all.entries.end() && known->second.expired()) all.entries.erase(known);
 }
 
 }  // namespace spillway::swapper
