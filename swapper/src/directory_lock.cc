@@ -235,7 +235,8 @@ Result<std::shared_ptr<DirectoryLock>> DirectoryLock::take(const std::filesystem
     return errno_error("lock", directory.string(), errno, "an existing directory is needed");
   }
   state->entry = locked_directory(status);
-  LockedDirectory& entry = *state->entry;
+  const std::shared_ptr<LockedDirectory> kept = state->entry;  // outlives the guard, if it fails
+  LockedDirectory& entry = *kept;
   MutexLock guard(entry.mutex);
   while (shareable && entry.held && entry.shareable) {
     if (auto shared = entry.shared.lock()) return shared;
@@ -290,7 +291,7 @@ DirectoryLock::~DirectoryLock() {
   // Not by closing alone: a forked child may have a copy of the descriptor.
   ::flock(state_->file.get(), LOCK_UN);
   state_->file = Descriptor();
-  LockedDirectory& entry = *state_->entry;
+  LockedDirectory& entry = *state_->entry;  // which outlives the guard
   const MutexLock guard(entry.mutex);
   entry.held = false;
   entry.released.notify_all();

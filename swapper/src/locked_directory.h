@@ -6,18 +6,13 @@
 #include <sys/stat.h>
 
 #include <memory>
-#include <utility>
 
 namespace spillway::swapper {
 
 struct LockedDirectory {
-  using Key = std::pair<dev_t, ino_t>;
-  explicit LockedDirectory(const Key& made_for) : key(made_for) {}
-  ~LockedDirectory();
-  LockedDirectory(const LockedDirectory&) = delete;
-  LockedDirectory& operator=(const LockedDirectory&) = delete;
+  LockedDirectory() = default;
+  ~LockedDirectory();  // leaves the registry
 
-  const Key key;
   Mutex mutex;
   CondVar released;
   // A lock of this process exists, until it has dropped its last file.
@@ -27,7 +22,7 @@ struct LockedDirectory {
 };
 
 // Returns the one entry of the directory, whatever path leads to it, in this process: a forked
-// child has entries of its own. It is forgotten with its last user. Threads: any.
+// child has entries of its own. Threads: any.
 std::shared_ptr<LockedDirectory> locked_directory(const struct stat& directory);
 
 }  // namespace spillway::swapper
