@@ -90,13 +90,18 @@ std::optional<MountEntry> find_mount(std::istream& mountinfo, std::uint64_t numb
 }
 
 Result<FreeSpace> free_space(const std::filesystem::path& directory) {
-  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  struct Opened {
+    int fd;
+    ~Opened() {
+      if (fd >= 0) ::close(fd);
+    }
+  };
+  const Opened opened{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  const int fd = opened.fd;
   struct stat status {};
   struct statvfs space {};
   if (fd < 0 || ::fstat(fd, &status) != 0 || ::fstatvfs(fd, &space) != 0) {
-    const int reason = errno;
-    if (fd >= 0) ::close(fd);
-    return errno_error("ask for free space", directory.string(), reason);
+    return errno_error("ask for free space", directory.string(), errno);
   }
   FreeSpace found{.free_bytes = free_bytes_of(space),
                   .filesystem_free_bytes = free_bytes_of(space),
@@ -110,7 +115,6 @@ Result<FreeSpace> free_space(const std::filesystem::path& directory) {
       found.filesystem_free_bytes = std::max(found.free_bytes, free_bytes_of(whole));
     }
   }
-  ::close(fd);
   return found;
 }
 

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <utility>
 
+#include "descriptor.h"
 #include "locked_directory.h"
 
 namespace spillway::swapper {
@@ -25,23 +26,6 @@ namespace {
 // here on and "-name" for one that is gone. A line without its newline was never finished, and
 // then its file was never made.
 constexpr std::string_view kMagic = "spillway-lock 1 ";
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 // A file of the directory itself, of a name that only this library gives. Whatever else a list
 // names, it is not removed.

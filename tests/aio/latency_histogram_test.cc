@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "latency_counter.h"
 #include "support/scratch.h"
 #include "support/seed.h"
 
@@ -78,6 +79,15 @@ TEST(LatencyHistogram, AnEngineCountsEachOperationByItsDirection) {
   EXPECT_GT(reads.percentile(0.5), nanoseconds(100));
   EXPECT_LE(reads.percentile(0.5), reads.percentile(0.99));
   EXPECT_LE(reads.percentile(0.99), reads.max());
+}
+
+TEST(LatencyCounter, ItsSnapshotHasAllAndTheLongest) {
+  LatencyCounter counter;
+  for (const int us : {30, 700, 20}) counter.add(std::chrono::microseconds(us));
+  const LatencyHistogram seen = counter.snapshot();
+  EXPECT_EQ(seen.count(), 3u);
+  EXPECT_EQ(seen.max(), std::chrono::microseconds(700));
+  EXPECT_EQ(seen.percentile(1), std::chrono::microseconds(700));
 }
 
 }  // namespace
