@@ -170,6 +170,23 @@ TEST(File, AFileSizeLimitIsAnError) {
             "");
 }
 
+TEST(File, ASignalThatTheProgramHoldsBackIsLeftToIt) {
+  Scratch scratch;
+  EXPECT_EQ(in_child([&]() -> std::string {
+              sigset_t set;
+              ::sigemptyset(&set);
+              ::sigaddset(&set, SIGXFSZ);
+              ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+              ::raise(SIGXFSZ);
+              if (!File::create(scratch / "x", {.size_bytes = 4096})) return "not created";
+              ::sigpending(&set);
+              if (::sigismember(&set, SIGXFSZ) == 0) return "the signal was taken away";
+              ::pthread_sigmask(SIG_BLOCK, nullptr, &set);
+              return ::sigismember(&set, SIGXFSZ) == 1 ? "" : "the signal is blocked no more";
+            }),
+            "");
+}
+
 TEST(File, AFifoIsNoFileAndNobodyWaitsForItsOtherEnd) {
   Scratch scratch;
   ASSERT_EQ(::mkfifo((scratch / "fifo").c_str(), 0600), 0);
