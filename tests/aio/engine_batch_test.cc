@@ -3,13 +3,17 @@
 #include <spillway/aio/completion_queue.h>
 #include <spillway/aio/engine.h>
 #include <spillway/aio/striped_file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <optional>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "support/gated_backend.h"
@@ -96,6 +100,34 @@ TEST_F(EngineBatchTest, OfAnyLengthEveryRequestEndsOnceWithItsBytes) {
     }
     EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), kRequests);
   }
+}
+
+// No more than 1024 are pending: the caller waits for the rest.
+TEST_F(EngineBatchTest, OfMoreThanMayBePendingWaitsForRoom) {
+  constexpr std::size_t kRequests = 1025;
+  const auto queue = std::move(CompletionQueue::create(kRequests).value());
+  const auto engine = gated(1);
+  std::vector<Engine::Submission> batch;
+  for (std::uint64_t i = 0; i < kRequests; ++i) batch.push_back(block(i % 256, queue->callback(i)));
+  std::atomic<pid_t> thread{0};
+  std::atomic<bool> returned{false};
+  std::thread submitter([&] {
+    thread = ::gettid();
+    engine->submit(batch);
+    returned = true;
+  });
+  // Until it sleeps, and for longer than the engine holds its lock.
+  for (int asleep = 0; asleep < 3 && !returned;) {
+    std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string number, name, state;
+    stat >> number >> name >> state;
+    asleep = state == "S" ? asleep + 1 : 0;
+    ASSERT_TRUE(gate_->settled());
+  }
+  EXPECT_FALSE(returned);
+  gate_->open = kRequests;
+  submitter.join();
+  for (std::size_t i = 0; i < kRequests; ++i) ASSERT_TRUE(queue->wait(60s));
 }
 
 TEST_F(EngineBatchTest, DeadlinesAndUrgencyAreEachRequestsOwn) {
