@@ -12,6 +12,7 @@
 #include <fstream>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -104,16 +105,17 @@ TEST_F(EngineBatchTest, OfAnyLengthEveryRequestEndsOnceWithItsBytes) {
 
 // No more than 1024 are pending: the caller waits for the rest.
 TEST_F(EngineBatchTest, OfMoreThanMayBePendingWaitsForRoom) {
-  constexpr std::size_t kRequests = 1025;
+  constexpr std::size_t kFirst = 1000, kRequests = kFirst + 64;
   const auto queue = std::move(CompletionQueue::create(kRequests).value());
   const auto engine = gated(1);
   std::vector<Engine::Submission> batch;
   for (std::uint64_t i = 0; i < kRequests; ++i) batch.push_back(block(i % 256, queue->callback(i)));
+  engine->submit(std::span(batch).first(kFirst));
   std::atomic<pid_t> thread{0};
   std::atomic<bool> returned{false};
   std::thread submitter([&] {
     thread = ::gettid();
-    engine->submit(batch);
+    engine->submit(std::span(batch).subspan(kFirst));
     returned = true;
   });
   // Until it sleeps, and for longer than the engine holds its lock.

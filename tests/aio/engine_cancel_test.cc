@@ -152,6 +152,20 @@ TEST_F(EngineCancelTest, TheMemoryOfALateRequestIsReleasedWhenTheKernelLetsGo) {
   wait_for_releases(1);
 }
 
+TEST_F(EngineCancelTest, OtherRequestsInFlightStayThere) {
+  stall(1, /*forever=*/true);
+  Ticket stays = engine_->read(blocks(1), counted(1));
+  Ticket given_up = engine_->read(blocks(1), counted(1));
+  wait_for_operations(2);
+  control_->clear();
+  given_up.cancel();
+  EXPECT_EQ(given_up.wait().transferred.error().kind, ErrorKind::kCancelled);
+  EXPECT_TRUE(engine_->read(blocks(1), counted(1)).wait().transferred);  // a round or two later
+  EXPECT_FALSE(stays.done());
+  stays.cancel();
+  EXPECT_FALSE(stays.wait().transferred);
+}
+
 TEST_F(EngineCancelTest, WaitingUntilADeadlineCancels) {
   stall(1, /*forever=*/true);
   Completion done = engine_->read(blocks(20), counted(20)).wait_until(steady_clock::now() + 5ms);
