@@ -47,6 +47,7 @@ class SPILLWAY_API DirectoryLock {
   void removed(std::span<const std::string> file_names) noexcept;
   // Reserves a store's name, the prefix of its files, until `remove_store`. kBusy if it is taken.
   Result<void> add_store(const std::string& name);
+  // Lets another store have the name.
   void remove_store(const std::string& name) noexcept;
   // Returns the number of files of a killed job that were removed.
   std::size_t leftovers_removed() const noexcept;

@@ -14,6 +14,7 @@ extern "C" {
 
 typedef struct spillway_schedule spillway_schedule;
 
+// The distance of a tile that the step does not use.
 #define SPILLWAY_NEVER UINT64_MAX
 
 // Makes the schedule of a step that repeats for ever: the tiles `uses`, in order. A tile may occur
