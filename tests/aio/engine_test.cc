@@ -173,6 +173,21 @@ TEST_F(EngineTest, ADeadlineKeepsTheBufferUntilTheDeviceIsDone) {
   EXPECT_TRUE(engine->read(all(kBlock), Buffer::allocate(kBlock)).wait().transferred);
 }
 
+// A part came, and the device may write all of it again.
+TEST_F(EngineTest, NothingOfABounceBufferThatTheDeviceKeepsHasMoved) {
+  if (!file_->direct()) GTEST_SKIP() << "no direct I/O here: " << file_->why_not_direct();
+  auto engine = simulated();
+  control_->plan({.kind = FaultKind::kShort});
+  control_->plan({.kind = FaultKind::kLoseCompletion, .nth = 2});
+  const Engine::Request request{.file = &*file_, .size_bytes = 8192};
+  Ticket ticket = engine->read(request, counted_.buffer(8192, /*skip=*/1));
+  wait_for_operations(2);
+  engine.reset();
+  const Completion done = ticket.wait();
+  ASSERT_FALSE(done.transferred);
+  EXPECT_EQ(done.transferred.error().got, 0u) << done.transferred.error().message();
+}
+
 TEST_F(EngineTest, AMetDeadlineGivesAllBack) {
   auto engine = simulated();
   Completion done = engine->read(all(4 * kBlock), counted_.buffer(4 * kBlock))
