@@ -18,6 +18,7 @@ using pinned_pool::Lease;
 using pinned_pool::Pool;
 
 constexpr std::size_t kPageBytes = 4096;
+constexpr std::size_t kHugePageBytes = 2 << 20;
 
 std::uint64_t mark_of(std::uint64_t offset) {
   return (offset / kPageBytes + 1) * 0x9e3779b97f4a7c15;
@@ -90,9 +91,13 @@ Result<std::unique_ptr<EnginePass>> EnginePass::create(const aio::File& file,
   if (!engine) return tl::unexpected(engine.error());
   pass->engine_ = std::move(*engine);
   pass->engine_->register_file(file);
-  auto pool = Pool::create(
-      {.buffer_bytes = buffers.bytes, .buffer_count = buffers.count, .name = "request"},
-      pass->engine_.get());
+  // At least a huge page of them, as fio has. The pool lends the one that came back last, so no
+  // more than are in flight are used.
+  const std::size_t of_a_huge_page = (kHugePageBytes + buffers.bytes - 1) / buffers.bytes;
+  auto pool = Pool::create({.buffer_bytes = buffers.bytes,
+                            .buffer_count = std::max(buffers.count, of_a_huge_page),
+                            .name = "request"},
+                           pass->engine_.get());
   if (!pool) return tl::unexpected(pool.error());
   pass->pool_ = std::move(*pool);
   fill_with_noise(*pass->pool_);
@@ -138,11 +143,11 @@ Result<void> EnginePass::move_all(Mix mix, Marks marks) {
     if (done) done = finished;
   };
   for (std::uint64_t offset = 0; done && offset < size_bytes_;) {
-    Lease lease = pool_->try_acquire();
-    if (!lease) {
+    if (pending.size() == buffers_.count) {
       finish_oldest();
       continue;
     }
+    Lease lease = pool_->acquire();
     const std::size_t size = std::min<std::uint64_t>(buffers_.bytes, size_bytes_ - offset);
     const bool read = is_read(mix, offset / buffers_.bytes);
     if (!read && marks == Marks::kWriteAndCheck) mark(lease.data(), size, offset);
