@@ -194,6 +194,9 @@ TEST(Slab, TheDestructorInAChildUnmapsNothing) {
 
 // While a thread of the parent is inside of the count of all mappings.
 TEST(Slab, AChildMayMakeOneOfItsOwn) {
+  // What is made once for the process is there: a child that is forked while it is being made waits
+  // for ever.
+  ASSERT_TRUE(Slab::create({.size_bytes = 4096, .huge_pages = Policy::kOff}));
   std::atomic<bool> over{false};
   std::thread busy([&] {
     while (!over) EXPECT_TRUE(Slab::create({.size_bytes = 4096, .huge_pages = Policy::kOff}));
