@@ -28,6 +28,14 @@ class Striped : public StripedFixture {
   }
 };
 
+TEST_F(Striped, AFailedRemoveNamesTheFirstMember) {
+  create({engine_.get()}, {1, 1}, 8 * kStripe);
+  ASSERT_TRUE(file_->remove());
+  const auto again = file_->remove();
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().path, file_->stats()[0].path);
+}
+
 TEST_F(Striped, AnyOffsetAndLengthAgainstAModel) {
   for (const std::vector<double>& speeds :
        std::vector<std::vector<double>>{{1}, {1, 1}, {1, 3}, {5, 1, 2}, {1, 1000}}) {

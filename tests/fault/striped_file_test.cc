@@ -285,6 +285,17 @@ TEST_F(StripedFaults, AnUrgentRequestGoesFirst) {
   second_engine_.reset();
 }
 
+TEST_F(StripedFaults, WaitingUntilADeadlineCancels) {
+  start({});
+  bad_->plan({.kind = FaultKind::kStall, .forever = true});
+  const Completion late =
+      submit(Direction::kRead, 0, kFileBytes).wait_until(std::chrono::steady_clock::now() + 5ms);
+  ASSERT_FALSE(late.transferred);
+  EXPECT_EQ(late.transferred.error().kind, ErrorKind::kDeadline);
+  for (int i = 0; i < 5000 && outstanding_ > 0; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(outstanding_, 0);
+}
+
 TEST_F(StripedFaults, AbandonedRequestsGiveTheirBuffersBack) {
   start({.max_delay_rounds = 5});
   std::atomic<int> callbacks{0};

@@ -50,6 +50,19 @@ TEST(SwapperDevices, TransfersOfNothingAreAnErrorWithTheOffset) {
   EXPECT_THAT(read.error().message(), HasSubstr("tile 1, plane param_lo"));
 }
 
+// All of the first plane has moved, and nothing of the second.
+TEST(SwapperDevices, AFailureAtTheStartOfAPlaneNamesThatPlane) {
+  FaultFixture probe(kOnePieceATile);
+  const auto first = static_cast<std::uint32_t>(probe.layout().padded_plane_bytes(0, 12'000));
+  FaultFixture fixture({.block_size_bytes = first});
+  ASSERT_TRUE(ok(fixture.write_all(100)));
+  fixture.control().plan({.kind = FaultKind::kError, .direction = Direction::kRead, .nth = 2});
+  const auto read = check_tile(fixture.store(), 1, fixture.all(), 101);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().got, first);
+  EXPECT_THAT(read.error().message(), HasSubstr("tile 1, plane exp_avg"));
+}
+
 TEST(SwapperDevices, AnyOrderOfCompletionsGivesTheSameBytes) {
   for (std::uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
