@@ -3,6 +3,8 @@
 #include <spillway/aio/path_speed.h>
 #include <spillway/aio/striped_file.h>
 
+#include <algorithm>
+#include <cstring>
 #include <future>
 #include <thread>
 #include <tuple>
@@ -27,6 +29,24 @@ class Striped : public StripedFixture {
     return file ? "opened" : file.error().message();
   }
 };
+
+// All at once, and most share a page with the next one.
+TEST_F(Striped, WritesInFlightThatShareTheirPagesKeepTheirBytes) {
+  constexpr std::size_t kSize = 1001;
+  create({engine_.get()}, {1, 1}, 16 * kStripe);
+  for (int round = 0; round < 5; ++round) {
+    model_ = random_bytes(16 * kStripe);
+    std::vector<StripedTicket> tickets;
+    for (std::size_t at = 0; at < model_.size(); at += kSize) {
+      const std::size_t size = std::min(kSize, model_.size() - at);
+      Buffer buffer = Buffer::allocate(size);
+      std::memcpy(buffer.data(), model_.data() + at, size);
+      tickets.push_back(file_->write({.offset = at, .size_bytes = size}, std::move(buffer)));
+    }
+    for (StripedTicket& ticket : tickets) ASSERT_TRUE(ticket.wait().transferred);
+    expect_contents();
+  }
+}
 
 TEST_F(Striped, AFailedRemoveNamesTheFirstMember) {
   create({engine_.get()}, {1, 1}, 8 * kStripe);
