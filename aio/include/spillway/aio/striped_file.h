@@ -4,8 +4,8 @@
 // A request is cut into one part per run of stripes on a member. The parts run on the Engines
 // concurrently, in file order, at most kMaxParts of all requests together. Drives get stripes in
 // proportion to their speed, measured at creation or given; the manifests record the shares.
-// Errors name the failed member; `open` refuses a missing, foreign, truncated or misplaced one. A write
-// changes its bytes alone, as an Engine's does.
+// Errors name the failed member; `open` refuses a missing, foreign, truncated or misplaced one.
+// As with an Engine, a write changes its bytes alone.
 //
 // Threads, forked children and ownership: as Engine. The Engines must outlive the StripedFile;
 // dropping it cancels its requests, which then complete in the Engines. No heap memory per request
